@@ -1,0 +1,52 @@
+# The README names two of these: `make demo` and `make test`. Both install what they need, from Debian and PyPI.
+
+PYTHON := /usr/bin/python3
+VENV := .venv
+RUN_PACKAGES := nftables iproute2 python3 python3-venv python3-lxml
+TEST_PACKAGES := libvirt-daemon-system libvirt-clients qemu-system-x86 busybox-static gcc libc6-dev cpio kmod \
+	ebtables iptables conntrack git
+DESTDIR ?=
+PREFIX ?= /usr
+
+.PHONY: demo test lint bench install clean
+
+demo: $(VENV)/demo-ready
+	$(VENV)/bin/python tests/demo.py
+
+test: $(VENV)/test-ready
+	$(VENV)/bin/python -m pytest
+
+lint: $(VENV)/test-ready
+	$(VENV)/bin/python -m pytest tests/unit/test_lint.py
+
+bench: $(VENV)/test-ready
+	$(VENV)/bin/python tests/bench/run.py
+
+$(VENV)/demo-ready: Makefile setup.cfg
+	@echo "Installing from Debian: $(RUN_PACKAGES); from PyPI, into $(VENV): click rich scapy"
+	apt-get update -qq
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(RUN_PACKAGES)
+	$(PYTHON) -m venv --system-site-packages $(VENV)
+	$(VENV)/bin/pip install --quiet click rich scapy
+	@touch $@
+
+$(VENV)/test-ready: $(VENV)/demo-ready
+	@echo "Installing from Debian: $(TEST_PACKAGES)"
+	@echo "and from PyPI, into $(VENV): what setup.cfg lists for tests"
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(TEST_PACKAGES)
+	$(VENV)/bin/pip install --quiet --editable '.[test]'
+	@touch $@
+
+# Into a system as root, or with DESTDIR into a package.
+install:
+	install -d $(DESTDIR)/usr/lib/python3/dist-packages/nwfilter_hook $(DESTDIR)$(PREFIX)/bin
+	install -m 644 nwfilter_hook/*.py nwfilter_hook/py.typed $(DESTDIR)/usr/lib/python3/dist-packages/nwfilter_hook/
+	install -D -m 755 packaging/nwfilter-hook $(DESTDIR)$(PREFIX)/bin/nwfilter-hook
+	install -D -m 755 hooks/qemu $(DESTDIR)$(PREFIX)/share/nwfilter-hook/hooks/qemu
+	install -d $(DESTDIR)$(PREFIX)/share/nwfilter-hook/filters $(DESTDIR)/etc/nwfilter-hook/filters
+	install -m 644 filters/*.xml $(DESTDIR)$(PREFIX)/share/nwfilter-hook/filters/
+	test -e $(DESTDIR)/etc/nwfilter-hook/nwfilter-hook.conf || \
+		install -m 644 packaging/nwfilter-hook.conf $(DESTDIR)/etc/nwfilter-hook/nwfilter-hook.conf
+
+clean:
+	rm -rf $(VENV) build *.egg-info

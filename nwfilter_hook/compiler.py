@@ -1,0 +1,301 @@
+"""
+Compile one tap's bound rules into a `Ruleset`.
+
+In:  a tap, how it is attached, the guest's MAC, and its `BoundRule`s in document order.
+Out: chains of the four trees (what the guest sends and gets, at layer 2 and layer 3), in evaluation order.
+
+Nothing here reads a file, a clock or the kernel: equal inputs give equal output.
+Evaluation order: https://libvirt.org/formatnwfilter.html, "Filtering chains" and "Filtering chain priorities".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from .conditions import BPDU_ADDRESS, Matches, exchange, is_frame_condition, rule_alternatives, without_macs
+from .errors import UnsupportedMatch
+from .language import ELEMENTS, chain_prefix
+from .model import (
+    Action,
+    AnyState,
+    Attachment,
+    BoundRule,
+    Chain,
+    CountAbove,
+    Direction,
+    Equals,
+    Field,
+    InSet,
+    Masked,
+    Match,
+    NamedSet,
+    Purpose,
+    Rule,
+    Ruleset,
+    Tree,
+    Verdict,
+)
+from .values import prefix_mask
+
+_JUMP_CONDITIONS = {
+    "mac": (),
+    "stp": (Match(Field.ETHER_DST, Equals(BPDU_ADDRESS)),),
+    "vlan": (Match(Field.ETHER_TYPE, Equals(0x8100)),),
+    "ipv4": (Match(Field.ETHER_TYPE, Equals(0x0800)),),
+    "ipv6": (Match(Field.ETHER_TYPE, Equals(0x86DD)),),
+    "arp": (Match(Field.ETHER_TYPE, Equals(0x0806)),),
+    "rarp": (Match(Field.ETHER_TYPE, Equals(0x8035)),),
+}
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one L3 rule becomes in one tree."""
+
+    tree: Tree
+    as_written: bool
+    states: frozenset[str] | None = None
+    ct_direction: int | None = None  # 0 original, 1 reply
+
+
+_ORIGINAL, _REPLY = 0, 1
+_NEW_OR_ESTABLISHED = frozenset(("new", "established"))
+_ESTABLISHED = frozenset(("established",))
+
+
+def compile_tap(tap: str, attachment: Attachment, mac: int, rules: Iterable[BoundRule]) -> Ruleset:
+    """
+    Compile `rules` into the chains that filter `tap`.
+
+    Args:
+        mac: the guest's address, whose frames teach the learned address.
+
+    Returns:
+        For each tree that has rules: its root chain, then its sub-chains by first appearance.
+
+    Raises:
+        UnsupportedMatch: a rule can't be enforced on this kind of tap.
+    """
+    # sorted() is stable: rules of equal priority keep document order
+    ordered = sorted(rules, key=lambda rule: (rule.chain != "root", rule.priority))
+    trees = {tree: _Tree(tree) for tree in Tree}
+    counters = 0
+    for rule in ordered:
+        if rule.element is not None and ELEMENTS[rule.element].layer == 3:
+            if attachment is not Attachment.BRIDGE_PORT:
+                _refuse_l3(rule, tap, attachment)
+            limit = rule.values.get("connlimit-above")
+            counter = None
+            if limit is not None:
+                counter = NamedSet(Purpose.CONNLIMIT, str(counters), _address_field(rule).kind)
+                counters += 1
+            for tree, compiled in _compile_l3(rule, counter):
+                trees[tree].add("root", 0, rule.priority, compiled)
+        else:
+            for tree, compiled in _compile_l2(rule):
+                trees[tree].add(rule.chain, rule.chain_priority, rule.priority, compiled)
+    chains = [chain for tree in Tree for chain in trees[tree].chains()]
+    chains = _with_learning(chains, mac)
+    return Ruleset(tap, attachment, tuple(chains), tuple(_sets(chains)))
+
+
+class _Tree:
+    """One tree under construction; rules arrive in evaluation order of their chains."""
+
+    def __init__(self, tree: Tree) -> None:
+        self._tree = tree
+        self._root: list[tuple[int, Rule]] = []
+        self._sub: dict[str, list[Rule]] = {}
+        self._priority: dict[str, int] = {}
+
+    def add(self, chain: str, chain_priority: int, priority: int, rule: Rule) -> None:
+        if chain == "root":
+            if rule not in (known for _, known in self._root):
+                self._root.append((priority, rule))
+            return
+        rules = self._sub.setdefault(chain, [])
+        self._priority[chain] = chain_priority  # of several filters' priorities the one that sorts last wins
+        if rule not in rules:
+            rules.append(rule)
+
+    def chains(self) -> Iterator[Chain]:
+        if self._tree in (Tree.FROM_L3, Tree.TO_L3):
+            entries = [rule for _, rule in self._root]  # in their order already: root filters first
+        else:
+            # jumps and rules share one scale; at equal value the jump comes first
+            merged = [(self._priority[name], 0, self._jump(name)) for name in self._sub]
+            merged += [(priority, 1, rule) for priority, rule in self._root]
+            entries = [rule for _, _, rule in sorted(merged, key=lambda entry: entry[:2])]
+        if entries:
+            yield Chain(self._tree, None, tuple(entries))
+        for name, rules in self._sub.items():
+            yield Chain(self._tree, name, tuple(rules))
+
+    def _jump(self, name: str) -> Rule:
+        first = self._sub[name][0]
+        matches = _JUMP_CONDITIONS[chain_prefix(name) or ""]
+        return Rule(matches, Verdict.JUMP, first.filter, first.source, target=name)
+
+
+def _rules(rule: BoundRule, verdict: Verdict, alternatives: Iterable[Matches]) -> Iterator[Rule]:
+    for matches in alternatives:
+        yield Rule(matches, verdict, rule.filter, rule.source)
+
+
+# --- layer 2: stateless, one or both directions ---------------------------------------------------------------------
+
+
+def _compile_l2(rule: BoundRule) -> Iterator[tuple[Tree, Rule]]:
+    alternatives = rule_alternatives(rule)
+    # nothing is rejected at layer 2: the frame is dropped
+    verdict = Verdict.DROP if rule.action is Action.REJECT else Verdict(rule.action.value)
+    if rule.direction is Direction.INOUT and rule.element == "stp" and "srcmacaddr" in rule.values:
+        raise UnsupportedMatch("<stp srcmacaddr=…> can't be 'inout': a BPDU's destination is fixed", rule.source)
+    if rule.direction is Direction.OUT:
+        yield from ((Tree.FROM_L2, compiled) for compiled in _rules(rule, verdict, alternatives))
+        return
+    if rule.direction is Direction.INOUT:
+        exchanged = alternatives if rule.element == "stp" else tuple(exchange(matches) for matches in alternatives)
+        yield from ((Tree.FROM_L2, compiled) for compiled in _rules(rule, verdict, exchanged))
+    yield from ((Tree.TO_L2, compiled) for compiled in _rules(rule, verdict, alternatives))
+
+
+# --- layer 3: stateful ------------------------------------------------------------------------------------------------
+
+
+def _compile_l3(rule: BoundRule, counter: NamedSet | None) -> Iterator[tuple[Tree, Rule]]:
+    alternatives = rule_alternatives(rule)
+    for part in _parts(rule):
+        matches: Sequence[Matches] = alternatives
+        if not part.as_written:
+            matches = [without for alternative in alternatives for without in _turned(alternative)]
+        conditions = _state_conditions(part)
+        if counter is not None:
+            limit, negated = rule.values["connlimit-above"]
+            assert isinstance(limit, int)
+            conditions += (Match(_address_field(rule), CountAbove(counter, limit), negated),)
+        verdict = Verdict(rule.action.value)
+        if verdict is Verdict.REJECT and part.tree is Tree.TO_L3:
+            verdict = Verdict.DROP  # an answer can only be sent toward the guest
+        for compiled in _rules(rule, verdict, (alternative + conditions for alternative in matches)):
+            yield part.tree, compiled
+
+
+def _turned(alternative: Matches) -> Iterator[Matches]:
+    """
+    The matches for packets that travel the other way. A MAC can't be compared there: it is left out, and if it was
+    the only condition there is no rule.
+    """
+    rest = without_macs(alternative)
+    if len(rest) == len(alternative) or any(is_frame_condition(match) for match in rest):
+        yield exchange(rest)
+
+
+def _parts(rule: BoundRule) -> list[Part]:
+    """Which trees an L3 rule goes to, which way round, and under which connection state."""
+    direction = rule.direction
+    guest_sends = Part(Tree.FROM_L3, as_written=direction is Direction.OUT)
+    guest_gets = Part(Tree.TO_L3, as_written=direction is not Direction.OUT)
+    own_tree = {Direction.OUT: (Tree.FROM_L3,), Direction.IN: (Tree.TO_L3,), Direction.INOUT: tuple(Tree)}[direction]
+    states = rule.values.get("state", (None, False))[0] if rule.statematch else None
+    accept = rule.action is Action.ACCEPT
+    if isinstance(states, frozenset):
+        wanted = None if "none" in states else states
+        parts = [Part(p.tree, p.as_written, wanted) for p in (guest_sends, guest_gets) if p.tree in own_tree]
+    elif accept and direction is not Direction.INOUT and rule.statematch:
+        parts = [
+            Part(p.tree, p.as_written, _NEW_OR_ESTABLISHED, _ORIGINAL)
+            if p.as_written
+            else Part(p.tree, p.as_written, _ESTABLISHED, _REPLY)
+            for p in (guest_sends, guest_gets)
+        ]
+    else:
+        parts = [guest_sends, guest_gets]
+    if "type" in rule.values:  # icmp: each type goes one way, so there is no automatic way back
+        parts = [Part(p.tree, p.as_written, p.states) for p in parts if p.tree in own_tree]
+    if "connlimit-above" in rule.values:
+        parts = [Part(p.tree, True, None if accept else p.states, p.ct_direction) for p in parts if p.as_written]
+        if accept:
+            parts = [Part(p.tree, True) for p in parts]
+    return parts
+
+
+def _state_conditions(part: Part) -> Matches:
+    matches: Matches = ()
+    if part.states is not None:
+        matches += (Match(Field.CT_STATE, AnyState(part.states)),)
+    if part.ct_direction is not None:
+        matches += (Match(Field.CT_DIRECTION, Equals(part.ct_direction)),)
+    return matches
+
+
+def _address_field(rule: BoundRule) -> Field:
+    assert rule.element is not None
+    return Field.IP6_SRC if ELEMENTS[rule.element].is_ipv6 else Field.IP_SRC
+
+
+def _refuse_l3(rule: BoundRule, tap: str, attachment: Attachment) -> None:
+    device = "a macvtap device" if attachment is Attachment.MACVTAP else "not a bridge port"
+    raise UnsupportedMatch(
+        f"<{rule.element}> can't be enforced on {tap}, which is {device}; only mac, vlan, stp, arp, rarp, ip, ipv6 can",
+        rule.source,
+    )
+
+
+# --- sets ------------------------------------------------------------------------------------------------------------
+
+
+def _sets(chains: Iterable[Chain]) -> list[NamedSet]:
+    found: dict[NamedSet, None] = {}
+    for chain in chains:
+        for rule in chain.rules:
+            for match in rule.matches:
+                if isinstance(match.test, (InSet, CountAbove)):
+                    found[match.test.set] = None
+    return list(found)
+
+
+def _with_learning(chains: list[Chain], mac: int) -> list[Chain]:
+    """
+    `chains`, with rules at the head of what the guest sends that store the first address it uses.
+
+    A frame teaches if it has the guest's own MAC and a unicast address: an IPv4 packet its source, an ARP frame its
+    sender (which is 0.0.0.0 in a probe). The set holds one address, so a second one doesn't get in.
+    """
+    stores = [named for named in _sets(chains) if named.purpose is Purpose.LEARNED]
+    if not stores:
+        return chains
+    user = next(
+        rule
+        for chain in chains
+        for rule in chain.rules
+        for match in rule.matches
+        if isinstance(match.test, InSet) and match.test.set in stores
+    )
+    own = Match(Field.ETHER_SRC, Equals(mac))
+
+    def learn(field: Field, *matches: Match) -> Rule:
+        unicast = (
+            Match(field, Equals(0), negated=True),
+            Match(field, Masked(prefix_mask(3, 32), 0xE0000000), negated=True),
+        )
+        targets = tuple((field, named) for named in stores)
+        return Rule((own, *matches, *unicast), Verdict.LEARN, user.filter, user.source, stores=targets)
+
+    rules = (
+        learn(Field.IP_SRC, Match(Field.ETHER_TYPE, Equals(0x0800))),
+        learn(
+            Field.ARP_SRC_IP,
+            Match(Field.ETHER_TYPE, Equals(0x0806)),
+            Match(Field.ARP_HTYPE, Equals(1)),
+            Match(Field.ARP_PTYPE, Equals(0x0800)),
+            Match(Field.ARP_HLEN, Equals(6)),
+            Match(Field.ARP_PLEN, Equals(4)),
+            Match(Field.ARP_SRC_MAC, Equals(mac)),
+        ),
+    )
+    for index, chain in enumerate(chains):
+        if chain.tree is Tree.FROM_L2 and chain.name is None:
+            return [*chains[:index], Chain(chain.tree, None, rules + chain.rules), *chains[index + 1 :]]
+    return [Chain(Tree.FROM_L2, None, rules), *chains]

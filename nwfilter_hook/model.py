@@ -1,0 +1,473 @@
+"""
+The values that pass between the stages; all frozen, compared with ==.
+
+    Filter        what a filter file says, variables still in it        (filter_xml -> resolve)
+    BoundRule     one rule, every variable replaced by a value          (resolve -> compiler)
+    Ruleset       chains of typed matches and verdicts for one tap      (compiler -> render, evaluator)
+    Domain        a guest and its interfaces                            (domain_xml -> pipeline)
+
+A `Ruleset` knows nothing of nft: a match is a field of the packet, a test and a sign.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Union
+
+from .errors import InputError, Source
+
+# --- the filter language ------------------------------------------------------------------------------------------
+
+Parameters = Mapping[str, tuple[str, ...]]
+"""Variable name to its values, in the order given; one value is a list of one."""
+
+
+class Direction(enum.Enum):
+    """Of a rule, seen from the guest: "out" is what the guest sends."""
+
+    IN = "in"
+    OUT = "out"
+    INOUT = "inout"
+
+
+class Action(enum.Enum):
+    """Of a rule, spelled as in the XML."""
+
+    ACCEPT = "accept"
+    DROP = "drop"
+    REJECT = "reject"
+    RETURN = "return"
+    CONTINUE = "continue"
+
+
+@dataclass(frozen=True)
+class Variable:
+    """
+    An attribute's value that is a variable access: `$NAME`, `$NAME[@iterator]` or `$NAME[index]`.
+
+    Attributes:
+        iterator: accesses with the same number advance together; unused when `index` is given.
+        index: the 0-based element to take, or None to iterate.
+    """
+
+    name: str
+    iterator: int = 0
+    index: int | None = None
+
+    def __str__(self) -> str:
+        if self.index is not None:
+            return f"${self.name}[{self.index}]"
+        return f"${self.name}[@{self.iterator}]" if self.iterator else f"${self.name}"
+
+
+@dataclass(frozen=True)
+class Learned:
+    """Stands for the IPv4 address that the kernel learns from the guest's own traffic."""
+
+
+@dataclass(frozen=True)
+class SetFlags:
+    """The `ipsetflags` of a rule: for each dimension of the set, True for the source side."""
+
+    source: tuple[bool, ...]
+
+
+@dataclass(frozen=True)
+class TcpFlags:
+    """`flags='MASK/FLAGS'` as bits of the TCP flags octet."""
+
+    mask: int
+    flags: int
+
+
+Value = Union[int, str, bool, "frozenset[str]", TcpFlags, SetFlags, Learned]
+"""An attribute's typed value. Numbers, addresses and masks are ints (of a mask the bits, whatever its spelling)."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One attribute of a protocol element: its value, its sign, and where it stands."""
+
+    value: Value | Variable
+    negated: bool
+    source: Source
+
+
+@dataclass(frozen=True)
+class FilterRule:
+    """
+    One <rule>, its variables still in it.
+
+    Attributes:
+        priority: -1000 to 1000, lower is evaluated first.
+        statematch: False switches connection state off (L3 only).
+        element: name of the protocol element, or None for a rule that matches every frame of its chain.
+        settings: by attribute name; several elements of one name are merged already.
+    """
+
+    action: Action
+    direction: Direction
+    priority: int
+    statematch: bool
+    element: str | None
+    settings: Mapping[str, Setting]
+    source: Source
+
+
+@dataclass(frozen=True)
+class FilterRef:
+    """A reference to a filter, with parameters: from an interface, or from within another filter."""
+
+    filter: str
+    parameters: Parameters
+    source: Source
+
+
+@dataclass(frozen=True)
+class Filter:
+    """
+    One filter file.
+
+    Attributes:
+        uuid: None if the file has none.
+        chain: "root", or the name of the sub-chain its L2 rules go to.
+        priority: of the sub-chain among the root chain's rules.
+        entries: rules and references in document order.
+    """
+
+    name: str
+    uuid: str | None
+    chain: str
+    priority: int
+    entries: tuple[FilterRule | FilterRef, ...]
+    source: Source
+
+
+@dataclass(frozen=True)
+class BoundRule:
+    """
+    One <rule> with one value for each variable, ready to compile.
+
+    Attributes:
+        filter: name of the filter that contains it, for provenance.
+        chain, chain_priority: of that filter.
+        values: attribute name to (value, negated).
+    """
+
+    filter: str
+    chain: str
+    chain_priority: int
+    action: Action
+    direction: Direction
+    priority: int
+    statematch: bool
+    element: str | None
+    values: Mapping[str, tuple[Value, bool]]
+    source: Source
+
+
+# --- the compiled ruleset -----------------------------------------------------------------------------------------
+
+
+class Kind(enum.Enum):
+    """How the value of a field is written."""
+
+    NUMBER = "number"
+    MAC = "mac"
+    IPV4 = "ipv4"
+    IPV6 = "ipv6"
+
+
+class Field(enum.Enum):
+    """
+    A field of a frame or of its connection: (name, width in bits, kind).
+
+    ARP_* stand for RARP frames too; L4_PROTOCOL is the transport protocol behind IPv6 extension headers, IP_PROTOCOL
+    the octet of the IPv4 header. ETHER_TYPE is the outer type: 0x8100 for a tagged frame.
+    """
+
+    ETHER_SRC = ("ether-src", 48, Kind.MAC)
+    ETHER_DST = ("ether-dst", 48, Kind.MAC)
+    ETHER_TYPE = ("ether-type", 16, Kind.NUMBER)
+    VLAN_ID = ("vlan-id", 12, Kind.NUMBER)
+    VLAN_TYPE = ("vlan-type", 16, Kind.NUMBER)
+    ARP_HTYPE = ("arp-htype", 16, Kind.NUMBER)
+    ARP_PTYPE = ("arp-ptype", 16, Kind.NUMBER)
+    ARP_HLEN = ("arp-hlen", 8, Kind.NUMBER)
+    ARP_PLEN = ("arp-plen", 8, Kind.NUMBER)
+    ARP_OPCODE = ("arp-opcode", 16, Kind.NUMBER)
+    ARP_SRC_MAC = ("arp-src-mac", 48, Kind.MAC)
+    ARP_SRC_IP = ("arp-src-ip", 32, Kind.IPV4)
+    ARP_DST_MAC = ("arp-dst-mac", 48, Kind.MAC)
+    ARP_DST_IP = ("arp-dst-ip", 32, Kind.IPV4)
+    IP_SRC = ("ip-src", 32, Kind.IPV4)
+    IP_DST = ("ip-dst", 32, Kind.IPV4)
+    IP_PROTOCOL = ("ip-protocol", 8, Kind.NUMBER)
+    IP_DSCP = ("ip-dscp", 6, Kind.NUMBER)
+    IP6_SRC = ("ip6-src", 128, Kind.IPV6)
+    IP6_DST = ("ip6-dst", 128, Kind.IPV6)
+    IP6_DSCP = ("ip6-dscp", 6, Kind.NUMBER)
+    L4_PROTOCOL = ("l4-protocol", 8, Kind.NUMBER)
+    SRC_PORT = ("src-port", 16, Kind.NUMBER)
+    DST_PORT = ("dst-port", 16, Kind.NUMBER)
+    TCP_FLAGS = ("tcp-flags", 8, Kind.NUMBER)
+    TCP_OPTION = ("tcp-option", 8, Kind.NUMBER)
+    ICMP_TYPE = ("icmp-type", 8, Kind.NUMBER)
+    ICMP_CODE = ("icmp-code", 8, Kind.NUMBER)
+    ICMPV6_TYPE = ("icmpv6-type", 8, Kind.NUMBER)
+    ICMPV6_CODE = ("icmpv6-code", 8, Kind.NUMBER)
+    STP_HEADER = ("stp-header", 48, Kind.NUMBER)
+    STP_TYPE = ("stp-type", 8, Kind.NUMBER)
+    STP_FLAGS = ("stp-flags", 8, Kind.NUMBER)
+    STP_ROOT_PRIORITY = ("stp-root-priority", 16, Kind.NUMBER)
+    STP_ROOT_ADDRESS = ("stp-root-address", 48, Kind.NUMBER)
+    STP_ROOT_COST = ("stp-root-cost", 32, Kind.NUMBER)
+    STP_SENDER_PRIORITY = ("stp-sender-priority", 16, Kind.NUMBER)
+    STP_SENDER_ADDRESS = ("stp-sender-address", 48, Kind.NUMBER)
+    STP_PORT = ("stp-port", 16, Kind.NUMBER)
+    STP_AGE = ("stp-age", 16, Kind.NUMBER)
+    STP_MAX_AGE = ("stp-max-age", 16, Kind.NUMBER)
+    STP_HELLO_TIME = ("stp-hello-time", 16, Kind.NUMBER)
+    STP_FORWARD_DELAY = ("stp-forward-delay", 16, Kind.NUMBER)
+    CT_STATE = ("ct-state", 0, Kind.NUMBER)
+    CT_DIRECTION = ("ct-direction", 0, Kind.NUMBER)
+
+    @property
+    def bits(self) -> int:
+        return self.value[1]
+
+    @property
+    def kind(self) -> Kind:
+        return self.value[2]
+
+
+@dataclass(frozen=True)
+class Equals:
+    """field == value"""
+
+    value: int
+
+
+@dataclass(frozen=True)
+class Masked:
+    """field & mask == value; `value` has no bit outside `mask`."""
+
+    mask: int
+    value: int
+
+
+@dataclass(frozen=True)
+class Between:
+    """low <= field <= high"""
+
+    low: int
+    high: int
+
+
+@dataclass(frozen=True)
+class Present:
+    """A header option of this kind is there (TCP_OPTION)."""
+
+    kind: int
+
+
+@dataclass(frozen=True)
+class SameAs:
+    """Equals another field of the same frame."""
+
+    other: Field
+
+
+@dataclass(frozen=True)
+class AnyState:
+    """Connection state is one of "new", "established", "related", "invalid" (CT_STATE)."""
+
+    states: frozenset[str]
+
+
+@dataclass(frozen=True)
+class InSet:
+    """field (& the set's mask) is in the named set; `fields` are further dimensions of it."""
+
+    set: NamedSet
+    fields: tuple[Field, ...] = ()
+
+
+@dataclass(frozen=True)
+class CountAbove:
+    """The tracked connections counted in `set` under this packet's `field` are more than `limit`."""
+
+    set: NamedSet
+    limit: int
+
+
+Test = Union[Equals, Masked, Between, Present, SameAs, AnyState, InSet, CountAbove]
+
+
+@dataclass(frozen=True)
+class Match:
+    """One condition: `field` passes `test`; or, negated, the field is there and doesn't pass it."""
+
+    field: Field
+    test: Test
+    negated: bool = False
+
+
+class Purpose(enum.Enum):
+    """What a named set is for; decides its name and who may empty it."""
+
+    LEARNED = "learned-ip"
+    CONNLIMIT = "connlimit"
+    IPSET = "ipset"
+
+
+@dataclass(frozen=True)
+class NamedSet:
+    """
+    A set of the table that lives beside the chains.
+
+    Attributes:
+        name: the ipset's name; for CONNLIMIT a number that is unique for the tap; "" for LEARNED.
+        mask: what is stored of an address: all of it (None), or the address under this mask (LEARNED).
+        dimensions: addresses per element (IPSET).
+    """
+
+    purpose: Purpose
+    name: str
+    kind: Kind
+    mask: int | None = None
+    dimensions: int = 1
+
+
+class Tree(enum.Enum):
+    """The four places where a tap's traffic is filtered; "from" is what the guest sends."""
+
+    FROM_L2 = "from"
+    TO_L2 = "to"
+    FROM_L3 = "from-l3"
+    TO_L3 = "to-l3"
+
+
+class Verdict(enum.Enum):
+    """What a rule does with the packet. LEARN stores and goes on, as CONTINUE does."""
+
+    ACCEPT = "accept"
+    DROP = "drop"
+    REJECT = "reject"
+    RETURN = "return"
+    CONTINUE = "continue"
+    JUMP = "jump"
+    LEARN = "learn"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """
+    All matches hold: the verdict is given.
+
+    Attributes:
+        matches: in the order they must be tested (link layer before network before transport).
+        target: sub-chain of the same tree to jump to (JUMP).
+        stores: the sets the field goes to (LEARN).
+        filter, source: where it comes from.
+    """
+
+    matches: tuple[Match, ...]
+    verdict: Verdict
+    filter: str
+    source: Source
+    target: str | None = None
+    stores: tuple[tuple[Field, NamedSet], ...] = ()
+
+
+@dataclass(frozen=True)
+class Chain:
+    """One chain: `name` is None for the tree's root, else the sub-chain's name."""
+
+    tree: Tree
+    name: str | None
+    rules: tuple[Rule, ...]
+
+
+class Attachment(enum.Enum):
+    """
+    How a tap's traffic is seen: as a bridge port (table `bridge`), or on the device itself (table `netdev`).
+
+    What the guest sends comes in through a tap's ingress, but goes out through a macvtap's egress.
+    """
+
+    BRIDGE_PORT = "bridge-port"
+    DEVICE = "device"
+    MACVTAP = "macvtap"
+
+    @property
+    def family(self) -> str:
+        return "bridge" if self is Attachment.BRIDGE_PORT else "netdev"
+
+
+@dataclass(frozen=True)
+class Ruleset:
+    """Everything one tap needs: chains (roots before their sub-chains), and the sets the rules name."""
+
+    tap: str
+    attachment: Attachment
+    chains: tuple[Chain, ...]
+    sets: tuple[NamedSet, ...]
+
+
+# --- guests -------------------------------------------------------------------------------------------------------
+
+
+class PortKind(enum.Enum):
+    """What the host end of an interface really is, whatever its <interface type=…> says."""
+
+    BRIDGE = "bridge"
+    ETHERNET = "ethernet"
+    MACVTAP = "macvtap"
+    OPENVSWITCH = "openvswitch"
+    OTHER = "other"
+
+
+class Carrier(enum.Enum):
+    """Where an interface's filterref was found; a later one here wins over an earlier."""
+
+    DEFAULT = "default"
+    FILTERREF = "filterref"
+    METADATA = "metadata"
+
+
+@dataclass(frozen=True)
+class Interface:
+    """
+    One interface of a guest.
+
+    Attributes:
+        type: as in the XML; `kind` is what it is underneath.
+        mac: canonical text, or "" if the XML has none.
+        tap: name of the host device, or None where the XML doesn't know it (yet, or any more).
+        bridge: name of the bridge, or None.
+        reference: the filter to enforce, or None.
+        problem: why the reference can't be enforced, where the reader wanted to go on (None: nothing is wrong).
+    """
+
+    type: str
+    kind: PortKind
+    mac: str
+    tap: str | None
+    bridge: str | None
+    reference: FilterRef | None
+    carrier: Carrier | None
+    source: Source
+    problem: InputError | None = None
+
+
+@dataclass(frozen=True)
+class Domain:
+    """A guest, as its domain XML describes it."""
+
+    name: str
+    uuid: str
+    interfaces: tuple[Interface, ...]
+    source: Source = field(compare=False, default=Source("", 0))

@@ -1,0 +1,146 @@
+"""
+The nft process: the only module that starts one.
+
+Everything goes in on standard input, nothing through a shell; a run is given up after a bounded time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .errors import NftError
+from .render import TABLE, Script
+
+_SBIN = ("/usr/sbin", "/sbin", "/usr/local/sbin")
+_LOCATION = re.compile(r"^(?:/dev/stdin|-):(\d+):\d+-\d+: (?:Error|error): (.*)$", re.MULTILINE)
+_COUNTED = re.compile(r"counter packets \d+ bytes \d+")
+_COMMENT = re.compile(r'(\S+) comment "([^"]*)"$')
+MISSING_CT = "CONFIG_NF_CONNTRACK_BRIDGE (module nf_conntrack_bridge)"
+MISSING_REJECT = "CONFIG_NFT_BRIDGE_REJECT (module nft_reject_bridge)"
+
+
+class Nft:
+    """
+    nft on this host.
+
+    Args:
+        program: a path, or a name to look up in PATH and the sbin directories.
+        timeout_s: after which a run is given up.
+    """
+
+    def __init__(self, program: str, timeout_s: float) -> None:
+        self._program = program
+        self._timeout_s = timeout_s
+
+    def apply_script(self, script: Script) -> None:
+        """
+        Hand one transaction to the kernel.
+
+        Raises:
+            NftError: it was refused and nothing has changed; the message names the XML line that caused it. Or nft
+                didn't answer in time: `.unsure` is set then.
+        """
+        result = self._run(["-f", "-"], script.text)
+        if result.returncode:
+            raise NftError(_explain(script, result.stderr))
+
+    def check_script(self, text: str) -> str | None:
+        """None if nft and the kernel would take `text`, else nft's message."""
+        result = self._run(["--check", "-f", "-"], text)
+        return None if result.returncode == 0 else result.stderr.strip()
+
+    def version(self) -> str:
+        """What `nft --version` prints."""
+        return self._run(["--version"], "").stdout.strip()
+
+    def list_fingerprint(self, family: str, chain: str) -> tuple[str, ...] | None:
+        """The rules in a chain as `fingerprint_of` spells them; None if the chain isn't there."""
+        result = self._run(["list", "chain", family, TABLE, chain], "")
+        if result.returncode:
+            return None
+        lines = (line.strip() for line in result.stdout.splitlines())
+        found = []
+        for line in lines:
+            if not line or line == "}" or line.startswith(("table ", "chain ", "type filter hook ")):
+                continue
+            found.append(_fingerprint(_COUNTED.sub("counter", line)))
+        return tuple(found)
+
+    def list_map(self, name: str) -> dict[str, str]:
+        """The elements of one of our verdict maps: interface to the chain it jumps to; {} if the map isn't there."""
+        elements: dict[str, str] = {}
+        for item in self._json(["list", "map", "bridge", TABLE, name]):
+            for element in item.get("map", {}).get("elem", ()):
+                key, verdict = element
+                elements[str(key)] = str(verdict.get("jump", {}).get("target", ""))
+        return elements
+
+    def list_table(self, family: str) -> list[Mapping[str, Any]]:
+        """Everything in our table of `family` as nft's JSON objects; [] if there is none. libnftables-json(5)."""
+        return self._json(["list", "table", family, TABLE])
+
+    def _json(self, arguments: Sequence[str]) -> list[Mapping[str, Any]]:
+        result = self._run(["-j", *arguments], "")
+        if result.returncode:
+            if "No such file or directory" in result.stderr:
+                return []
+            raise NftError(f"nft {' '.join(arguments)}: {result.stderr.strip()}")
+        try:
+            return list(json.loads(result.stdout)["nftables"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise NftError(f"nft {' '.join(arguments)}: unreadable answer: {error}") from error
+
+    def _run(self, arguments: Sequence[str], text: str) -> subprocess.CompletedProcess[str]:
+        environment = dict(os.environ, LC_ALL="C")
+        environment["PATH"] = os.pathsep.join([environment.get("PATH", ""), *_SBIN]).lstrip(os.pathsep)
+        try:
+            return subprocess.run(
+                [self._program, *arguments],
+                input=text,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=self._timeout_s,
+                env=environment,
+                cwd="/",
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            message = f"{self._program} did not answer within {self._timeout_s:g} s and was given up"
+            raise NftError(message, unsure=True) from error
+        except OSError as error:
+            hint = "install the package nftables, or set [nftables] nft"
+            raise NftError(f"{self._program} can't be started: {error.strerror}; {hint}") from error
+
+
+def fingerprint_of(script: Script, family: str, chain: str) -> tuple[str, ...]:
+    """
+    What a chain must list after `script`: for each rule its last word before the comment (the verdict) and the
+    comment. nft spells matches in its own way, so they can't be compared as text.
+    """
+    prefix = f"add rule {family} {TABLE} {chain} "
+    return tuple(_fingerprint(line) for line in script.text.splitlines() if line.startswith(prefix))
+
+
+def _fingerprint(line: str) -> str:
+    match = _COMMENT.search(line)
+    return f"{match[1]} {match[2]}" if match else line
+
+
+def _explain(script: Script, stderr: str) -> str:
+    """nft's first complaint, with the filter and line whose rule it is about."""
+    match = _LOCATION.search(stderr)
+    if not match:
+        lines = stderr.strip().splitlines()
+        return f"nft refused the transaction: {lines[0] if lines else 'without a message'}"
+    line, complaint = int(match[1]), match[2]
+    statement = script.text.splitlines()[line - 1] if line <= script.text.count("\n") else ""
+    if line in script.sources:
+        name, source = script.sources[line]
+        return f"{source}: filter {name!r}: nft refused this rule: {complaint}: {statement}"
+    return f"nft refused the transaction: {complaint}: {statement}"

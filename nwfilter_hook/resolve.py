@@ -1,0 +1,203 @@
+"""
+Follow an interface's reference through the filters and bind every variable.
+
+In:  a `FilterRef`, the interface's MAC, and a function that reads a filter by name.
+Out: `BoundRule`s in document order, depth first, one for each combination of list values.
+
+Parameters: an outer reference's value replaces an inner one's, whole list by whole list, so an inner parameter is a
+default for its subtree. MAC is the interface's; IP, where nobody gives it, is learned by the kernel.
+https://libvirt.org/formatnwfilter.html, "Usage of variables in filters", "Advanced Filter Configuration Topics".
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Callable, Union
+
+from .errors import BadValue, FilterLoop, Source, UnboundVariable
+from .language import ELEMENTS
+from .model import BoundRule, Filter, FilterRef, FilterRule, Learned, Parameters, Setting, Value, Variable
+from .values import parse_bound
+
+MAX_COMBINATIONS = 4096
+"""Rules made of one <rule>; libvirt has no bound and would take hours."""
+
+LEARNING = "CTRL_IP_LEARNING"
+_Item = Union[str, Learned]
+ReadFilter = Callable[[str, Source], Filter]
+"""A filter by its name and the place that refers to it; `Library.read`."""
+
+
+@dataclass(frozen=True)
+class Occurrence:
+    """One rule at one place of the tree, with the parameters that are visible there."""
+
+    filter: Filter
+    rule: FilterRule
+    parameters: Parameters
+
+
+def resolve(reference: FilterRef, mac: str, read_filter: ReadFilter) -> tuple[BoundRule, ...]:
+    """
+    Every rule of the tree under `reference`, bound.
+
+    Args:
+        mac: the interface's address, the value of $MAC unless the reference gives one.
+
+    Raises:
+        UnknownFilter, FilterSyntaxError: a filter isn't there or is wrong.
+        FilterLoop: filters include each other; the cycle is in the message.
+        UnboundVariable: a variable has no value, its list is too short, or lists of one iterator differ in length.
+        BadValue: a value doesn't fit the attribute it is used in.
+    """
+    outer = {"MAC": (mac,), **reference.parameters}
+    occurrences = tuple(_walk(reference, outer, read_filter, ()))
+    learned = _check_bound(occurrences, reference)
+    return tuple(rule for occurrence in occurrences for rule in _bind(occurrence, learned, reference))
+
+
+def _walk(
+    reference: FilterRef, parameters: Parameters, read_filter: ReadFilter, path: tuple[str, ...]
+) -> Iterator[Occurrence]:
+    if reference.filter in path:
+        cycle = " -> ".join((*path[path.index(reference.filter) :], reference.filter))
+        raise FilterLoop(f"filters include each other: {cycle}", reference.source)
+    filter_ = read_filter(reference.filter, reference.source)
+    for entry in filter_.entries:
+        if isinstance(entry, FilterRule):
+            yield Occurrence(filter_, entry, parameters)
+        else:
+            inner = {**entry.parameters, **parameters}
+            yield from _walk(entry, inner, read_filter, (*path, reference.filter))
+
+
+def _accesses(rule: FilterRule) -> Iterator[tuple[str, Setting, Variable]]:
+    for name, setting in rule.settings.items():
+        if isinstance(setting.value, Variable):
+            yield name, setting, setting.value
+
+
+def learning_mode(reference: FilterRef) -> str:
+    """
+    "any" or "none": how $IP is found when nobody gives it.
+
+    Raises:
+        BadValue: CTRL_IP_LEARNING has another value.
+    """
+    text = reference.parameters.get(LEARNING, ("any",))[0]
+    mode = text.lower()
+    if mode == "dhcp":
+        raise BadValue(
+            f"parameter {LEARNING}: learning from DHCP is not available yet; use 'any', or give IP", reference.source
+        )
+    if mode not in ("any", "none"):
+        raise BadValue(f"parameter {LEARNING}: {text!r} is not one of any none", reference.source)
+    return mode
+
+
+def _check_bound(occurrences: Sequence[Occurrence], reference: FilterRef) -> bool:
+    """Whether $IP is to be learned; every other variable that nobody gave is an error."""
+    missing: dict[str, Setting] = {}
+    learnable = True
+    for occurrence in occurrences:
+        for _, setting, variable in _accesses(occurrence.rule):
+            if variable.name not in occurrence.parameters:
+                missing.setdefault(variable.name, setting)
+                plain = variable.iterator == 0 and variable.index is None
+                learnable = learnable and variable.name == "IP" and plain
+    if not missing:
+        return False
+    if learnable and learning_mode(reference) == "any":
+        return True
+    names = sorted(missing)
+    places = ", ".join(f"${name} at {missing[name].source}" for name in names)
+    plural = "variables have" if len(names) > 1 else "variable has"
+    hint = f"<parameter name='{names[0]}' value='…'/>"
+    raise UnboundVariable(f"filter {reference.filter!r}: {plural} no value: {places}; add {hint}", reference.source)
+
+
+def _bind(occurrence: Occurrence, learned: bool, reference: FilterRef) -> Iterator[BoundRule]:
+    rule, filter_ = occurrence.rule, occurrence.filter
+    for values in _combinations(occurrence, learned):
+        bound: dict[str, tuple[Value, bool]] = {}
+        for name, setting in rule.settings.items():
+            if isinstance(setting.value, Variable):
+                value = _typed(rule, name, setting, setting.value, values[setting.value], reference)
+            else:
+                value = setting.value
+            bound[name] = (value, setting.negated)
+        yield BoundRule(
+            filter=filter_.name,
+            chain=filter_.chain,
+            chain_priority=filter_.priority,
+            action=rule.action,
+            direction=rule.direction,
+            priority=rule.priority,
+            statematch=rule.statematch,
+            element=rule.element,
+            values=bound,
+            source=rule.source,
+        )
+
+
+def _typed(
+    rule: FilterRule, name: str, setting: Setting, variable: Variable, item: _Item, reference: FilterRef
+) -> Value:
+    if isinstance(item, Learned):
+        return item
+    assert rule.element is not None  # a rule without an element has no settings
+    try:
+        return parse_bound(ELEMENTS[rule.element].attributes[name].type, item)
+    except ValueError as error:
+        message = (
+            f"parameter {variable.name}: {item!r} can't be {name} on <{rule.element}> at {setting.source}: it is not"
+        )
+        raise BadValue(f"{message} {error}", reference.source) from None
+
+
+def _combinations(occurrence: Occurrence, learned: bool) -> Iterator[Mapping[Variable, _Item]]:
+    """Each way to give the rule's variables one value: iterators side by side, the first met varying fastest."""
+    groups: dict[int, list[Variable]] = {}
+    fixed: dict[Variable, _Item] = {}
+    for _, setting, variable in _accesses(occurrence.rule):
+        if variable.index is not None:
+            fixed[variable] = _element(occurrence, setting.source, variable)
+        elif variable not in groups.setdefault(variable.iterator, []):
+            groups[variable.iterator].append(variable)
+    columns: list[list[dict[Variable, _Item]]] = []
+    # iterator 0 first, then in the order of the attributes, as libvirt counts
+    for iterator in sorted(groups, key=lambda number: number != 0):
+        lists = [_list(occurrence, variable, learned) for variable in groups[iterator]]
+        if len({len(values) for values in lists}) > 1:
+            named = ", ".join(f"${v.name} has {len(values)}" for v, values in zip(groups[iterator], lists))
+            message = f"lists that advance together differ in length: {named}; use $NAME[@1] for independent ones"
+            raise UnboundVariable(message, occurrence.rule.source)
+        rows = list(dict.fromkeys(zip(*lists)))
+        columns.append([dict(zip(groups[iterator], row)) for row in rows])
+    total = 1
+    for column in columns:
+        total *= len(column)
+    if total > MAX_COMBINATIONS:
+        message = f"its list variables make {total} rules of one, more than {MAX_COMBINATIONS}"
+        raise UnboundVariable(message, occurrence.rule.source)
+    for row in itertools.product(*reversed(columns)):
+        values = dict(fixed)
+        for part in row:
+            values.update(part)
+        yield values
+
+
+def _list(occurrence: Occurrence, variable: Variable, learned: bool) -> tuple[_Item, ...]:
+    if learned and variable.name == "IP" and "IP" not in occurrence.parameters:
+        return (Learned(),)
+    return occurrence.parameters[variable.name]
+
+
+def _element(occurrence: Occurrence, source: Source, variable: Variable) -> _Item:
+    values = occurrence.parameters[variable.name]
+    assert variable.index is not None
+    if variable.index >= len(values):
+        raise UnboundVariable(f"{variable} is beyond the end of the list, which has {len(values)} values", source)
+    return values[variable.index]

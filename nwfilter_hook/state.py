@@ -1,0 +1,431 @@
+"""
+What we know of running guests: the only module that writes under /run.
+
+    STATE_DIR/                    0700, ours
+        lock                      flock: one transaction at a time, held until its record is written
+        capabilities.json         what kernel and nft can do
+        domains/UUID.json         what is in the kernel for a guest
+        domains/UUID.pending      the same, while a transaction runs; renamed to UUID.json when nft has accepted
+        domains/*.leftover        of guests that stopped while nft failed; removed at the next event
+        taps/TAP                  UUID of the guest that a tap's chains belong to
+        unreadable/               records that can't be read, moved aside
+
+A process killed between two steps leaves UUID.pending: what may be in the kernel beside what UUID.json says. Every
+later event of the guest takes both into account, so nothing is lost.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import stat
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Callable
+
+from .errors import Source, StateError
+from .model import Attachment, FilterRef, Purpose, Tree
+from .render import Objects
+
+SCHEMA = 1
+LOCK_WAIT_S = 60.0
+_MAX_RECORD = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Binding:
+    """
+    One interface under filter: all that a rebuild needs without the domain XML, and what it has in the kernel.
+
+    Attributes:
+        fingerprints: for each chain of `objects`, what it lists (nft.fingerprint_of).
+        quarantined: True if its filter could not be compiled and everything is dropped instead.
+    """
+
+    tap: str
+    mac: str
+    type: str
+    attachment: Attachment
+    bridge: str | None
+    carrier: str
+    filter: str
+    parameters: Mapping[str, tuple[str, ...]]
+    objects: Objects
+    fingerprints: tuple[tuple[str, ...], ...]
+    quarantined: bool
+
+    def same_wish(self, other: Binding) -> bool:
+        """Whether both ask for the same filter on the same tap."""
+
+        def wish(binding: Binding) -> tuple[object, ...]:
+            return (
+                binding.tap,
+                binding.mac,
+                binding.attachment,
+                binding.filter,
+                dict(binding.parameters),
+            )
+
+        return wish(self) == wish(other)
+
+    def reference(self, place: str) -> FilterRef:
+        """The reference, as if it had been read from `place`."""
+        return FilterRef(self.filter, self.parameters, Source(place, 1))
+
+
+@dataclass(frozen=True)
+class Record:
+    """
+    One guest.
+
+    Attributes:
+        operation: the libvirt operation that wrote it.
+        stale: further objects that were to be deleted by the same transaction.
+        digest: of the script that put everything there.
+    """
+
+    guest: str
+    uuid: str
+    operation: str
+    bindings: tuple[Binding, ...]
+    stale: tuple[Objects, ...]
+    digest: str
+
+    def objects(self) -> tuple[Objects, ...]:
+        """Everything that may be in the kernel because of this record."""
+        return tuple(binding.objects for binding in self.bindings) + self.stale
+
+
+class State:
+    """
+    The state directory.
+
+    Args:
+        path: absolute; made if it isn't there.
+        report: called with one line for each thing that was found wrong and worked around.
+        readonly: True to look only: nothing is moved aside or written.
+    """
+
+    def __init__(self, path: str, report: Callable[[str], None], *, readonly: bool = False) -> None:
+        self.path = path
+        self._report = report
+        self._readonly = readonly
+        self._domains = os.path.join(path, "domains")
+        self._taps = os.path.join(path, "taps")
+
+    @contextlib.contextmanager
+    def locked(self, wait_s: float = LOCK_WAIT_S) -> Iterator[None]:
+        """
+        Hold the lock; directories are there and ours inside.
+
+        Raises:
+            StateError: the directory can't be made or belongs to someone else, or the lock isn't free in time.
+        """
+        for directory in (self.path, self._domains, self._taps):
+            _own_directory(directory)
+        path = os.path.join(self.path, "lock")
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError as error:
+            raise StateError(f"{path} can't be opened: {error.strerror}") from error
+        try:
+            _lock(descriptor, path, wait_s)
+            yield
+        finally:
+            os.close(descriptor)
+
+    # --- records ------------------------------------------------------------------------------------------------------
+
+    def read(self, uuid: str) -> Record | None:
+        """The guest's record, or None. One that can't be read is moved aside and reported."""
+        return self._read(f"{uuid}.json")
+
+    def read_pending(self, uuid: str) -> Record | None:
+        """What a transaction that was cut off may have left, or None."""
+        return self._read(f"{uuid}.pending")
+
+    def records(self) -> list[Record]:
+        """Every guest's record, by guest name."""
+        found = [self._read(name) for name in self._list() if name.endswith(".json")]
+        return sorted((record for record in found if record), key=lambda record: (record.guest, record.uuid))
+
+    def write_pending(self, record: Record) -> None:
+        """Say what is about to be in the kernel. Raises StateError (then nothing may be done)."""
+        self._write(os.path.join(self._domains, f"{record.uuid}.pending"), _to_json(record))
+
+    def commit(self, uuid: str) -> None:
+        """The pending record has come true. Needs no space on the disk."""
+        self._replace(f"{uuid}.pending", f"{uuid}.json")
+
+    def drop_pending(self, uuid: str) -> None:
+        """The pending record has not come true: nothing has changed."""
+        _unlink(os.path.join(self._domains, f"{uuid}.pending"))
+
+    def delete(self, uuid: str) -> None:
+        """Forget the guest."""
+        for suffix in ("json", "pending"):
+            _unlink(os.path.join(self._domains, f"{uuid}.{suffix}"))
+
+    def set_leftover(self, uuid: str) -> None:
+        """The guest is gone, but what it has in the kernel could not be removed."""
+        for suffix in ("json", "pending"):
+            if os.path.exists(os.path.join(self._domains, f"{uuid}.{suffix}")):
+                self._replace(f"{uuid}.{suffix}", f"{uuid}.{suffix}.leftover")
+
+    def leftovers(self) -> list[tuple[str, Record | None]]:
+        """(name, record) of each guest that is to be cleaned up after; None if its record could not be read."""
+        return [(name, self._read(name)) for name in self._list() if name.endswith(".leftover")]
+
+    def delete_leftover(self, name: str) -> None:
+        """It has been cleaned up after."""
+        _unlink(os.path.join(self._domains, name))
+
+    # --- taps ---------------------------------------------------------------------------------------------------------
+
+    def owner(self, tap: str) -> str | None:
+        """UUID of the guest that `tap`'s chains belong to."""
+        try:
+            with open(os.path.join(self._taps, tap), encoding="ascii") as file:
+                return file.read(64).strip() or None
+        except (OSError, UnicodeDecodeError):
+            return None
+
+    def set_owner(self, tap: str, uuid: str) -> None:
+        """Raises StateError."""
+        self._write(os.path.join(self._taps, tap), uuid)
+
+    def clear_owner(self, tap: str, uuid: str) -> None:
+        """`tap` belongs to nobody, if it was the guest's."""
+        if self.owner(tap) == uuid:
+            _unlink(os.path.join(self._taps, tap))
+
+    # --- capabilities -------------------------------------------------------------------------------------------------
+
+    def read_capabilities(self) -> dict[str, Any]:
+        """What was found out before; {} if nothing was, or it can't be read."""
+        try:
+            with open(os.path.join(self.path, "capabilities.json"), encoding="utf-8") as file:
+                found = json.load(file)
+            return found if isinstance(found, dict) else {}
+        except (OSError, ValueError):
+            return {}
+
+    def write_capabilities(self, capabilities: Mapping[str, Any]) -> None:
+        """Remember, if that is possible; else it is found out again next time."""
+        with contextlib.suppress(StateError):
+            if not self._readonly and os.path.isdir(self.path):
+                self._write(os.path.join(self.path, "capabilities.json"), json.dumps(capabilities))
+
+    # --- files --------------------------------------------------------------------------------------------------------
+
+    def _list(self) -> list[str]:
+        try:
+            return sorted(os.listdir(self._domains))
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise StateError(f"{self._domains} can't be read: {error.strerror}") from error
+
+    def _read(self, name: str) -> Record | None:
+        path = os.path.join(self._domains, name)
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            reason = "it is a symbolic link" if error.errno == errno.ELOOP else str(error.strerror)
+            return self._move_aside(path, reason)
+        with open(descriptor, "rb") as file:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                return self._move_aside(path, "it is not a file")
+            if status.st_uid != os.geteuid():
+                return self._move_aside(path, f"it belongs to user {status.st_uid}")
+            try:
+                record = _from_json(file.read(_MAX_RECORD))
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                return self._move_aside(path, f"it can't be read: {type(error).__name__}: {error}")
+        if not name.startswith(record.uuid):
+            return self._move_aside(path, f"it is of another guest, {record.uuid}")
+        return record
+
+    def _move_aside(self, path: str, reason: str) -> Record | None:
+        """Always None: there is no record to trust."""
+        if self._readonly:
+            self._report(f"{path}: {reason}")
+            return None
+        directory = os.path.join(self.path, "unreadable")
+        kept = os.path.join(directory, f"{os.path.basename(path)}.{time.time_ns()}")
+        try:
+            _own_directory(directory)
+            os.rename(path, kept)
+            self._report(f"{path}: {reason}; moved to {kept}")
+        except (OSError, StateError) as error:
+            self._report(f"{path}: {reason}; it can't be moved aside: {error}")
+        return None
+
+    def _replace(self, old: str, new: str) -> None:
+        try:
+            os.replace(os.path.join(self._domains, old), os.path.join(self._domains, new))
+        except OSError as error:
+            raise StateError(f"{self._domains}/{old} can't be renamed: {error.strerror}") from error
+
+    def _write(self, path: str, text: str) -> None:
+        temporary = f"{path}.tmp"  # one writer at a time: the lock is held
+        try:
+            _unlink(temporary)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            with open(os.open(temporary, flags, 0o600), "w", encoding="utf-8") as file:
+                file.write(text)
+            os.replace(temporary, path)
+        except OSError as error:
+            with contextlib.suppress(OSError, StateError):
+                _unlink(temporary)
+            raise StateError(f"{path} can't be written: {error.strerror}") from error
+
+
+def _own_directory(path: str) -> None:
+    try:
+        with contextlib.suppress(FileExistsError):
+            os.makedirs(path, mode=0o700)
+        status = os.lstat(path)
+        if not stat.S_ISDIR(status.st_mode):
+            raise StateError(f"{path} is not a directory; move it away")
+        if status.st_uid != os.geteuid():
+            raise StateError(f"{path} belongs to user {status.st_uid}, not to us; move it away")
+        if stat.S_IMODE(status.st_mode) != 0o700:
+            os.chmod(path, 0o700)
+    except OSError as error:
+        raise StateError(f"state directory {path}: {error.strerror}") from error
+
+
+def _lock(descriptor: int, path: str, wait_s: float) -> None:
+    deadline = time.monotonic() + wait_s
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                raise StateError(
+                    f"{path} is held by another nwfilter-hook for {wait_s:g} s; see `fuser {path}`"
+                ) from None
+            time.sleep(0.005)
+
+
+def _unlink(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise StateError(f"{path} can't be removed: {error.strerror}") from error
+
+
+# --- JSON -------------------------------------------------------------------------------------------------------------
+
+
+def _to_json(record: Record) -> str:
+    return json.dumps(
+        {
+            "schema": SCHEMA,
+            "guest": record.guest,
+            "uuid": record.uuid,
+            "operation": record.operation,
+            "digest": record.digest,
+            "interfaces": [
+                {
+                    "tap": binding.tap,
+                    "mac": binding.mac,
+                    "type": binding.type,
+                    "attachment": binding.attachment.value,
+                    "bridge": binding.bridge,
+                    "carrier": binding.carrier,
+                    "filter": binding.filter,
+                    "parameters": {name: list(values) for name, values in binding.parameters.items()},
+                    "chains": list(binding.objects.chains),
+                    "sets": list(binding.objects.sets),
+                    "fingerprints": [list(fingerprint) for fingerprint in binding.fingerprints],
+                    "quarantined": binding.quarantined,
+                }
+                for binding in record.bindings
+            ],
+            "stale": [
+                {"tap": each.tap, "family": each.family, "chains": list(each.chains), "sets": list(each.sets)}
+                for each in record.stale
+            ],
+        },
+        indent=1,
+    )
+
+
+def _from_json(data: bytes) -> Record:
+    """Raises ValueError, KeyError, TypeError, AttributeError for anything but what `_to_json` writes."""
+    found = json.loads(data)
+    if found["schema"] != SCHEMA:
+        raise ValueError(f"schema {found['schema']!r}, not {SCHEMA}")
+    return Record(
+        guest=_text(found["guest"]),
+        uuid=_text(found["uuid"]),
+        operation=_text(found["operation"]),
+        digest=_text(found["digest"]),
+        bindings=tuple(_binding(each) for each in found["interfaces"]),
+        stale=tuple(_objects(each["tap"], each["family"], each) for each in found["stale"]),
+    )
+
+
+def _binding(found: Mapping[str, Any]) -> Binding:
+    attachment = Attachment(found["attachment"])
+    return Binding(
+        tap=_text(found["tap"]),
+        mac=_text(found["mac"]),
+        type=_text(found["type"]),
+        attachment=attachment,
+        bridge=None if found["bridge"] is None else _text(found["bridge"]),
+        carrier=_text(found["carrier"]),
+        filter=_text(found["filter"]),
+        parameters={_text(name): _texts(values) for name, values in found["parameters"].items()},
+        objects=_objects(found["tap"], attachment.family, found),
+        fingerprints=tuple(_texts(each) for each in found["fingerprints"]),
+        quarantined=bool(found["quarantined"]),
+    )
+
+
+def _objects(tap: Any, family: Any, found: Mapping[str, Any]) -> Objects:
+    if family not in ("bridge", "netdev"):
+        raise ValueError(f"family {family!r}")
+    chains = _names(tap, found["chains"], _CHAIN_PREFIXES)
+    return Objects(_text(tap), family, chains, _names(tap, found["sets"], _SET_PREFIXES))
+
+
+def _names(tap: str, values: Any, prefixes: frozenset[str]) -> tuple[str, ...]:
+    """Names of chains or sets; each must be the tap's own, so that no record can delete another's."""
+    names = _texts(values)
+    for name in names:
+        prefix, _, rest = name.partition("/")
+        if prefix not in prefixes or rest.split("/")[0] != tap or not set(name) <= _NAME_CHARACTERS:
+            raise ValueError(f"{name!r} is not of tap {tap!r}")
+    return names
+
+
+_CHAIN_PREFIXES = frozenset(tree.value for tree in Tree)
+_SET_PREFIXES = frozenset(purpose.value + version for purpose in Purpose for version in ("", "6"))
+
+
+_NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-/")
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is not text")
+    return value
+
+
+def _texts(values: Any) -> tuple[str, ...]:
+    if not isinstance(values, list):
+        raise TypeError(f"{values!r} is not a list")
+    return tuple(_text(value) for value in values)

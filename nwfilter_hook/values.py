@@ -1,0 +1,268 @@
+"""
+The data types of nwfilter attributes: text in, typed value out.
+
+Each parser takes the text of an attribute and returns a `Value`, or raises ValueError with what would be accepted.
+Accepted forms: https://libvirt.org/formatnwfilter.html, "Supported protocols", and what libvirt's parser takes beyond
+it (numbers in hexadecimal with or without 0x, MAC groups of one digit); short and octal IPv4 forms are refused.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from typing import Callable
+
+from .model import SetFlags, TcpFlags, Value
+
+Parser = Callable[[str], Value]
+
+ETHERTYPES = {"arp": 0x0806, "rarp": 0x8035, "ipv4": 0x0800, "ipv6": 0x86DD, "vlan": 0x8100}
+ARP_OPCODES = {
+    "request": 1,
+    "reply": 2,
+    "request_reverse": 3,
+    "reply_reverse": 4,
+    "drarp_request": 5,
+    "drarp_reply": 6,
+    "drarp_error": 7,
+    "inarp_request": 8,
+    "arp_nak": 9,
+}
+PROTOCOLS = {
+    "tcp": 6,
+    "udp": 17,
+    "udplite": 136,
+    "esp": 50,
+    "ah": 51,
+    "icmp": 1,
+    "igmp": 2,
+    "sctp": 132,
+    "icmpv6": 58,
+}
+TCP_FLAG_BITS = {
+    "FIN": 0x01,
+    "SYN": 0x02,
+    "RST": 0x04,
+    "PSH": 0x08,
+    "ACK": 0x10,
+    "URG": 0x20,
+    "ALL": 0x3F,
+    "NONE": 0,
+}
+STATES = ("new", "established", "related", "invalid", "none")
+COMMENT_BYTES = 256  # libvirt cuts longer ones, https://libvirt.org/formatnwfilter.html
+
+_DECIMAL = re.compile(r"[ \t]*\+?([0-9]+)")
+_HEXADECIMAL = re.compile(r"[ \t]*\+?(?:0[xX])?([0-9a-fA-F]+)")
+_MAC = re.compile(r"[0-9a-fA-F]{1,2}(:[0-9a-fA-F]{1,2}){5}")
+_SET_NAME = re.compile(r"[A-Za-z0-9_.:+ -]{1,31}")
+
+
+def parse_number(text: str) -> int:
+    """Decimal; if that fails, hexadecimal with or without 0x, as C's strtoul is used by libvirt."""
+    match = _DECIMAL.fullmatch(text)
+    if match:
+        return int(match[1])
+    match = _HEXADECIMAL.fullmatch(text)
+    if match:
+        return int(match[1], 16)
+    raise ValueError("a number, decimal or hexadecimal")
+
+
+def number(low: int, high: int, names: Mapping[str, int] | None = None) -> Parser:
+    """A parser of numbers from `low` to `high`, or of `names` in any case."""
+    expected = f"a number from {low:#x} to {high:#x}" if low > 255 else f"a number from {low} to {high}"
+    if names:
+        expected += " or one of " + " ".join(names)
+
+    def parse(text: str) -> int:
+        if names and text.lower() in names:
+            return names[text.lower()]
+        try:
+            value = parse_number(text)
+        except ValueError:
+            raise ValueError(expected) from None
+        if not low <= value <= high:
+            raise ValueError(expected)
+        return value
+
+    return parse
+
+
+def parse_connlimit(text: str) -> int:
+    """Decimal only, unlike every other number."""
+    if not _DECIMAL.fullmatch(text) or int(text) > 0xFFFF:
+        raise ValueError("a decimal number from 0 to 65535")
+    return int(text)
+
+
+def parse_mac(text: str) -> int:
+    """Six groups of one or two hexadecimal digits; returns 48 bits."""
+    if not _MAC.fullmatch(text):
+        raise ValueError("a MAC address such as 52:54:00:12:34:56")
+    value = 0
+    for group in text.split(":"):
+        value = value << 8 | int(group, 16)
+    return value
+
+
+def format_mac(value: int) -> str:
+    """48 bits as 52:54:00:12:34:56."""
+    return ":".join(f"{value >> shift & 0xFF:02x}" for shift in range(40, -1, -8))
+
+
+def _contiguous(value: int, bits: int, expected: str) -> int:
+    inverted = value ^ (1 << bits) - 1
+    if inverted & inverted + 1:
+        raise ValueError(expected)
+    return value
+
+
+def prefix_mask(length: int, bits: int) -> int:
+    """The mask of `bits` bits with `length` leading ones."""
+    return (1 << bits) - (1 << bits - length)
+
+
+def parse_mac_mask(text: str) -> int:
+    """A MAC whose ones are all at the front."""
+    expected = "a mask such as ff:ff:ff:00:00:00, its ones all at the front"
+    try:
+        value = parse_mac(text)
+    except ValueError:
+        raise ValueError(expected) from None
+    return _contiguous(value, 48, expected)
+
+
+def parse_ipv4(text: str) -> int:
+    """Dotted quad, nothing shorter; returns 32 bits."""
+    try:
+        return int(ipaddress.IPv4Address(text))
+    except ValueError:
+        raise ValueError("an IPv4 address such as 192.0.2.1, without /length") from None
+
+
+def parse_ipv6(text: str) -> int:
+    """Any numeric IPv6 text without zone; returns 128 bits."""
+    try:
+        if "%" in text:
+            raise ValueError
+        return int(ipaddress.IPv6Address(text))
+    except ValueError:
+        raise ValueError("an IPv6 address such as 2001:db8::1, without /length") from None
+
+
+def _mask(bits: int, parse_address: Callable[[str], int], example: str) -> Parser:
+    expected = f"a mask: a prefix length from 0 to {bits}, or {example}, its ones all at the front"
+
+    def parse(text: str) -> int:
+        if text.isascii() and text.isdigit():
+            if int(text) > bits:
+                raise ValueError(expected)
+            return prefix_mask(int(text), bits)
+        try:
+            return _contiguous(parse_address(text), bits, expected)
+        except ValueError:
+            raise ValueError(expected) from None
+
+    return parse
+
+
+def parse_states(text: str) -> frozenset[str]:
+    """Tokens in any case, separated by commas or blanks; NONE anywhere wins."""
+    states = frozenset(re.split(r"[ ,\t]+", text.strip(" ,\t").lower()))
+    if not states <= frozenset(STATES):
+        raise ValueError("a list of NEW ESTABLISHED RELATED INVALID, or NONE")
+    return frozenset(("none",)) if "none" in states else states
+
+
+def parse_tcp_flags(text: str) -> TcpFlags:
+    """MASK/FLAGS, each a comma separated list."""
+    expected = "MASK/FLAGS, each a list of SYN ACK URG PSH FIN RST, or ALL or NONE, such as SYN,ACK/SYN"
+    sides = text.split("/")
+    if len(sides) != 2:
+        raise ValueError(expected)
+    bits = []
+    for side in sides:
+        value = 0
+        for token in side.upper().split(","):
+            if token not in TCP_FLAG_BITS:
+                raise ValueError(expected)
+            value |= TCP_FLAG_BITS[token]
+        bits.append(value)
+    return TcpFlags(mask=bits[0], flags=bits[1])
+
+
+def parse_set_name(text: str) -> str:
+    """1 to 31 characters."""
+    if not _SET_NAME.fullmatch(text):
+        raise ValueError("a set name of 1 to 31 characters A-Z a-z 0-9 _ . : + - and blank")
+    return text
+
+
+def parse_set_flags(text: str) -> SetFlags:
+    """1 to 6 of src and dst."""
+    tokens = text.lower().split(",")
+    if not 1 <= len(tokens) <= 6 or not set(tokens) <= {"src", "dst"}:
+        raise ValueError("1 to 6 of src and dst, separated by commas")
+    return SetFlags(tuple(token == "src" for token in tokens))
+
+
+def parse_boolean(text: str) -> bool:
+    """`true`, `1` and `yes` set the condition; `false`, `0` and `no` leave it away (they don't invert it)."""
+    if text in ("true", "1", "yes"):
+        return True
+    if text in ("false", "0", "no"):
+        return False
+    raise ValueError("true or false")
+
+
+def parse_comment(text: str) -> str:
+    """Any text; cut as libvirt does."""
+    return text.encode()[:COMMENT_BYTES].decode(errors="ignore")
+
+
+TYPES: dict[str, Parser] = {
+    "UINT8": number(0, 0xFF),
+    "UINT16": number(0, 0xFFFF),
+    "UINT32": number(0, 0xFFFFFFFF),
+    "DSCP": number(0, 63),
+    "VLANID": number(0, 4094),
+    "ETHERTYPE": number(0x600, 0xFFFF, ETHERTYPES),
+    "ENCAPTYPE": number(0x3C, 0xFFFF, ETHERTYPES),
+    "OPCODE": number(0, 0xFFFF, ARP_OPCODES),
+    "PROTOCOL": number(0, 0xFF, PROTOCOLS),
+    "CONNLIMIT": parse_connlimit,
+    "MAC_ADDR": parse_mac,
+    "MAC_MASK": parse_mac_mask,
+    "IP_ADDR": parse_ipv4,
+    "IP_MASK": _mask(32, parse_ipv4, "255.255.255.0"),
+    "IPV6_ADDR": parse_ipv6,
+    "IPV6_MASK": _mask(128, parse_ipv6, "ffff:ffff::"),
+    "STATES": parse_states,
+    "TCPFLAGS": parse_tcp_flags,
+    "IPSETNAME": parse_set_name,
+    "IPSETFLAGS": parse_set_flags,
+    "BOOLEAN": parse_boolean,
+    "STRING": parse_comment,
+}
+"""Parser by the name of the type."""
+
+NO_VARIABLES = frozenset(("STATES", "TCPFLAGS", "BOOLEAN", "STRING"))
+"""Types that take no variable: libvirt accepts one there and then ignores it or fails."""
+
+HEX_IN_VARIABLES = frozenset(("ETHERTYPE", "ENCAPTYPE", "PROTOCOLTYPE"))
+"""Types whose variables libvirt hands to a program that reads hexadecimal, whatever the digits look like."""
+TYPES["PROTOCOLTYPE"] = number(0, 0xFFFF)
+
+
+def parse_bound(type_name: str, text: str) -> Value:
+    """
+    The value of a variable, typed by the attribute it is used in.
+
+    Raises:
+        ValueError: as the type's parser; or plain digits where libvirt would read them as hexadecimal.
+    """
+    if type_name in HEX_IN_VARIABLES and text.isascii() and text.isdigit() and int(text) > 9:
+        raise ValueError(f"a number with 0x in front here (libvirt reads a variable's {text} as 0x{text})")
+    return TYPES[type_name](text)

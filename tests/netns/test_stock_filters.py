@@ -1,0 +1,518 @@
+"""
+Each stock filter on a real bridge: what passes, what doesn't, and which filter of the tree decided.
+
+A filter that only allows is tried under no-other-l2-traffic, or nothing would be dropped. Every frame that a
+filter drops is first shown to pass without it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.support import frames
+from tests.support.domains import domain, interface
+from tests.support.frames import (
+    GUEST,
+    GUEST_IP,
+    OTHER,
+    OTHER_IP,
+    THIRD,
+    arp,
+    arp_probe,
+    dhcp_discover,
+    dhcp_offer,
+    dhcpv6_reply,
+    dhcpv6_solicit,
+    incoming,
+    incoming_arp,
+    ipv4,
+    ipv6,
+    neighbour_solicitation,
+    ping6,
+    rarp_announce,
+    stp_bpdu,
+    tcp,
+    udp,
+    udp6,
+    vlan,
+)
+from tests.support.netns import REPOSITORY, Wire
+
+pytestmark = pytest.mark.netns
+
+STOCK_FILTERS = REPOSITORY / "filters"
+SECOND_IP = "10.0.0.2"
+GUEST_LINK_LOCAL = "fe80::1"
+OTHER_LINK_LOCAL = "fe80::99"
+REST = "no-other-l2-traffic"
+
+
+@dataclass(frozen=True)
+class Case:
+    """
+    A frame, whether it passes, and which filter's rule decides that.
+
+    Attributes:
+        by: None where no rule decides, and the frame passes.
+        incoming: sent to the guest, not by it.
+    """
+
+    frame: bytes
+    passes: bool
+    by: str | None
+    incoming: bool
+
+
+def passes(frame: bytes, *, by: str | None = None) -> Case:
+    """The guest can send `frame`."""
+    return Case(frame, True, by, False)
+
+
+def drops(frame: bytes, *, by: str) -> Case:
+    """The guest can't send `frame`."""
+    return Case(frame, False, by, False)
+
+
+def admits(frame: bytes, *, by: str | None = None) -> Case:
+    """The guest receives `frame`."""
+    return Case(frame, True, by, True)
+
+
+def refuses(frame: bytes, *, by: str) -> Case:
+    """The guest doesn't receive `frame`."""
+    return Case(frame, False, by, True)
+
+
+@dataclass(frozen=True)
+class Spec:
+    """
+    What a stock filter does.
+
+    Attributes:
+        cases: one after the other, under one start of the guest.
+        parameters: of the interface's filterref.
+        beside: further filters in the tree, after it.
+    """
+
+    cases: tuple[Case, ...]
+    parameters: tuple[tuple[str, str], ...] = ()
+    beside: tuple[str, ...] = ()
+
+
+ADDRESSES = (("IP", GUEST_IP), ("IP", SECOND_IP))
+RARP_REPLY = 4
+
+CLEAN_ADDRESSES = (
+    drops(ipv4(src=OTHER), by="no-mac-spoofing"),
+    drops(arp(src=OTHER), by="no-mac-spoofing"),
+    drops(vlan(udp(src=OTHER)), by="no-mac-spoofing"),
+    drops(dhcp_discover(src=OTHER), by="no-mac-spoofing"),
+    drops(rarp_announce(src=OTHER), by="no-mac-spoofing"),
+    drops(ipv4(src_ip="10.0.0.3"), by="no-ip-spoofing"),
+    drops(tcp(src_ip=OTHER_IP), by="no-ip-spoofing"),
+    drops(ipv4(src_ip="0.0.0.0"), by="no-ip-spoofing"),
+    drops(tcp(src_ip="0.0.0.0"), by="no-ip-spoofing"),
+    drops(arp(sender=OTHER), by="no-arp-mac-spoofing"),
+    drops(arp(opcode=2, sender=OTHER), by="no-arp-mac-spoofing"),
+    drops(arp(sender_ip="10.0.0.3"), by="no-arp-ip-spoofing"),
+    drops(arp(opcode=2, sender_ip=OTHER_IP), by="no-arp-ip-spoofing"),
+    drops(arp_probe(), by="no-arp-ip-spoofing"),
+    drops(rarp_announce(opcode=RARP_REPLY), by="no-other-rarp-traffic"),
+    drops(rarp_announce(THIRD, src=GUEST), by="no-other-rarp-traffic"),
+    refuses(rarp_announce(OTHER), by="no-other-rarp-traffic"),
+    drops(vlan(arp()), by=REST),
+    drops(vlan(udp()), by=REST),
+    drops(vlan(udp(), ethertype=0x88A8), by=REST),
+    drops(vlan(vlan(udp())), by=REST),
+    drops(stp_bpdu(), by=REST),
+    drops(frames.ether(), by=REST),
+    refuses(stp_bpdu(src=OTHER), by=REST),
+)
+
+SPECS = {
+    "allow-arp": Spec(
+        (
+            passes(arp(), by="allow-arp"),
+            passes(arp(sender=OTHER, sender_ip=OTHER_IP), by="allow-arp"),
+            passes(arp(src=OTHER), by="allow-arp"),
+            admits(incoming_arp(), by="allow-arp"),
+            drops(ipv4(), by=REST),
+            drops(rarp_announce(), by=REST),
+            drops(vlan(arp()), by=REST),
+            refuses(incoming(ipv4), by=REST),
+            refuses(vlan(incoming_arp()), by=REST),
+        ),
+        beside=(REST,),
+    ),
+    "allow-ipv4": Spec(
+        (
+            passes(ipv4(), by="allow-ipv4"),
+            passes(udp(src_ip=OTHER_IP), by="allow-ipv4"),
+            passes(frames.garbage(), by="allow-ipv4"),
+            admits(incoming(ipv4), by="allow-ipv4"),
+            drops(arp(), by=REST),
+            drops(ipv6(), by=REST),
+            drops(vlan(ipv4()), by=REST),
+            refuses(incoming_arp(), by=REST),
+            refuses(incoming(ipv6), by=REST),
+            refuses(vlan(incoming(ipv4)), by=REST),
+        ),
+        beside=(REST,),
+    ),
+    "allow-ipv6": Spec(
+        (
+            passes(ipv6(), by="allow-ipv6"),
+            passes(neighbour_solicitation(), by="allow-ipv6"),
+            admits(incoming(ping6), by="allow-ipv6"),
+            drops(ipv4(), by=REST),
+            drops(vlan(ipv6()), by=REST),
+            refuses(incoming(ipv4), by=REST),
+            refuses(vlan(incoming(ipv6)), by=REST),
+        ),
+        beside=(REST,),
+    ),
+    "allow-incoming-ipv4": Spec(
+        (
+            admits(incoming(ipv4), by="allow-incoming-ipv4"),
+            admits(incoming(udp, src_ip=GUEST_IP), by="allow-incoming-ipv4"),
+            drops(ipv4(), by=REST),
+            refuses(incoming_arp(), by=REST),
+            refuses(vlan(incoming(ipv4)), by=REST),
+        ),
+        beside=(REST,),
+    ),
+    "allow-incoming-ipv6": Spec(
+        (
+            admits(incoming(ipv6), by="allow-incoming-ipv6"),
+            drops(ipv6(), by=REST),
+            refuses(incoming(ipv4), by=REST),
+            refuses(vlan(incoming(ipv6)), by=REST),
+        ),
+        beside=(REST,),
+    ),
+    "allow-dhcp": Spec(
+        (
+            passes(dhcp_discover(), by="allow-dhcp"),
+            drops(dhcp_discover(src_ip=GUEST_IP), by=REST),
+            drops(dhcp_discover(dst_ip=OTHER_IP), by=REST),
+            drops(udp(src_ip="0.0.0.0", dst_ip="255.255.255.255", sport=68, dport=68), by=REST),
+            drops(udp(src_ip="0.0.0.0", dst_ip="255.255.255.255", sport=67, dport=67), by=REST),
+            drops(vlan(dhcp_discover()), by=REST),
+            drops(dhcp_offer(src=GUEST, src_ip=GUEST_IP), by=REST),
+            admits(dhcp_offer(), by="allow-dhcp"),
+            admits(dhcp_offer(dst=GUEST, src_ip="10.0.0.98"), by="allow-dhcp"),
+            refuses(incoming(udp, sport=67, dport=67), by=REST),
+            refuses(incoming(tcp, sport=67, dport=68), by=REST),
+            refuses(dhcp_discover(src=OTHER), by=REST),
+            refuses(vlan(dhcp_offer()), by=REST),
+        ),
+        beside=(REST,),
+    ),
+    "allow-dhcp-server": Spec(
+        (
+            passes(dhcp_discover(), by="allow-dhcp-server"),
+            drops(dhcp_discover(src_ip=GUEST_IP), by=REST),
+            drops(vlan(dhcp_discover()), by=REST),
+            admits(dhcp_offer(), by="allow-dhcp-server"),
+            admits(dhcp_offer(src_ip="10.0.0.98"), by="allow-dhcp-server"),
+            refuses(dhcp_offer(src_ip="10.0.0.97"), by=REST),
+            refuses(incoming(udp, sport=67, dport=67), by=REST),
+        ),
+        parameters=(("DHCPSERVER", OTHER_IP), ("DHCPSERVER", "10.0.0.98")),
+        beside=(REST,),
+    ),
+    "allow-dhcpv6": Spec(
+        (
+            passes(dhcpv6_solicit(), by="allow-dhcpv6"),
+            passes(dhcpv6_solicit(src_ip="febf::1"), by="allow-dhcpv6"),
+            drops(dhcpv6_solicit(src_ip="fec0::1"), by=REST),
+            drops(dhcpv6_solicit(dst_ip="ff02::1:3"), by=REST),
+            drops(udp6(src_ip="fe80::1", dst_ip="ff02::1:2", sport=546, dport=546), by=REST),
+            drops(vlan(dhcpv6_solicit()), by=REST),
+            admits(dhcpv6_reply(), by="allow-dhcpv6"),
+            admits(dhcpv6_reply(src_ip="2001:db8::5"), by="allow-dhcpv6"),
+            refuses(incoming(udp6, sport=547, dport=547), by=REST),
+            refuses(dhcpv6_solicit(src=OTHER), by=REST),
+        ),
+        beside=(REST,),
+    ),
+    "allow-dhcpv6-server": Spec(
+        (
+            passes(dhcpv6_solicit(), by="allow-dhcpv6-server"),
+            drops(dhcpv6_solicit(src_ip="2001:db8::1"), by=REST),
+            admits(dhcpv6_reply(), by="allow-dhcpv6-server"),
+            refuses(dhcpv6_reply(src_ip="fe80::98"), by=REST),
+            refuses(vlan(dhcpv6_reply()), by=REST),
+        ),
+        parameters=(("DHCPSERVER", OTHER_LINK_LOCAL),),
+        beside=(REST,),
+    ),
+    "no-mac-spoofing": Spec(
+        (
+            passes(ipv4()),
+            passes(arp(sender=OTHER, sender_ip=OTHER_IP)),
+            passes(ipv6()),
+            passes(stp_bpdu()),
+            passes(vlan(ipv6())),
+            drops(ipv4(src=OTHER), by="no-mac-spoofing"),
+            drops(arp(src=OTHER), by="no-mac-spoofing"),
+            drops(ipv6(src="52:54:00:00:00:00"), by="no-mac-spoofing"),
+            drops(stp_bpdu(src=OTHER), by="no-mac-spoofing"),
+            drops(vlan(ipv6(src=OTHER)), by="no-mac-spoofing"),
+            drops(frames.garbage(src=OTHER), by="no-mac-spoofing"),
+            admits(incoming(ipv4)),
+            admits(incoming(ipv4, src=GUEST)),
+        ),
+    ),
+    "no-mac-broadcast": Spec(
+        (
+            passes(udp()),
+            passes(udp(dst="01:00:5e:00:00:01", dst_ip="224.0.0.1")),
+            passes(arp()),
+            passes(vlan(dhcp_discover())),
+            drops(dhcp_discover(), by="no-mac-broadcast"),
+            drops(udp(dst=frames.BROADCAST), by="no-mac-broadcast"),
+            admits(dhcp_offer()),
+        ),
+    ),
+    "no-ip-spoofing": Spec(
+        (
+            passes(ipv4()),
+            passes(tcp(src_ip=SECOND_IP)),
+            passes(dhcp_discover()),
+            passes(udp(src_ip="0.0.0.0")),
+            passes(arp(sender_ip=OTHER_IP)),
+            passes(vlan(ipv4(src_ip=OTHER_IP))),
+            passes(ipv6()),
+            drops(ipv4(src_ip=OTHER_IP), by="no-ip-spoofing"),
+            drops(udp(src_ip="10.0.0.3"), by="no-ip-spoofing"),
+            drops(tcp(src_ip="0.0.0.0"), by="no-ip-spoofing"),
+            drops(udp(src_ip="255.255.255.255"), by="no-ip-spoofing"),
+            admits(incoming(ipv4)),
+            admits(incoming(ipv4, src_ip=GUEST_IP)),
+        ),
+        parameters=ADDRESSES,
+    ),
+    "no-ipv6-spoofing": Spec(
+        (
+            passes(ipv6()),
+            passes(ping6(src_ip=GUEST_LINK_LOCAL)),
+            passes(neighbour_solicitation()),
+            passes(dhcpv6_solicit(src_ip="fe80::77")),
+            passes(ipv4(src_ip=OTHER_IP)),
+            passes(vlan(ipv6(src_ip="2001:db8::3"))),
+            drops(ipv6(src_ip="2001:db8::3"), by="no-ipv6-spoofing"),
+            drops(udp6(src_ip="2001:db8::3"), by="no-ipv6-spoofing"),
+            drops(ping6(src_ip="fe80::77"), by="no-ipv6-spoofing"),
+            drops(neighbour_solicitation(src_ip="::"), by="no-ipv6-spoofing"),
+            drops(dhcpv6_solicit(src_ip="fec0::1"), by="no-ipv6-spoofing"),
+            admits(incoming(ipv6)),
+            admits(incoming(ipv6, src_ip=frames.GUEST_IP6)),
+        ),
+        parameters=(("IPV6", frames.GUEST_IP6), ("IPV6", GUEST_LINK_LOCAL)),
+    ),
+    "no-ip-multicast": Spec(
+        (
+            passes(ipv4()),
+            passes(udp(dst_ip="223.255.255.255")),
+            passes(udp(dst_ip="240.0.0.1")),
+            passes(vlan(udp(dst_ip="224.0.0.251"))),
+            drops(udp(dst_ip="224.0.0.251"), by="no-ip-multicast"),
+            drops(udp(dst_ip="239.255.255.255"), by="no-ip-multicast"),
+            drops(ipv4(protocol=2, dst_ip="224.0.0.22"), by="no-ip-multicast"),
+            admits(incoming(udp, dst_ip="224.0.0.251")),
+        ),
+    ),
+    "no-ipv6-multicast": Spec(
+        (
+            passes(ipv6()),
+            passes(ipv6(dst_ip="fe80::99")),
+            passes(vlan(ipv6(dst_ip="ff02::1"))),
+            drops(ipv6(dst_ip="ff02::1"), by="no-ipv6-multicast"),
+            drops(neighbour_solicitation(), by="no-ipv6-multicast"),
+            drops(dhcpv6_solicit(), by="no-ipv6-multicast"),
+            admits(incoming(ipv6, dst_ip="ff02::1")),
+        ),
+    ),
+    "no-arp-mac-spoofing": Spec(
+        (
+            passes(arp()),
+            passes(arp(sender_ip=OTHER_IP)),
+            passes(arp_probe()),
+            passes(vlan(arp(sender=OTHER))),
+            passes(rarp_announce(OTHER)),
+            drops(arp(sender=OTHER), by="no-arp-mac-spoofing"),
+            drops(arp(opcode=2, sender=OTHER, target=THIRD), by="no-arp-mac-spoofing"),
+            admits(incoming_arp()),
+            admits(incoming_arp(sender=THIRD)),
+        ),
+    ),
+    "no-arp-ip-spoofing": Spec(
+        (
+            passes(arp()),
+            passes(arp(sender_ip=SECOND_IP)),
+            passes(arp(sender=OTHER)),
+            passes(vlan(arp(sender_ip=OTHER_IP))),
+            drops(arp(sender_ip=OTHER_IP), by="no-arp-ip-spoofing"),
+            drops(arp(opcode=2, sender_ip="10.0.0.254"), by="no-arp-ip-spoofing"),
+            drops(arp_probe(), by="no-arp-ip-spoofing"),
+            admits(incoming_arp(sender_ip=GUEST_IP)),
+        ),
+        parameters=ADDRESSES,
+    ),
+    "no-arp-spoofing": Spec(
+        (
+            passes(arp()),
+            passes(arp(opcode=2, sender_ip=SECOND_IP)),
+            passes(ipv4(src_ip=OTHER_IP)),
+            drops(arp(sender=OTHER), by="no-arp-mac-spoofing"),
+            drops(arp(sender_ip=OTHER_IP), by="no-arp-ip-spoofing"),
+            drops(arp(sender=OTHER, sender_ip=OTHER_IP), by="no-arp-mac-spoofing"),
+            admits(incoming_arp(sender=THIRD, sender_ip=GUEST_IP)),
+        ),
+        parameters=ADDRESSES,
+    ),
+    "no-other-l2-traffic": Spec(
+        (
+            *(drops(frame, by=REST) for frame in (arp(), ipv4(), ipv6(), rarp_announce(), stp_bpdu())),
+            *(drops(frame, by=REST) for frame in (frames.ether(), vlan(arp()), frames.garbage())),
+            *(refuses(frame, by=REST) for frame in (incoming_arp(), incoming(ipv4), incoming(ipv6))),
+            *(refuses(frame, by=REST) for frame in (stp_bpdu(src=OTHER), vlan(incoming_arp()))),
+        ),
+    ),
+    "no-other-rarp-traffic": Spec(
+        (
+            passes(arp()),
+            passes(ipv4()),
+            passes(vlan(rarp_announce())),
+            drops(rarp_announce(), by="no-other-rarp-traffic"),
+            drops(rarp_announce(opcode=RARP_REPLY), by="no-other-rarp-traffic"),
+            refuses(rarp_announce(OTHER), by="no-other-rarp-traffic"),
+            admits(incoming_arp()),
+        ),
+    ),
+    "qemu-announce-self-rarp": Spec(
+        (
+            passes(rarp_announce(), by="qemu-announce-self-rarp"),
+            drops(rarp_announce(src=OTHER), by=REST),
+            drops(rarp_announce(OTHER, src=GUEST), by=REST),
+            drops(rarp_announce(dst=OTHER), by=REST),
+            drops(rarp_announce(opcode=RARP_REPLY), by=REST),
+            drops(rarp_announce(ip=GUEST_IP), by=REST),
+            drops(vlan(rarp_announce()), by=REST),
+            drops(arp(opcode=3, target=GUEST, sender_ip="0.0.0.0", target_ip="0.0.0.0"), by=REST),
+            admits(rarp_announce(), by="qemu-announce-self-rarp"),
+            admits(rarp_announce(src=OTHER), by="qemu-announce-self-rarp"),
+            refuses(rarp_announce(OTHER), by=REST),
+            refuses(rarp_announce(opcode=RARP_REPLY), by=REST),
+        ),
+        beside=(REST,),
+    ),
+    "qemu-announce-self": Spec(
+        (
+            passes(rarp_announce(), by="qemu-announce-self-rarp"),
+            passes(frames.ether(ethertype=0x0835), by="qemu-announce-self"),
+            drops(rarp_announce(opcode=RARP_REPLY), by="no-other-rarp-traffic"),
+            drops(rarp_announce(src=OTHER), by="no-other-rarp-traffic"),
+            drops(frames.ether(ethertype=0x0836), by=REST),
+            admits(rarp_announce(), by="qemu-announce-self-rarp"),
+            refuses(rarp_announce(OTHER), by="no-other-rarp-traffic"),
+            refuses(frames.ether(src=OTHER, dst=GUEST, ethertype=0x0835), by=REST),
+        ),
+        beside=(REST,),
+    ),
+    "clean-traffic": Spec(
+        (
+            passes(ipv4(), by="clean-traffic"),
+            passes(udp(src_ip=SECOND_IP, dst=THIRD), by="clean-traffic"),
+            passes(udp(dst=frames.BROADCAST, dst_ip="255.255.255.255"), by="clean-traffic"),
+            passes(udp(dst_ip="224.0.0.251"), by="clean-traffic"),
+            passes(dhcp_discover(), by="clean-traffic"),
+            passes(dhcp_offer(src=GUEST, src_ip=GUEST_IP), by="clean-traffic"),
+            passes(arp(), by="clean-traffic"),
+            passes(arp(opcode=2, sender_ip=SECOND_IP, target=OTHER), by="clean-traffic"),
+            passes(rarp_announce(), by="qemu-announce-self-rarp"),
+            passes(frames.ether(ethertype=0x0835), by="qemu-announce-self"),
+            *CLEAN_ADDRESSES,
+            drops(ipv6(), by=REST),
+            drops(vlan(ipv6()), by=REST),
+            admits(incoming(ipv4), by="allow-incoming-ipv4"),
+            admits(dhcp_offer(), by="allow-incoming-ipv4"),
+            admits(incoming_arp(), by="clean-traffic"),
+            admits(incoming_arp(opcode=2, sender=THIRD, sender_ip=GUEST_IP), by="clean-traffic"),
+            admits(rarp_announce(src=OTHER), by="qemu-announce-self-rarp"),
+            refuses(incoming(ipv6), by=REST),
+            refuses(vlan(incoming(ipv4)), by=REST),
+            refuses(vlan(incoming_arp()), by=REST),
+            refuses(frames.ether(src=OTHER, dst=GUEST), by=REST),
+        ),
+        parameters=ADDRESSES,
+    ),
+    "clean-traffic-gateway": Spec(
+        (
+            passes(ipv4(), by="clean-traffic-gateway"),
+            passes(tcp(src_ip=SECOND_IP), by="clean-traffic-gateway"),
+            passes(ipv6(), by="clean-traffic-gateway"),
+            passes(arp(), by="clean-traffic-gateway"),
+            passes(arp(dst=THIRD, target=THIRD), by="clean-traffic-gateway"),
+            passes(rarp_announce(), by="qemu-announce-self-rarp"),
+            drops(ipv4(dst=THIRD), by=REST),
+            drops(dhcp_discover(), by=REST),
+            drops(ipv6(dst=THIRD), by=REST),
+            drops(ipv4(src=THIRD), by="no-mac-spoofing"),
+            drops(ipv4(src_ip="10.0.0.3"), by="no-ip-spoofing"),
+            drops(ipv4(src_ip="10.0.0.3", dst=THIRD), by="no-ip-spoofing"),
+            drops(arp(sender=OTHER), by="no-arp-mac-spoofing"),
+            drops(arp(sender_ip="10.0.0.3"), by="no-arp-ip-spoofing"),
+            admits(incoming(ipv4), by="clean-traffic-gateway"),
+            admits(incoming(ipv6), by="clean-traffic-gateway"),
+            admits(dhcp_offer(), by="clean-traffic-gateway"),
+            admits(incoming_arp(src=THIRD, sender=THIRD), by="clean-traffic-gateway"),
+            refuses(incoming(ipv4, src=THIRD), by=REST),
+            refuses(incoming(ipv6, src=THIRD), by=REST),
+        ),
+        parameters=(*ADDRESSES, ("GATEWAY_MAC", OTHER)),
+    ),
+}
+
+
+def test_every_stock_filter_is_tried() -> None:
+    """No filter of ours goes without frames that pass and frames that don't."""
+    assert set(SPECS) == {path.stem for path in STOCK_FILTERS.glob("*.xml")}
+    for name, spec in SPECS.items():
+        verdicts = {case.passes for case in spec.cases}
+        assert verdicts == ({False} if name == REST else {True, False}), name
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_stock_filter(wire: Wire, tmp_path: Path, name: str) -> None:
+    """The filter decides about each frame as its comment says, by the rule it should."""
+    spec = SPECS[name]
+    assert [case for case in spec.cases if not _arrives(wire, case)] == []
+
+    references = "".join(f"<filterref filter='{one}'/>" for one in (name, *spec.beside))
+    (tmp_path / "tried.xml").write_text(f"<filter name='tried'>{references}</filter>")
+    wire.configure(filter_dirs=[tmp_path], counters="all")
+    wire.start("web", domain("web", [interface("vnet0", "tried", spec.parameters)]))
+
+    expected = [(case, case.passes, [case.by] if case.by else []) for case in spec.cases]
+    assert [(case, *_fate(wire, case)) for case in spec.cases] == expected
+
+
+def _route(case: Case) -> tuple[str, str]:
+    return ("vnet1", "vnet0") if case.incoming else ("vnet0", "vnet1")
+
+
+def _arrives(wire: Wire, case: Case) -> bool:
+    sender, to = _route(case)
+    return wire.passes(case.frame, sender, to)
+
+
+def _fate(wire: Wire, case: Case) -> tuple[bool, list[str]]:
+    """Does it arrive, and the rules of which filters decided?"""
+    sender, to = _route(case)
+    fate = wire.fate(case.frame, sender, to)
+    return fate.passed, [comment.rpartition(":")[0] for comment in fate.decided_by]

@@ -1,0 +1,246 @@
+"""
+Frames as bytes, built by scapy: what a guest might put on its tap, rightly or not.
+
+Every function has defaults of an honest guest, GUEST at IP, talking to OTHER at OTHER_IP; a test forges what
+it is about. `vlan` wraps any frame in a tag.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from scapy.layers.dhcp import BOOTP, DHCP
+from scapy.layers.inet import ICMP, TCP, UDP
+from scapy.layers.inet import IP as IPv4
+from scapy.layers.inet6 import ICMPv6EchoRequest, ICMPv6ND_NS, IPv6
+from scapy.layers.l2 import ARP, Ether
+
+GUEST = "52:54:00:00:00:01"
+OTHER = "52:54:00:00:00:99"
+THIRD = "52:54:00:00:00:77"
+BROADCAST = "ff:ff:ff:ff:ff:ff"
+BRIDGE_GROUP = "01:80:c2:00:00:00"
+GUEST_IP = "10.0.0.1"
+OTHER_IP = "10.0.0.99"
+GUEST_IP6 = "2001:db8::1"
+OTHER_IP6 = "2001:db8::99"
+NO_MAC = "00:00:00:00:00:00"
+PAYLOAD = b"nwfilter-hook"
+
+
+def ether(payload: bytes = PAYLOAD, *, src: str = GUEST, dst: str = OTHER, ethertype: int = 0x9000) -> bytes:
+    """A frame of any protocol; the default is a configuration test (loopback) frame."""
+    return bytes(Ether(src=src, dst=dst, type=ethertype) / payload)
+
+
+def vlan(frame: bytes, vlanid: int = 7, *, ethertype: int = 0x8100) -> bytes:
+    """`frame` in a VLAN tag, 802.1Q or, with 0x88a8, 802.1ad."""
+    return frame[:12] + ethertype.to_bytes(2, "big") + vlanid.to_bytes(2, "big") + frame[12:]
+
+
+def incoming(build: Callable[..., bytes], **fields: Any) -> bytes:
+    """What `build` builds, on its way from OTHER to GUEST; for functions with IP addresses."""
+    ip6 = build in (ipv6, udp6, ping6)
+    addresses = (
+        {"src_ip": OTHER_IP6, "dst_ip": GUEST_IP6} if ip6 else {"src_ip": OTHER_IP, "dst_ip": GUEST_IP}
+    )
+    return build(**{"src": OTHER, "dst": GUEST, **addresses, **fields})
+
+
+def incoming_arp(**fields: Any) -> bytes:
+    """OTHER asks for GUEST_IP, or with opcode 2 tells about itself."""
+    return arp(**{"src": OTHER, "sender": OTHER, "sender_ip": OTHER_IP, "target_ip": GUEST_IP, **fields})
+
+
+def arp(
+    *,
+    src: str = GUEST,
+    dst: str = BROADCAST,
+    opcode: int = 1,
+    sender: str = GUEST,
+    sender_ip: str = GUEST_IP,
+    target: str = NO_MAC,
+    target_ip: str = OTHER_IP,
+) -> bytes:
+    """An ARP request, or with opcode 2 a reply."""
+    message = ARP(op=opcode, hwsrc=sender, psrc=sender_ip, hwdst=target, pdst=target_ip)
+    return bytes(Ether(src=src, dst=dst, type=0x0806) / message)
+
+
+def arp_probe(**fields: Any) -> bytes:
+    """Is GUEST_IP taken? (RFC 5227)"""
+    return arp(**{"sender_ip": "0.0.0.0", "target_ip": GUEST_IP, **fields})
+
+
+def rarp_announce(
+    mac: str = GUEST, *, src: str | None = None, dst: str = BROADCAST, opcode: int = 3, ip: str = "0.0.0.0"
+) -> bytes:
+    """What QEMU sends when a migration has ended."""
+    message = ARP(op=opcode, hwsrc=mac, hwdst=mac, psrc=ip, pdst=ip)
+    return bytes(Ether(src=src or mac, dst=dst, type=0x8035) / message)
+
+
+def ipv4(
+    *,
+    src: str = GUEST,
+    dst: str = OTHER,
+    src_ip: str = GUEST_IP,
+    dst_ip: str = OTHER_IP,
+    protocol: int = 253,
+    **fields: Any,
+) -> bytes:
+    """An IPv4 packet, by default of a protocol reserved for experiments."""
+    packet = IPv4(src=src_ip, dst=dst_ip, proto=protocol, **fields)
+    return bytes(Ether(src=src, dst=dst, type=0x0800) / packet / PAYLOAD)
+
+
+def udp(
+    *,
+    src: str = GUEST,
+    dst: str = OTHER,
+    src_ip: str = GUEST_IP,
+    dst_ip: str = OTHER_IP,
+    sport: int = 40000,
+    dport: int = 9,
+) -> bytes:
+    """A UDP datagram over IPv4."""
+    packet = IPv4(src=src_ip, dst=dst_ip) / UDP(sport=sport, dport=dport) / PAYLOAD
+    return bytes(Ether(src=src, dst=dst, type=0x0800) / packet)
+
+
+def tcp(
+    *,
+    src: str = GUEST,
+    dst: str = OTHER,
+    src_ip: str = GUEST_IP,
+    dst_ip: str = OTHER_IP,
+    sport: int = 40000,
+    dport: int = 80,
+    flags: str = "S",
+    seq: int = 1000,
+    ack: int = 0,
+    payload: bytes = b"",
+) -> bytes:
+    """A TCP segment over IPv4, by default one that opens a connection."""
+    segment = TCP(sport=sport, dport=dport, flags=flags, seq=seq, ack=ack)
+    return bytes(Ether(src=src, dst=dst, type=0x0800) / IPv4(src=src_ip, dst=dst_ip) / segment / payload)
+
+
+def icmp(
+    *,
+    src: str = GUEST,
+    dst: str = OTHER,
+    src_ip: str = GUEST_IP,
+    dst_ip: str = OTHER_IP,
+    icmp_type: int = 8,
+    code: int = 0,
+    identifier: int = 1,
+) -> bytes:
+    """An ICMP message, by default an echo request."""
+    message = ICMP(type=icmp_type, code=code, id=identifier, seq=1)
+    return bytes(Ether(src=src, dst=dst, type=0x0800) / IPv4(src=src_ip, dst=dst_ip) / message / PAYLOAD)
+
+
+def dhcp_discover(*, src: str = GUEST, src_ip: str = "0.0.0.0", dst_ip: str = "255.255.255.255") -> bytes:
+    """A client looks for a server."""
+    message = BOOTP(op=1, chaddr=_octets(src), xid=1) / DHCP(options=[("message-type", "discover"), "end"])
+    return _dhcp(message, src=src, dst=BROADCAST, src_ip=src_ip, dst_ip=dst_ip, sport=68, dport=67)
+
+
+def dhcp_offer(
+    *,
+    src: str = OTHER,
+    dst: str = BROADCAST,
+    src_ip: str = OTHER_IP,
+    dst_ip: str = "255.255.255.255",
+    client: str = GUEST,
+    offered: str = GUEST_IP,
+    kind: str = "offer",
+) -> bytes:
+    """A server, by default OTHER, answers a client; `kind` may be "ack"."""
+    options = [("message-type", kind), ("server_id", src_ip), ("lease_time", 3600), "end"]
+    message = BOOTP(op=2, chaddr=_octets(client), yiaddr=offered, xid=1) / DHCP(options=options)
+    return _dhcp(message, src=src, dst=dst, src_ip=src_ip, dst_ip=dst_ip, sport=67, dport=68)
+
+
+def _dhcp(message: Any, *, src: str, dst: str, src_ip: str, dst_ip: str, sport: int, dport: int) -> bytes:
+    packet = IPv4(src=src_ip, dst=dst_ip) / UDP(sport=sport, dport=dport) / message
+    return bytes(Ether(src=src, dst=dst, type=0x0800) / packet)
+
+
+def _octets(mac: str) -> bytes:
+    return bytes.fromhex(mac.replace(":", ""))
+
+
+def ipv6(
+    *,
+    src: str = GUEST,
+    dst: str = OTHER,
+    src_ip: str = GUEST_IP6,
+    dst_ip: str = OTHER_IP6,
+    next_header: int = 253,
+) -> bytes:
+    """An IPv6 packet, by default of a protocol reserved for experiments."""
+    return bytes(
+        Ether(src=src, dst=dst, type=0x86DD) / IPv6(src=src_ip, dst=dst_ip, nh=next_header) / PAYLOAD
+    )
+
+
+def udp6(
+    *,
+    src: str = GUEST,
+    dst: str = OTHER,
+    src_ip: str = GUEST_IP6,
+    dst_ip: str = OTHER_IP6,
+    sport: int = 40000,
+    dport: int = 9,
+) -> bytes:
+    """A UDP datagram over IPv6."""
+    packet = IPv6(src=src_ip, dst=dst_ip) / UDP(sport=sport, dport=dport) / PAYLOAD
+    return bytes(Ether(src=src, dst=dst, type=0x86DD) / packet)
+
+
+def ping6(
+    *,
+    src: str = GUEST,
+    dst: str = OTHER,
+    src_ip: str = GUEST_IP6,
+    dst_ip: str = OTHER_IP6,
+    identifier: int = 1,
+) -> bytes:
+    """An ICMPv6 echo request."""
+    packet = IPv6(src=src_ip, dst=dst_ip) / ICMPv6EchoRequest(id=identifier, seq=1, data=PAYLOAD)
+    return bytes(Ether(src=src, dst=dst, type=0x86DD) / packet)
+
+
+def neighbour_solicitation(*, src: str = GUEST, src_ip: str = GUEST_IP6, target_ip: str = OTHER_IP6) -> bytes:
+    """Who has `target_ip`? Asked of its solicited-node group."""
+    group = "ff02::1:ff00:" + target_ip.rsplit(":", 1)[1]
+    packet = IPv6(src=src_ip, dst=group) / ICMPv6ND_NS(tgt=target_ip)
+    return bytes(Ether(src=src, dst="33:33:ff:00:00:99", type=0x86DD) / packet)
+
+
+def dhcpv6_solicit(*, src: str = GUEST, src_ip: str = "fe80::1", dst_ip: str = "ff02::1:2") -> bytes:
+    """A DHCPv6 client's ports and addresses; the message itself is no matter here."""
+    return udp6(src=src, dst="33:33:00:01:00:02", src_ip=src_ip, dst_ip=dst_ip, sport=546, dport=547)
+
+
+def dhcpv6_reply(
+    *, src: str = OTHER, dst: str = GUEST, src_ip: str = "fe80::99", dst_ip: str = "fe80::1"
+) -> bytes:
+    """A DHCPv6 server's ports and addresses; the message itself is no matter here."""
+    return udp6(src=src, dst=dst, src_ip=src_ip, dst_ip=dst_ip, sport=547, dport=546)
+
+
+def stp_bpdu(*, src: str = GUEST) -> bytes:
+    """A configuration BPDU of spanning tree: an LLC frame to the group of all bridges."""
+    bpdu = bytes.fromhex("0000000000") + b"\x80\x00" + _octets(src) + bytes(4) + b"\x80\x00" + _octets(src)
+    bpdu += bytes.fromhex("80010000140002000f00")
+    body = bytes.fromhex("424203") + bpdu
+    return _octets(BRIDGE_GROUP) + _octets(src) + len(body).to_bytes(2, "big") + body
+
+
+def garbage(length: int = 60, *, src: str = GUEST, dst: str = OTHER) -> bytes:
+    """Bytes that mean nothing under a known header: an IPv4 ethertype without an IPv4 header behind it."""
+    return bytes(Ether(src=src, dst=dst, type=0x0800)) + b"\xff" * (length - 14)

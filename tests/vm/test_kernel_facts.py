@@ -1,0 +1,247 @@
+"""
+What the nft script relies on, asked of the kernel with hand-written rules.
+
+A failure here means that a kernel or nft behaves otherwise than the renderer believes, and that its rules don't mean
+what they say; the tests of the product itself are in the other files.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+from contextlib import ExitStack, closing
+
+import pytest
+from scapy.layers.inet import IP, UDP, fragment
+from scapy.layers.l2 import Dot1Q, Ether
+from scapy.packet import Packet, Raw
+
+from tests.vm.flows import Got, fresh_port, ping, tcp, tcp_connection, udp
+from tests.vm.lan import Lan, Station, run
+
+pytestmark = pytest.mark.stock_kernel
+
+HOOKS = {
+    "l2pre": "prerouting priority -300",
+    "l3pre": "prerouting priority -150",
+    "l3post": "postrouting priority 0",
+    "l2post": "postrouting priority 300",
+}
+
+
+def load(wire: Lan, *declarations: str, **rules: str) -> None:
+    """Load a table with `declarations` (sets, chains) and, by name in HOOKS, the rules of its base chains."""
+    chains = [
+        f"chain {name} {{ type filter hook {HOOKS[name]}; policy accept; {text.strip()}\n }}" for name, text in rules.items()
+    ]
+    wire.nft(script="\n".join(["table bridge facts {", *declarations, *chains, "}"]))
+
+
+def counted(wire: Lan) -> dict[str, int]:
+    """The packets counted by each rule that has a comment, by comment; without those that counted none."""
+    listing = wire.nft("list", "table", "bridge", "facts")
+    found = re.findall(r'counter packets (\d+) bytes \d+ .*comment "(.+?)"', listing)
+    return {name: int(packets) for packets, name in found if packets != "0"}
+
+
+def send(sender: Station, *frames: Packet) -> None:
+    """Put frames on the guest's wire."""
+    with sender.inside():
+        wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+    with closing(wire):
+        wire.bind(("eth0", 0))
+        for frame in frames:
+            wire.send(bytes(frame))
+
+
+def ethernet(wire: Lan) -> Packet:
+    """The header of a frame from guest a to guest b."""
+    return Ether(src=wire.a.mac, dst=wire.b.mac)
+
+
+def datagram(wire: Lan, *, size: int = 10) -> Packet:
+    """A UDP packet from guest a to guest b, on a port of its own."""
+    return IP(src=str(wire.a.ip), dst=str(wire.b.ip), id=fresh_port()) / UDP(dport=fresh_port()) / Raw(b"x" * size)
+
+
+FLOWS = {"guest-guest": ("a", "b"), "guest-host": ("a", "host"), "host-guest": ("host", "a")}
+
+
+@pytest.fixture(params=FLOWS)
+def flow(request: pytest.FixtureRequest, wire: Lan) -> tuple[Station, Station]:
+    """Client and server of a flow."""
+    client, server = FLOWS[request.param]
+    return getattr(wire, client), getattr(wire, server)
+
+
+# --- connection tracking
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_flows_are_tracked_in_both_directions(wire: Lan, flow: tuple[Station, Station], version: int) -> None:
+    """At a's tap the client's packets are new or established and original, the server's established and reply."""
+    client, server = flow
+    states = "\n".join(
+        f'{{tap}} tcp dport 0-65535 ct state {state} ct direction {direction} counter comment "{{way}} {state} {direction}"'
+        for state in ("new", "established", "invalid", "untracked")
+        for direction in ("original", "reply")
+    )
+    load(wire, l3pre=states.format(tap="iifname vnet0", way="from"), l3post=states.format(tap="oifname vnet0", way="to"))
+    assert tcp(client, server, version=version) is Got.ANSWER
+    asked, answered = ("from", "to") if client is wire.a else ("to", "from")
+    assert set(counted(wire)) == {f"{asked} new original", f"{asked} established original", f"{answered} established reply"}
+
+
+def test_an_icmp_error_about_a_connection_is_related(wire: Lan, flow: tuple[Station, Station]) -> None:
+    """A port unreachable toward the client has state related, and direction reply."""
+    client, server = flow
+    error = "icmp type destination-unreachable ct state related ct direction reply"
+    load(
+        wire,
+        l3pre=f'iifname {server.tap} {error} counter comment "from server"',
+        l3post=f'oifname {client.tap} {error} counter comment "to client"',
+    )
+    _send_to_closed_port(client, server)
+    hosts_end = {wire.a: {"from server": 1}, wire.host: {"to client": 1}}
+    assert counted(wire) == ({"from server": 1, "to client": 1} if wire.host not in flow else hosts_end[server])
+
+
+def _send_to_closed_port(client: Station, server: Station) -> None:
+    with client.inside():
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with closing(sock):
+        sock.settimeout(1)
+        sock.connect((str(server.ip), fresh_port()))
+        sock.send(b"?")
+        with pytest.raises(ConnectionRefusedError):
+            sock.recv(1)
+
+
+def test_what_l2_drops_leaves_no_tracked_connection(wire: Lan) -> None:
+    """Priority -300 is before conntrack's -200: a spoofed packet can't open a connection."""
+    load(wire, l2pre="iifname vnet0 udp dport 1 drop", l3pre="ct state new counter accept")
+    for port in (1, 2):
+        send(wire.a, ethernet(wire) / IP(src="10.0.0.77", dst="10.0.0.2") / UDP(dport=port))
+    with wire.host.inside():
+        assert re.findall(r"src=10.0.0.77 .*?dport=(\d+)", run("conntrack", "-L")) == ["2"]
+
+
+def test_neighbour_discovery_is_untracked(wire: Lan) -> None:
+    """`ct state new` never matches it, nor does invalid: as in ip6tables."""
+    load(wire, l3pre='iifname vnet0 icmpv6 type nd-neighbor-solicit ct state untracked counter comment "untracked"')
+    with wire.a.inside():
+        run("ip", "neighbour", "replace", "fd00::77", "lladdr", "52:54:00:00:00:77", "nud", "none", "dev", "eth0")
+        sock = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    with closing(sock):
+        sock.sendto(b"?", ("fd00::77", 9))
+    assert counted(wire).get("untracked", 0) >= 1
+
+
+@pytest.mark.parametrize("vlan_filtering", [0, 1])
+def test_tagged_packets_are_tracked_too(wire: Lan, vlan_filtering: int) -> None:
+    """A packet in a VLAN tag has a state, and shares it with the untagged connection of the same addresses and ports."""
+    load(
+        wire,
+        l3pre="""
+            iifname vnet0 ether type 8021q ct state new counter comment "tagged new"
+            iifname vnet0 ether type 8021q ct state established counter comment "tagged established"
+            iifname vnet0 ether type ip ct state new counter comment "untagged new"
+            iifname vnet1 ether type ip udp sport 9 ct state established counter comment "untagged reply" """,
+    )
+    with _vlan_filtering(wire, vlan_filtering):
+        packet = IP(src="10.0.0.1", dst="10.0.0.2") / UDP(sport=fresh_port(), dport=9)
+        send(wire.a, ethernet(wire) / Dot1Q(vlan=5) / packet)
+        answer = IP(src="10.0.0.2", dst="10.0.0.1") / UDP(sport=9, dport=packet[UDP].sport)
+        send(wire.b, Ether(src=wire.b.mac, dst=wire.a.mac) / answer)
+        send(wire.a, ethernet(wire) / Dot1Q(vlan=5) / packet)
+    assert counted(wire) == {"tagged new": 1, "untagged reply": 1, "tagged established": 1}
+
+
+def _vlan_filtering(wire: Lan, on: int) -> ExitStack:
+    """Turn it on, with VLAN 5 allowed on every port; turned off in the end."""
+    stack = ExitStack()
+
+    def switch(value: int) -> None:
+        with wire.host.inside():
+            run("ip", "link", "set", "br0", "type", "bridge", "vlan_filtering", str(value))
+            for port in ("vnet0", "vnet1"):
+                run("bridge", "vlan", "add" if value else "delete", "dev", port, "vid", "5")
+
+    if on:
+        switch(1)
+        stack.callback(switch, 0)
+    return stack
+
+
+@pytest.mark.parametrize("tracking", ["", "ct state invalid drop"], ids=["untracked", "tracked"])
+def test_fragments_are_put_together_between_the_layers(wire: Lan, tracking: str) -> None:
+    """Once there is a `ct` rule, only L2 from the guest sees fragments; else every chain does."""
+    count = """
+        {0} ether type ip udp dport 0-65535 ip frag-off & 0x3fff == 0 counter comment "{1} whole"
+        {0} ether type ip ip frag-off & 0x3fff != 0 counter comment "{1} fragment" """
+    port = {"l2pre": "iifname vnet0", "l3pre": "iifname vnet0", "l3post": "oifname vnet1", "l2post": "oifname vnet1"}
+    rules = {chain: count.format(port[chain], chain) for chain in HOOKS}
+    load(wire, **{**rules, "l3pre": f"{tracking}\n{rules['l3pre']}"})
+    send(wire.a, *[ethernet(wire) / part for part in fragment(datagram(wire, size=3000), 1400)])
+    later = "whole" if tracking else "fragment"
+    assert counted(wire) == {"l2pre fragment": 3, **{f"{chain} {later}": 1 if tracking else 3 for chain in list(HOOKS)[1:]}}
+
+
+# --- reject, meta ibrname, ct count, sets
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_reject_in_prerouting_answers_the_guest(wire: Lan, version: int) -> None:
+    """At once, whether the packet is for another guest or for the host."""
+    port = fresh_port()
+    for server in (wire.b, wire.host):
+        assert tcp(wire.a, server, port, version=version) is Got.ANSWER
+        assert udp(wire.a, server, port, version=version) is Got.ANSWER
+    load(wire, l3pre=f"iifname vnet0 tcp dport {port} reject with tcp reset\n iifname vnet0 udp dport {port} reject")
+    for server in (wire.b, wire.host):
+        assert tcp(wire.a, server, port, version=version) is Got.RESET
+        assert udp(wire.a, server, port, version=version) is Got.RESET
+
+
+def test_reject_is_refused_in_postrouting(wire: Lan) -> None:
+    """So toward the guest it has to be a drop."""
+    load(wire, l3pre="reject")
+    with pytest.raises(RuntimeError, match="Operation not supported"):
+        load(wire, l3post="reject")
+
+
+def test_ibrname_is_the_bridge_of_the_port(wire: Lan) -> None:
+    """In prerouting."""
+    load(wire, l2pre='iifname vnet0 meta ibrname br0 counter comment "br0"\n meta ibrname br1 counter comment "br1"')
+    assert ping(wire.a, wire.b) is Got.ANSWER
+    assert counted(wire) == {"br0": 1}
+
+
+def test_ct_count_counts_connections_per_source(wire: Lan) -> None:
+    """`add @set { ip saddr ct count over 2 }` matches the third connection of a guest, not the second guest's first."""
+    load(
+        wire,
+        "set per_source { type ipv4_addr; size 65535; flags dynamic; }",
+        l3pre="iifname { vnet0, vnet1 } tcp dport 7777 add @per_source { ip saddr ct count over 2 } counter drop",
+    )
+    with ExitStack() as open_connections:
+        for _ in range(2):
+            near, _far = open_connections.enter_context(tcp_connection(wire.a, wire.host, 7777))
+        assert tcp(wire.a, wire.host, 7777) is Got.NOTHING
+        assert tcp(wire.b, wire.host, 7777) is Got.ANSWER
+        near.send(b"still open")
+
+
+def test_a_dynamic_set_of_one_learns_one_address(wire: Lan) -> None:
+    """`add @learned` matches for the first address and for what is in there; a second one is neither added nor matched."""
+    load(
+        wire,
+        "set learned { type ipv4_addr; size 1; flags dynamic; }",
+        l2pre="""
+            iifname vnet0 ether type ip ip saddr @learned counter accept comment "known"
+            iifname vnet0 ether type ip add @learned { ip saddr } counter accept comment "added"
+            iifname vnet0 ether type ip counter drop comment "foreign" """,
+    )
+    for source in ("10.0.0.1", "10.0.0.1", "10.0.0.77", "10.0.0.1"):
+        send(wire.a, ethernet(wire) / IP(src=source, dst="10.0.0.2") / UDP())
+    assert counted(wire) == {"added": 1, "known": 2, "foreign": 1}
