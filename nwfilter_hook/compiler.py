@@ -11,10 +11,18 @@ Evaluation order: https://libvirt.org/formatnwfilter.html, "Filtering chains" an
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
-from .conditions import BPDU_ADDRESS, Matches, exchange, is_frame_condition, rule_alternatives, without_macs
+from .conditions import (
+    BPDU_ADDRESS,
+    Matches,
+    exchange,
+    is_frame_condition,
+    narrow,
+    rule_alternatives,
+    without_macs,
+)
 from .errors import UnsupportedMatch
+from .frozen import dataclass
 from .language import ELEMENTS, chain_prefix
 from .model import (
     Action,
@@ -47,6 +55,10 @@ _JUMP_CONDITIONS = {
     "arp": (Match(Field.ETHER_TYPE, Equals(0x0806)),),
     "rarp": (Match(Field.ETHER_TYPE, Equals(0x8035)),),
 }
+
+
+_MAX_INLINED = 4
+"""Rules of a sub-chain without "return" that go into the root chain instead: each chain costs nft time to read."""
 
 
 @dataclass(frozen=True)
@@ -124,13 +136,29 @@ class _Tree:
             entries = [rule for _, rule in self._root]  # in their order already: root filters first
         else:
             # jumps and rules share one scale; at equal value the jump comes first
-            merged = [(self._priority[name], 0, self._jump(name)) for name in self._sub]
-            merged += [(priority, 1, rule) for priority, rule in self._root]
-            entries = [rule for _, _, rule in sorted(merged, key=lambda entry: entry[:2])]
+            merged = [(self._priority[name], 0, self._entrance(name)) for name in self._sub]
+            merged += [(priority, 1, (rule,)) for priority, rule in self._root]
+            entries = [rule for _, _, rules in sorted(merged, key=lambda entry: entry[:2]) for rule in rules]
         if entries:
             yield Chain(self._tree, None, tuple(entries))
         for name, rules in self._sub.items():
-            yield Chain(self._tree, name, tuple(rules))
+            if not self._is_inlined(name):
+                yield Chain(self._tree, name, tuple(rules))
+
+    def _is_inlined(self, name: str) -> bool:
+        """Whether a sub-chain's rules can stand in the root chain: without "return" the verdicts are the same."""
+        rules = self._sub[name]
+        return len(rules) <= _MAX_INLINED and all(rule.verdict is not Verdict.RETURN for rule in rules)
+
+    def _entrance(self, name: str) -> tuple[Rule, ...]:
+        """What the root chain holds for a sub-chain: the jump, or its rules, for the frames of that chain."""
+        if not self._is_inlined(name):
+            return (self._jump(name),)
+        conditions = _JUMP_CONDITIONS[chain_prefix(name) or ""]
+        narrowed = ((narrow(rule.matches, conditions), rule) for rule in self._sub[name])
+        return tuple(
+            Rule(matches, rule.verdict, rule.filter, rule.source) for matches, rule in narrowed if matches is not None
+        )
 
     def _jump(self, name: str) -> Rule:
         first = self._sub[name][0]

@@ -106,6 +106,14 @@ def without_macs(matches: Matches) -> Matches:
     return tuple(match for match in matches if match.field not in _MACS)
 
 
+def narrow(matches: Matches, conditions: Matches) -> Matches | None:
+    """`matches` and `conditions` in one rule; None if no frame passes both."""
+    both = _sorted(matches + conditions)
+    exact = {(match.field, match.test.value) for match in both if isinstance(match.test, Equals) and not match.negated}
+    two_values = len({field for field, _ in exact}) < len(exact)
+    return None if two_values or _contradictory(both) else both
+
+
 def is_frame_condition(match: Match) -> bool:
     """Whether `match` is more than the protocol itself: what is left of a rule when its MAC is taken away."""
     protocol = match.field in (Field.ETHER_TYPE, Field.IP_PROTOCOL, Field.L4_PROTOCOL)

@@ -23,10 +23,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 
 from .errors import DomainError, InputError, Source, did_you_mean
 from .filter_xml import parse_filterref
+from .frozen import replace
 from .model import Carrier, Domain, FilterRef, Interface, PortKind
 from .values import format_mac, parse_mac
 from .xml import Element, children, parse_xml, source_of

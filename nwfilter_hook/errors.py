@@ -14,7 +14,8 @@ Every error this package raises on purpose, and `Source`, the place an error poi
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from .frozen import dataclass
 
 
 @dataclass(frozen=True)

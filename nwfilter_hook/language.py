@@ -9,8 +9,8 @@ range that it starts). Facts: https://libvirt.org/formatnwfilter.html, "Supporte
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
+from .frozen import dataclass
 from .model import Field
 
 

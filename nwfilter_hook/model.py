@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Union
 
 from .errors import InputError, Source
+from .frozen import dataclass
 
 # --- the filter language ------------------------------------------------------------------------------------------
 
@@ -470,4 +470,4 @@ class Domain:
     name: str
     uuid: str
     interfaces: tuple[Interface, ...]
-    source: Source = field(compare=False, default=Source("", 0))
+    source: Source

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Callable
 
 from .compiler import compile_tap
 from .config import Config
 from .domain_xml import check_tap
-from .errors import DomainError, InputError, MissingFeature, NftError, NwfilterHookError, StateError
+from .errors import DomainError, InputError, MissingFeature, NftError, NwfilterHookError, Source, StateError
+from .frozen import dataclass
 from .library import Library
 from .model import (
     AnyState,
@@ -397,7 +397,8 @@ def quarantine_known(host: Host, uuid: str, reason: NwfilterHookError) -> bool:
         record = host.state.read(uuid)
         if record is None or _in_kernel(host, record):
             return False
-        domain = Domain(record.guest, record.uuid, tuple(_interface_of(binding) for binding in record.bindings))
+        interfaces = tuple(_interface_of(binding) for binding in record.bindings)
+        domain = Domain(record.guest, record.uuid, interfaces, Source("record", 1))
         _quarantine_all(host, domain, record.operation, reason)
         return True
 

@@ -20,9 +20,9 @@ import hashlib
 import ipaddress
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from .errors import Source
+from .frozen import dataclass
 from .model import (
     Attachment,
     Between,
@@ -123,14 +123,16 @@ class Options:
     fresh: bool = True
 
 
-def render_install(rulesets: Sequence[Ruleset], stale: Iterable[Objects] = (), options: Options = Options()) -> Script:
+def render_install(
+    rulesets: Sequence[Ruleset], stale: Iterable[Objects] = (), options: Options | None = None
+) -> Script:
     """
     The transaction after which exactly `rulesets` filter their taps.
 
     Args:
         stale: what may be in the kernel for these or other taps and is to go unless it is refilled.
     """
-    script = _Builder(options)
+    script = _Builder(options or Options())
     families = sorted({ruleset.attachment.family for ruleset in rulesets})
     for family in families:
         script.base(family)

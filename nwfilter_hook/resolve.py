@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Callable, Union
 
 from .errors import BadValue, FilterLoop, Source, UnboundVariable
+from .frozen import dataclass
 from .language import ELEMENTS
 from .model import BoundRule, Filter, FilterRef, FilterRule, Learned, Parameters, Setting, Value, Variable
 from .values import parse_bound

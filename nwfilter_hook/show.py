@@ -8,9 +8,9 @@ Out: a `TapView` for each tap under filter.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from .frozen import dataclass
 from .pipeline import Host
 from .state import Binding
 

@@ -24,10 +24,10 @@ import os
 import stat
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, Callable
 
 from .errors import Source, StateError
+from .frozen import dataclass
 from .model import Attachment, FilterRef, Purpose, Tree
 from .render import Objects
 
@@ -189,7 +189,7 @@ class State:
     def owner(self, tap: str) -> str | None:
         """UUID of the guest that `tap`'s chains belong to."""
         try:
-            with open(os.path.join(self._taps, tap), encoding="ascii") as file:
+            with open(os.path.join(self._taps, tap), encoding="utf-8") as file:
                 return file.read(64).strip() or None
         except (OSError, UnicodeDecodeError):
             return None
