@@ -115,6 +115,13 @@ def _tap_of(interface: Interface) -> str:
     return check_tap(interface.tap, interface.source)
 
 
+def _has_usable_tap(interface: Interface) -> bool:
+    try:
+        return bool(_tap_of(interface))
+    except DomainError:
+        return False
+
+
 def _check_features(host: Host, rulesets: Iterable[Ruleset]) -> None:
     """Refuse, by name, what the running kernel can't do; only rulesets that need something ask the kernel."""
     first: dict[str, Rule] = {}
@@ -204,9 +211,10 @@ def plan(host: Host, domain: Domain, operation: str, *, fresh: bool, tolerant: b
         except (InputError, MissingFeature) as error:
             if not tolerant:
                 raise
-            tap = _tap_of(interface)
-            compiled.append((interface, quarantine(tap, attachment_of(interface), interface.source), True))
-            failed.append((tap, error))
+            failed.append((interface.tap or "(no tap)", error))
+            if _has_usable_tap(interface):
+                tap = _tap_of(interface)
+                compiled.append((interface, quarantine(tap, attachment_of(interface), interface.source), True))
     taps = [ruleset.tap for _, ruleset, _ in compiled]
     for interface, ruleset, _ in compiled:
         if taps.count(ruleset.tap) > 1:
@@ -364,6 +372,8 @@ def reconcile(host: Host, domain: Domain, operation: str) -> Plan | None:
     See that the kernel has what the guest's record says, and that the record is what the guest asks for; repair if
     not. A tap whose filter can't be compiled is quarantined.
 
+    What was in force stays in force if its successor can't be compiled.
+
     Returns:
         None if everything was in place, else what was done.
 
@@ -374,9 +384,14 @@ def reconcile(host: Host, domain: Domain, operation: str) -> Plan | None:
         sweep(host)
         record = host.state.read(domain.uuid)
         pending = host.state.read_pending(domain.uuid)
-        if record and not pending and _as_wished(domain, record) and _in_kernel(host, record):
+        intact = bool(record and not pending and _in_kernel(host, record))
+        if record and intact and _as_wished(domain, record):
             return None
         planned = plan(host, domain, operation, fresh=False, tolerant=True)
+        if record and intact and planned.failed and _covers(record, domain):
+            for tap, error in planned.failed:
+                host.report(f"{tap}: the old rules stay in force: {error}")
+            return None
         try:
             _apply(host, planned)
         except NftError as error:
@@ -451,6 +466,12 @@ def _as_wished(domain: Domain, record: Record) -> bool:
         if not same:
             return False
     return True
+
+
+def _covers(record: Record, domain: Domain) -> bool:
+    """Whether every tap that wants a filter has one by the record."""
+    wanted = {interface.tap for interface in domain.interfaces if interface.reference or interface.problem}
+    return wanted <= {binding.tap for binding in record.bindings}
 
 
 def _in_kernel(host: Host, record: Record) -> bool:
