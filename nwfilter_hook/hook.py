@@ -154,11 +154,12 @@ def _work(guest: str, operation: str, data: bytes, config: Config) -> None:
 def _tell(guest: str, planned: Plan | None) -> None:
     if planned is None:
         return
+    quarantined = {binding.tap for binding in planned.record.bindings if binding.quarantined}
     for tap, reason in planned.failed:
-        report(guest, f"{tap}: quarantined, nothing passes in or out: {reason}")
-    failed = {tap for tap, _ in planned.failed}
+        done = "quarantined, nothing passes in or out" if tap in quarantined else "NOT filtered, and can't be quarantined"
+        report(guest, f"{tap}: {done}: {reason}")
     for binding in planned.record.bindings:
-        if binding.tap not in failed:
+        if binding.tap not in quarantined:
             report(guest, f"{binding.tap}: filter {binding.filter} was not in force as recorded; repaired")
 
 
