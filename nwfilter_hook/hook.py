@@ -97,7 +97,7 @@ def run(guest: str, operation: str, data: bytes) -> int:
 def has_work(operation: str, data: bytes, config: Config) -> bool:
     """
     Whether there can be something to do, told from the bytes alone: a reference to act on, a default filter, a record
-    of this guest, or something left by another. Says yes when in doubt.
+    of this guest, or something left by another, on one of its taps too. Says yes when in doubt.
     """
     wants = bool(config.default_filters) or any(marker in data for marker in _MARKERS)
     odd = b"\0" in data or not data.strip() or b"<domain" not in data
@@ -107,6 +107,7 @@ def has_work(operation: str, data: bytes, config: Config) -> bool:
         return True
     try:
         names = os.listdir(os.path.join(config.state_dir, "domains"))
+        taps = os.listdir(os.path.join(config.state_dir, "taps"))
     except FileNotFoundError:
         return False
     except OSError:
@@ -115,7 +116,11 @@ def has_work(operation: str, data: bytes, config: Config) -> bool:
     if odd or b"<uuid" not in data:
         return bool(known)
     lower = data.lower()
-    return any(name.endswith(".leftover") or name.split(".")[0].encode() in lower for name in known)
+    if any(name.endswith(".leftover") or name.split(".")[0].encode() in lower for name in known):
+        return True
+    if operation in REMOVING:
+        return False
+    return any(quote + tap.encode() + quote in data for tap in taps for quote in (b"'", b'"'))
 
 
 def _read_stdin() -> bytes:
@@ -156,7 +161,9 @@ def _tell(guest: str, planned: Plan | None) -> None:
         return
     quarantined = {binding.tap for binding in planned.record.bindings if binding.quarantined}
     for tap, reason in planned.failed:
-        done = "quarantined, nothing passes in or out" if tap in quarantined else "NOT filtered, and can't be quarantined"
+        done = (
+            "quarantined, nothing passes in or out" if tap in quarantined else "NOT filtered, and can't be quarantined"
+        )
         report(guest, f"{tap}: {done}: {reason}")
     for binding in planned.record.bindings:
         if binding.tap not in quarantined:

@@ -34,7 +34,18 @@ from .model import (
     Verdict,
 )
 from .nft import MISSING_CT, MISSING_REJECT, Nft, fingerprint_of
-from .render import BASE_CHAINS, TABLE, Objects, Options, Script, objects_of, quarantine, render_install, render_remove
+from .render import (
+    BASE_CHAINS,
+    TABLE,
+    Objects,
+    Options,
+    Script,
+    objects_of,
+    quarantine,
+    render_install,
+    render_remove,
+    stale_objects,
+)
 from .resolve import resolve
 from .state import Binding, Record, State
 from .values import parse_mac
@@ -219,10 +230,10 @@ def plan(host: Host, domain: Domain, operation: str, *, fresh: bool, tolerant: b
     for interface, ruleset, _ in compiled:
         if taps.count(ruleset.tap) > 1:
             raise DomainError(f"two interfaces have the tap {ruleset.tap}", interface.source)
-    stale = tuple(_known_objects(host, domain.uuid, taps))
-    script = render_install(
-        [ruleset for _, ruleset, _ in compiled], stale, Options(counters=host.config.counters, fresh=fresh)
-    )
+    rulesets = [ruleset for _, ruleset, _ in compiled]
+    every_tap = [interface.tap for interface in domain.interfaces if interface.tap]
+    stale = stale_objects(_known_objects(host, domain.uuid, every_tap), rulesets)
+    script = render_install(rulesets, stale, Options(counters=host.config.counters, fresh=fresh))
     bindings = tuple(_binding(script, *each) for each in compiled)
     record = Record(domain.name, domain.uuid, operation, bindings, stale, script.digest)
     return Plan(script, record, tuple(failed))
@@ -310,7 +321,7 @@ def _apply(host: Host, planned: Plan) -> None:
     taps = {binding.tap for binding in record.bindings}
     for objects in record.stale:
         if objects.tap not in taps:
-            host.state.clear_owner(objects.tap, record.uuid)
+            host.state.clear_owner(objects.tap)
 
 
 def plan_removal(host: Host, uuid: str) -> Script:
@@ -344,7 +355,7 @@ def _remove_objects(host: Host, uuid: str, objects: Iterable[Objects]) -> None:
     if mine:
         host.nft.apply_script(render_remove(mine))
     for each in mine:
-        host.state.clear_owner(each.tap, uuid)
+        host.state.clear_owner(each.tap)
 
 
 def _mine(host: Host, uuid: str, objects: Iterable[Objects]) -> list[Objects]:

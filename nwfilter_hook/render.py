@@ -144,8 +144,7 @@ def render_install(
         script.chains(ruleset)
     for ruleset in rulesets:
         script.fill(ruleset)
-    kept = {(made.family, name) for ruleset in rulesets for made in (objects_of(ruleset),) for name in _names(made)}
-    script.remove(stale, kept)
+    script.remove(stale, _kept(objects_of(ruleset) for ruleset in rulesets))
     return script.finish()
 
 
@@ -193,6 +192,28 @@ def set_name(tap: str, named: NamedSet) -> str:
 def _encode(name: str) -> str:
     """nwfilter names may hold what nft identifiers may not: written as "/" and two hexadecimal digits."""
     return re.sub(r"[^A-Za-z0-9_.-]", lambda match: f"/{ord(match[0]):02x}", name)
+
+
+def without(objects: Iterable[Objects], kept: set[tuple[str, str]]) -> list[Objects]:
+    """`objects` without those in `kept` (family, name); each name once, whoever names it how often."""
+    seen = set(kept)
+    rest = []
+    for each in objects:
+        chains = tuple(name for name in each.chains if (each.family, name) not in seen)
+        sets = tuple(name for name in each.sets if (each.family, name) not in seen)
+        seen.update((each.family, name) for name in chains + sets)
+        if chains or sets:
+            rest.append(Objects(each.tap, each.family, chains, sets))
+    return rest
+
+
+def stale_objects(known: Iterable[Objects], rulesets: Iterable[Ruleset]) -> tuple[Objects, ...]:
+    """What of `known` is not made anew for `rulesets`."""
+    return tuple(without(known, _kept(objects_of(ruleset) for ruleset in rulesets)))
+
+
+def _kept(made: Iterable[Objects]) -> set[tuple[str, str]]:
+    return {(each.family, name) for each in made for name in _names(each)}
 
 
 def _names(objects: Objects) -> tuple[str, ...]:
@@ -273,16 +294,7 @@ class _Builder:
 
     def remove(self, objects: Iterable[Objects], kept: set[tuple[str, str]]) -> None:
         """Delete `objects` but for `kept` (family, name): map elements first, then chains, then sets."""
-        gone = [
-            Objects(
-                tap=each.tap,
-                family=each.family,
-                chains=tuple(name for name in each.chains if (each.family, name) not in kept),
-                sets=tuple(name for name in each.sets if (each.family, name) not in kept),
-            )
-            for each in objects
-        ]
-        gone = [each for each in dict.fromkeys(gone) if _names(each)]
+        gone = without(objects, kept)
         for family in sorted({each.family for each in gone}):
             self._table(family)
         for each in gone:

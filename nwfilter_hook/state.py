@@ -198,10 +198,9 @@ class State:
         """Raises StateError."""
         self._write(os.path.join(self._taps, tap), uuid)
 
-    def clear_owner(self, tap: str, uuid: str) -> None:
-        """`tap` belongs to nobody, if it was the guest's."""
-        if self.owner(tap) == uuid:
-            _unlink(os.path.join(self._taps, tap))
+    def clear_owner(self, tap: str) -> None:
+        """`tap` has no chains any more."""
+        _unlink(os.path.join(self._taps, tap))
 
     # --- capabilities -------------------------------------------------------------------------------------------------
 

@@ -20,6 +20,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 from tests.support import frames
 from tests.support.domains import recorded
 from tests.support.frames import incoming, incoming_arp
@@ -96,9 +98,7 @@ GROUPS = (
         NEIGHBOUR_7,
         (
             Trial("ARP under another MAC: no lesson", frames.arp(src=STRANGER, sender_ip="10.7.0.9"), False),
-            Trial(
-                "ARP from 10.7.0.5: learned", frames.arp(src=MAC_2, sender=MAC_2, sender_ip="10.7.0.5"), True
-            ),
+            Trial("ARP from 10.7.0.5: learned", frames.arp(src=MAC_2, sender=MAC_2, sender_ip="10.7.0.5"), True),
             Trial("IPv4 from 10.7.0.5", frames.udp(src=MAC_2, src_ip="10.7.0.5"), True),
             Trial("IPv4 from 10.7.0.6", frames.udp(src=MAC_2, src_ip="10.7.0.6"), False),
         ),
@@ -197,16 +197,14 @@ def demonstrate(wire: Wire, console: Console) -> bool:
     console.print(f"[bold red]{wrong} verdicts are off.[/]" if wrong else "Every verdict is as expected.")
 
     console.rule("4. The guest stops")
-    console.print(
-        "libvirt calls the hook twice. The XML doesn't name generated taps any more; the record does.\n"
-    )
+    console.print("libvirt calls the hook twice. The XML doesn't name generated taps any more; the record does.\n")
     stopped = run_hook(wire, console, "stopped", recorded(STOPPED), "end")
     released = run_hook(wire, console, "release", recorded(RELEASE), "end")
     left = left_behind(wire)
     for line in left:
         console.print(f"[bold red]{line}[/]", markup=True)
     if not left:
-        console.print("Nothing of it is left: no chain, no map element, no set, no record. What nft lists:\n")
+        console.print("Nothing of it is left: no chain, no map element, no set, no record. What nft lists now:\n")
     console.print(wire.nft("list", "ruleset") or "(nothing)", markup=False, highlight=False, soft_wrap=True)
     held = send_again(wire)
     if held:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +92,9 @@ def test_rules_change_with_the_filter(wire: Wire) -> None:
     assert is_filtered(wire, "vnet0", "vnet1")
     assert "clean-traffic" not in wire.ruleset()
     assert "arp" not in wire.ruleset()
+    wire.stop("web", guest_xml("web", None))
+    assert "vnet0" not in wire.ruleset()
+    assert not is_filtered(wire, "vnet0", "vnet1")
 
 
 def test_a_guest_comes_back_on_another_tap(wire: Wire) -> None:
@@ -236,9 +241,7 @@ def test_reconnect_repairs_a_single_rule(wire: Wire) -> None:
     before = wire.ruleset()
     wire.nft("flush", "chain", "bridge", "nwfilter", "from/vnet0")
     assert wire.ruleset() != before
-    assert (
-        wire.hook("web", "reconnect", guest_xml("web", "vnet0", filter_name="clean-traffic")).returncode == 0
-    )
+    assert wire.hook("web", "reconnect", guest_xml("web", "vnet0", filter_name="clean-traffic")).returncode == 0
     assert wire.ruleset() == before
 
 
@@ -284,6 +287,64 @@ def test_a_guest_that_cannot_be_repaired_is_quarantined(wire: Wire, tmp_path: Pa
     assert is_filtered(wire, "vnet0", "vnet1")
     wire.stop("web", guest_xml("web", None))
     assert "vnet0" not in wire.ruleset()
+
+
+def test_an_ethernet_tap_in_a_bridge(wire: Wire) -> None:
+    """A tap of type `ethernet` that is a bridge port is filtered as one."""
+    wire.start("web", ethernet_guest("vnet0"))
+    assert is_filtered(wire, "vnet0", "vnet1")
+    assert wire.rules("bridge")
+    assert not wire.rules("netdev")
+
+
+def test_a_routed_ethernet_tap(wire: Wire) -> None:
+    """A tap of type `ethernet` that is in no bridge is filtered on the device, both ways."""
+    wire.run("ip", "link", "set", "vnet0", "nomaster")
+    with wire.inside():
+        host = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0800))
+    with host:
+        host.bind(("vnet0", 0x0800))
+        host.setblocking(False)
+        assert routed_passes(wire, host, udp())
+        assert routed_passes(wire, host, FORGED)
+        assert routed_arrives(wire, host, incoming(ipv6))
+        wire.start("web", ethernet_guest("vnet0"))
+        assert routed_passes(wire, host, udp())
+        assert not routed_passes(wire, host, FORGED)
+        assert not routed_passes(wire, host, udp(src_ip="10.0.0.9"))
+        assert routed_arrives(wire, host, incoming(ipv4))
+        assert not routed_arrives(wire, host, incoming(ipv6))
+        wire.stop("web", ethernet_guest(None))
+        assert routed_passes(wire, host, FORGED)
+        assert routed_arrives(wire, host, incoming(ipv6))
+    assert not wire.rules("netdev")
+    assert not wire.rules("bridge")
+
+
+def ethernet_guest(tap: str | None) -> str:
+    """A guest whose interface is of type `ethernet`."""
+    xml = guest_xml("web", tap, filter_name="clean-traffic")
+    return xml.replace("type='bridge'", "type='ethernet'").replace('<source bridge="br0"/>', "")
+
+
+def routed_passes(wire: Wire, host: socket.socket, frame: bytes) -> bool:
+    """Does the IPv4 frame come in through the guest's tap, as far as the host's IP stack?"""
+    wire.guests["vnet0"].send(frame)
+    try:
+        return host.recv(65535) == frame
+    except BlockingIOError:
+        return False
+
+
+def routed_arrives(wire: Wire, host: socket.socket, frame: bytes) -> bool:
+    """Does the guest receive what the host sends out of its tap?"""
+    try:
+        host.send(frame)
+    except OSError as error:
+        # So the kernel tells a sender about a drop on the way out.
+        if error.errno != errno.ENOBUFS:
+            raise
+    return frame in wire.guests["vnet0"].receive()
 
 
 def test_foreign_tables_are_left_alone(wire: Wire) -> None:

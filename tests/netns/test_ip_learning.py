@@ -34,9 +34,7 @@ def learned(wire: Wire, tap: str = "vnet0") -> list[str]:
     """The addresses that the kernel has learned for `tap`."""
     listing = json.loads(wire.nft("--json", "list", "set", "bridge", "nwfilter", f"learned-ip/{tap}"))
     (found,) = [item["set"] for item in listing["nftables"] if "set" in item]
-    elements = [
-        element["elem"] if isinstance(element, dict) else element for element in found.get("elem", [])
-    ]
+    elements = [element["elem"] if isinstance(element, dict) else element for element in found.get("elem", [])]
     return [str(element["val"] if isinstance(element, dict) else element) for element in elements]
 
 

@@ -1,8 +1,8 @@
 """
 Every attribute of the layer 2 elements, against real frames.
 
-A case is one protocol element in a rule that drops what the guest sends: the frames it matches are gone, those
-that differ in just the attribute at hand pass.
+A case is one protocol element in a rule that drops what the guest sends: the frames it matches are gone, and
+those that differ in just the attribute at hand pass.
 """
 
 from __future__ import annotations
@@ -220,9 +220,7 @@ ARP_CASES = (
         arp(target_ip="10.0.0.128"),
         differs=(arp(target_ip="10.0.0.127"), arp()),
     ),
-    case(
-        "<arp gratuitous='true'/>", ANNOUNCED, arp(opcode=2, target_ip=GUEST_IP), differs=(arp(), arp_probe())
-    ),
+    case("<arp gratuitous='true'/>", ANNOUNCED, arp(opcode=2, target_ip=GUEST_IP), differs=(arp(), arp_probe())),
     case("<arp match='no' gratuitous='true'/>", arp(), arp_probe(), differs=(ANNOUNCED,)),
     case(
         "<arp opcode='Reply'/><arp match='no' arpdstmacaddr='52:54:00:00:00:99'/>",
@@ -233,9 +231,7 @@ ARP_CASES = (
 
 RARP_CASES = (
     case("<rarp/>", rarp_announce(), rarp_announce(opcode=4), differs=(arp(), vlan(rarp_announce()))),
-    case(
-        "<rarp opcode='Request_Reverse'/>", rarp_announce(), differs=(rarp_announce(opcode=4), arp(opcode=3))
-    ),
+    case("<rarp opcode='Request_Reverse'/>", rarp_announce(), differs=(rarp_announce(opcode=4), arp(opcode=3))),
     case("<rarp match='no' opcode='3'/>", rarp_announce(opcode=4), differs=(rarp_announce(), arp())),
     case("<rarp hwtype='1' protocoltype='0x800'/>", rarp_announce(), differs=(arp(),)),
     case("<rarp match='no' hwtype='1'/>", differs=(rarp_announce(), arp())),
@@ -257,9 +253,7 @@ RARP_CASES = (
 
 PORTS = "protocol='udp'"
 IP_CASES = (
-    case(
-        "<ip/>", ipv4(), udp(), tcp(), differs=(arp(), ipv6(), vlan(ipv4()), vlan(ipv4(), ethertype=0x88A8))
-    ),
+    case("<ip/>", ipv4(), udp(), tcp(), differs=(arp(), ipv6(), vlan(ipv4()), vlan(ipv4(), ethertype=0x88A8))),
     case("<ip srcmacaddr='52:54:00:00:00:99'/>", ipv4(src=OTHER), differs=(ipv4(), arp(src=OTHER))),
     case("<ip dstmacaddr='ff:ff:ff:ff:ff:ff'/>", ipv4(dst=BROADCAST), differs=(ipv4(), arp())),
     case("<ip srcipaddr='10.0.0.99'/>", ipv4(src_ip=OTHER_IP), differs=(ipv4(), vlan(ipv4(src_ip=OTHER_IP)))),

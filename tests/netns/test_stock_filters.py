@@ -105,7 +105,7 @@ class Spec:
 ADDRESSES = (("IP", GUEST_IP), ("IP", SECOND_IP))
 RARP_REPLY = 4
 
-CLEAN_ADDRESSES = (
+NOT_CLEAN = (
     drops(ipv4(src=OTHER), by="no-mac-spoofing"),
     drops(arp(src=OTHER), by="no-mac-spoofing"),
     drops(vlan(udp(src=OTHER)), by="no-mac-spoofing"),
@@ -125,10 +125,18 @@ CLEAN_ADDRESSES = (
     refuses(rarp_announce(OTHER), by="no-other-rarp-traffic"),
     drops(vlan(arp()), by=REST),
     drops(vlan(udp()), by=REST),
+    drops(vlan(udp(), 0), by=REST),
+    drops(vlan(arp(), 0), by=REST),
     drops(vlan(udp(), ethertype=0x88A8), by=REST),
     drops(vlan(vlan(udp())), by=REST),
     drops(stp_bpdu(), by=REST),
     drops(frames.ether(), by=REST),
+    drops(frames.snap(udp()), by=REST),
+    drops(frames.snap(arp()), by=REST),
+    drops(frames.garbage(), by="no-ip-spoofing"),
+    drops(frames.garbage(20), by="no-ip-spoofing"),
+    drops(arp()[:24], by="no-arp-mac-spoofing"),
+    drops(arp()[:18] + b"\x08" + arp()[19:], by="no-arp-mac-spoofing"),
     refuses(stp_bpdu(src=OTHER), by=REST),
 )
 
@@ -436,7 +444,7 @@ SPECS = {
             passes(arp(opcode=2, sender_ip=SECOND_IP, target=OTHER), by="clean-traffic"),
             passes(rarp_announce(), by="qemu-announce-self-rarp"),
             passes(frames.ether(ethertype=0x0835), by="qemu-announce-self"),
-            *CLEAN_ADDRESSES,
+            *NOT_CLEAN,
             drops(ipv6(), by=REST),
             drops(vlan(ipv6()), by=REST),
             admits(incoming(ipv4), by="allow-incoming-ipv4"),

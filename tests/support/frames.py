@@ -11,8 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from scapy.layers.dhcp import BOOTP, DHCP
-from scapy.layers.inet import ICMP, TCP, UDP
-from scapy.layers.inet import IP as IPv4
+from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet6 import ICMPv6EchoRequest, ICMPv6ND_NS, IPv6
 from scapy.layers.l2 import ARP, Ether
 
@@ -42,9 +41,7 @@ def vlan(frame: bytes, vlanid: int = 7, *, ethertype: int = 0x8100) -> bytes:
 def incoming(build: Callable[..., bytes], **fields: Any) -> bytes:
     """What `build` builds, on its way from OTHER to GUEST; for functions with IP addresses."""
     ip6 = build in (ipv6, udp6, ping6)
-    addresses = (
-        {"src_ip": OTHER_IP6, "dst_ip": GUEST_IP6} if ip6 else {"src_ip": OTHER_IP, "dst_ip": GUEST_IP}
-    )
+    addresses = {"src_ip": OTHER_IP6, "dst_ip": GUEST_IP6} if ip6 else {"src_ip": OTHER_IP, "dst_ip": GUEST_IP}
     return build(**{"src": OTHER, "dst": GUEST, **addresses, **fields})
 
 
@@ -91,7 +88,7 @@ def ipv4(
     **fields: Any,
 ) -> bytes:
     """An IPv4 packet, by default of a protocol reserved for experiments."""
-    packet = IPv4(src=src_ip, dst=dst_ip, proto=protocol, **fields)
+    packet = IP(src=src_ip, dst=dst_ip, proto=protocol, **fields)
     return bytes(Ether(src=src, dst=dst, type=0x0800) / packet / PAYLOAD)
 
 
@@ -105,7 +102,7 @@ def udp(
     dport: int = 9,
 ) -> bytes:
     """A UDP datagram over IPv4."""
-    packet = IPv4(src=src_ip, dst=dst_ip) / UDP(sport=sport, dport=dport) / PAYLOAD
+    packet = IP(src=src_ip, dst=dst_ip) / UDP(sport=sport, dport=dport) / PAYLOAD
     return bytes(Ether(src=src, dst=dst, type=0x0800) / packet)
 
 
@@ -124,7 +121,7 @@ def tcp(
 ) -> bytes:
     """A TCP segment over IPv4, by default one that opens a connection."""
     segment = TCP(sport=sport, dport=dport, flags=flags, seq=seq, ack=ack)
-    return bytes(Ether(src=src, dst=dst, type=0x0800) / IPv4(src=src_ip, dst=dst_ip) / segment / payload)
+    return bytes(Ether(src=src, dst=dst, type=0x0800) / IP(src=src_ip, dst=dst_ip) / segment / payload)
 
 
 def icmp(
@@ -139,7 +136,7 @@ def icmp(
 ) -> bytes:
     """An ICMP message, by default an echo request."""
     message = ICMP(type=icmp_type, code=code, id=identifier, seq=1)
-    return bytes(Ether(src=src, dst=dst, type=0x0800) / IPv4(src=src_ip, dst=dst_ip) / message / PAYLOAD)
+    return bytes(Ether(src=src, dst=dst, type=0x0800) / IP(src=src_ip, dst=dst_ip) / message / PAYLOAD)
 
 
 def dhcp_discover(*, src: str = GUEST, src_ip: str = "0.0.0.0", dst_ip: str = "255.255.255.255") -> bytes:
@@ -165,7 +162,7 @@ def dhcp_offer(
 
 
 def _dhcp(message: Any, *, src: str, dst: str, src_ip: str, dst_ip: str, sport: int, dport: int) -> bytes:
-    packet = IPv4(src=src_ip, dst=dst_ip) / UDP(sport=sport, dport=dport) / message
+    packet = IP(src=src_ip, dst=dst_ip) / UDP(sport=sport, dport=dport) / message
     return bytes(Ether(src=src, dst=dst, type=0x0800) / packet)
 
 
@@ -182,9 +179,7 @@ def ipv6(
     next_header: int = 253,
 ) -> bytes:
     """An IPv6 packet, by default of a protocol reserved for experiments."""
-    return bytes(
-        Ether(src=src, dst=dst, type=0x86DD) / IPv6(src=src_ip, dst=dst_ip, nh=next_header) / PAYLOAD
-    )
+    return bytes(Ether(src=src, dst=dst, type=0x86DD) / IPv6(src=src_ip, dst=dst_ip, nh=next_header) / PAYLOAD)
 
 
 def udp6(
@@ -226,9 +221,7 @@ def dhcpv6_solicit(*, src: str = GUEST, src_ip: str = "fe80::1", dst_ip: str = "
     return udp6(src=src, dst="33:33:00:01:00:02", src_ip=src_ip, dst_ip=dst_ip, sport=546, dport=547)
 
 
-def dhcpv6_reply(
-    *, src: str = OTHER, dst: str = GUEST, src_ip: str = "fe80::99", dst_ip: str = "fe80::1"
-) -> bytes:
+def dhcpv6_reply(*, src: str = OTHER, dst: str = GUEST, src_ip: str = "fe80::99", dst_ip: str = "fe80::1") -> bytes:
     """A DHCPv6 server's ports and addresses; the message itself is no matter here."""
     return udp6(src=src, dst=dst, src_ip=src_ip, dst_ip=dst_ip, sport=547, dport=546)
 
@@ -239,6 +232,12 @@ def stp_bpdu(*, src: str = GUEST) -> bytes:
     bpdu += bytes.fromhex("80010000140002000f00")
     body = bytes.fromhex("424203") + bpdu
     return _octets(BRIDGE_GROUP) + _octets(src) + len(body).to_bytes(2, "big") + body
+
+
+def snap(frame: bytes) -> bytes:
+    """`frame` in the encapsulation of IEEE 802.2 SNAP, which some hosts take for Ethernet."""
+    body = bytes.fromhex("aaaa03000000") + frame[12:]
+    return frame[:12] + len(body).to_bytes(2, "big") + body
 
 
 def garbage(length: int = 60, *, src: str = GUEST, dst: str = OTHER) -> bytes:

@@ -54,9 +54,7 @@ def build_initramfs(kernel: StockKernel, work: Path) -> Path:
         check=False,
     )
     if compiled.returncode != 0:
-        raise RuntimeError(
-            f"frame.c does not compile (apt-get install libc6-dev?): {compiled.stderr.strip()}"
-        )
+        raise RuntimeError(f"frame.c does not compile (apt-get install libc6-dev?): {compiled.stderr.strip()}")
     archive = bytearray()
     numbers = itertools.count(1)
     for directory in ("bin", "modules"):
@@ -64,9 +62,7 @@ def build_initramfs(kernel: StockKernel, work: Path) -> Path:
     for source, name in ((SOURCES / "init", "init"), (BUSYBOX, "bin/busybox"), (program, "bin/frame")):
         archive += _cpio_entry(next(numbers), name, 0o100755, source.read_bytes())
     for order, module in enumerate(_modules(kernel.modules, DRIVERS)):
-        archive += _cpio_entry(
-            next(numbers), f"modules/{order:02}-{module.name}", 0o100644, module.read_bytes()
-        )
+        archive += _cpio_entry(next(numbers), f"modules/{order:02}-{module.name}", 0o100644, module.read_bytes())
     archive += _cpio_entry(0, "TRAILER!!!", 0, b"")
     image = work / "initramfs.cpio"
     image.write_bytes(archive)
@@ -132,8 +128,7 @@ def interface_xml(mac: str, source: str, *, kind: str = "bridge", tap: str = "",
     """One <interface>; `source` is its <source .../> element, `reference` its <filterref>, both may be empty."""
     target = f"<target dev='{tap}'/>" if tap else ""
     return (
-        f"<interface type='{kind}'><mac address='{mac}'/>{source}{target}"
-        f"<model type='virtio'/>{reference}</interface>"
+        f"<interface type='{kind}'><mac address='{mac}'/>{source}{target}<model type='virtio'/>{reference}</interface>"
     )
 
 
@@ -143,9 +138,7 @@ def filterref_xml(name: str, *parameters: tuple[str, str]) -> str:
     return f"<filterref filter='{name}'>{inner}</filterref>"
 
 
-def domain_xml(
-    name: str, kernel: Path, initramfs: Path, interfaces: Iterable[str], metadata: str = ""
-) -> str:
+def domain_xml(name: str, kernel: Path, initramfs: Path, interfaces: Iterable[str], metadata: str = "") -> str:
     """A domain that boots the guest image; console to /run/guests/NAME.log, shell at /run/guests/NAME.sock."""
     return f"""\
 <domain type='qemu'>

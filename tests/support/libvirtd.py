@@ -144,7 +144,8 @@ class PrivateHost:
             cwd="/",
             env=_environment(),
         )
-        assert self._process.stdout and self._process.stderr
+        assert self._process.stdout
+        assert self._process.stderr
         pid = self._process.stdout.readline().strip()
         if not pid:
             self._process.wait()

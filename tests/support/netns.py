@@ -34,7 +34,9 @@ from typing import Any, final
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
-CLONE_NEWNET = 0x40000000  # sched.h
+CLONE_NEWNS = 0x00020000  # sched.h
+CLONE_NEWNET = 0x40000000
+MS_REC_SLAVE = 0x4000 | 0x80000  # sys/mount.h
 TUNSETIFF = 0x400454CA  # linux/if_tun.h
 IFF_TAP = 0x0002
 IFF_NO_PI = 0x1000
@@ -80,6 +82,14 @@ def _write_sysctl(name: str, value: int) -> None:
         path.write_text(f"{value}\n")
 
 
+def _mount_own_sysfs() -> None:
+    """In a new process: /sys shows the network devices of its namespace, as `ip netns exec` arranges it."""
+    _call("unshare", CLONE_NEWNS)
+    for source, target, kind, flags in ((None, b"/", None, MS_REC_SLAVE), (b"sysfs", b"/sys", b"sysfs", 0)):
+        if _libc.mount(source, target, kind, flags, None) != 0:
+            raise OSError(ctypes.get_errno(), "mount")
+
+
 class Guest:
     """
     The far end of a tap.
@@ -115,6 +125,10 @@ class Guest:
             except BlockingIOError:
                 return frames
 
+    def fileno(self) -> int:
+        """The open descriptor: what is written to it, the guest sends."""
+        return self._fd
+
     def close(self) -> None:
         """Unplug: the tap disappears from the host."""
         if self._fd >= 0:
@@ -143,7 +157,7 @@ class CountedRule:
     @property
     def tap(self) -> str:
         """Whose chain it is in; "" for a base chain."""
-        return (self.chain.split("/") + [""])[1]
+        return [*self.chain.split("/"), ""][1]
 
     @property
     def final(self) -> bool:
@@ -251,8 +265,14 @@ class Wire:
         check: bool = True,
         environment: Mapping[str, str] | None = None,
         timeout_s: float = 60,
+        own_sysfs: bool = False,
     ) -> subprocess.CompletedProcess[str]:
-        """Run `command` in the wire's namespace, with / as its directory."""
+        """
+        Run `command` in the wire's namespace, with / as its directory.
+
+        Args:
+            own_sysfs: /sys/class/net shows the wire's devices too; otherwise the host's.
+        """
         with self.inside():
             process = subprocess.Popen(
                 [os.fspath(word) for word in command],
@@ -263,6 +283,7 @@ class Wire:
                 errors="surrogateescape",
                 cwd="/",
                 env=environment,
+                preexec_fn=_mount_own_sysfs if own_sysfs else None,
             )
         with process:
             try:
@@ -360,17 +381,13 @@ class Wire:
         before = {(rule.chain, rule.handle): rule.packets for rule in self.rules()}
         passed = self.passes(frame, sender, to)
         moved = (
-            rule
-            for rule in self.rules()
-            if rule.final and rule.packets != before.get((rule.chain, rule.handle), 0)
+            rule for rule in self.rules() if rule.final and rule.packets != before.get((rule.chain, rule.handle), 0)
         )
         return Fate(passed, tuple(rule.comment for rule in moved if rule.tap in (sender, to)))
 
     # The libvirt hook
 
-    def configure(
-        self, text: str = "", *, filter_dirs: Sequence[Path] = (), counters: str | None = None
-    ) -> None:
+    def configure(self, text: str = "", *, filter_dirs: Sequence[Path] = (), counters: str | None = None) -> None:
         """
         Write the configuration file of the next hooks; without this, one with a state directory only.
 
@@ -417,18 +434,19 @@ class Wire:
             stdin=xml,
             check=False,
             environment=self.hook_environment(),
+            own_sysfs=True,
         )
 
     def start(self, guest: str, xml: str) -> None:
-        """The operation `start`, which must succeed and be silent on stdout."""
+        """The operation `start`, which must succeed without a word."""
         self._must(guest, "start", xml, suboperation="begin")
 
     def stop(self, guest: str, xml: str) -> None:
-        """The operations `stopped` and `release`, which must succeed."""
+        """The operations `stopped` and `release`, which must succeed without a word."""
         self._must(guest, "stopped", xml, suboperation="end")
         self._must(guest, "release", xml, suboperation="end")
 
     def _must(self, guest: str, operation: str, xml: str, *, suboperation: str) -> None:
         finished = self.hook(guest, operation, xml, suboperation=suboperation)
-        if finished.returncode != 0 or finished.stdout:
+        if finished.returncode != 0 or finished.stdout or finished.stderr:
             raise AssertionError(f"{operation} of {guest} ended with {finished.returncode}: {finished!r}")

@@ -1,0 +1,72 @@
+"""A bridge with two taps, the first under filter behind many others' map elements, and a program that floods it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+from types import TracebackType
+
+from nwfilter_hook.library import Library
+from nwfilter_hook.model import Attachment, FilterRef, Ruleset, Source
+from nwfilter_hook.pipeline import compile_reference
+from nwfilter_hook.render import render_install
+from tests.support.frames import GUEST, OTHER, udp
+from tests.support.netns import REPOSITORY, Wire
+
+
+class FloodedWire:
+    """
+    The wire.
+
+    Args:
+        taps: how many taps are under filter; the one that sends is the last of them.
+    """
+
+    def __init__(self, taps: int) -> None:
+        self._taps = taps
+        self._wire = Wire(("sender", "receiver"))
+
+    def __enter__(self) -> FloodedWire:
+        self._wire.__enter__()
+        self._directory = tempfile.TemporaryDirectory()
+        self._program = Path(self._directory.name, "blast")
+        source = Path(__file__).with_name("blast.c")
+        subprocess.run(["gcc", "-O2", "-o", self._program, source], check=True)
+        self._script = self._compile()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._directory.cleanup()
+        self._wire.__exit__(kind, error, trace)
+
+    def _compile(self) -> str:
+        library = Library([str(REPOSITORY / "filters")])
+        names = [f"vnet{number}" for number in range(self._taps - 1)] + ["sender"]
+
+        def compiled(tap: str) -> Ruleset:
+            reference = FilterRef("clean-traffic", {"IP": ("192.0.2.1",)}, Source("bench", 1))
+            return compile_reference(reference, tap, Attachment.BRIDGE_PORT, GUEST, library)
+
+        return render_install([compiled(name) for name in names]).text
+
+    def install(self) -> None:
+        """Put all taps under filter."""
+        self._wire.apply(self._script)
+
+    def flush(self) -> None:
+        """Take our table away."""
+        self._wire.nft("delete", "table", "bridge", "nwfilter")
+
+    def blast(self, frames: int) -> float:
+        """Frames per second of `frames` small legitimate UDP packets."""
+        frame = udp(src=GUEST, dst=OTHER, src_ip="192.0.2.1")
+        descriptor = self._wire.guests["sender"].fileno()
+        os.set_inheritable(descriptor, True)
+        done = subprocess.run(
+            [self._program, str(descriptor), str(frames)], input=frame, capture_output=True, check=True, close_fds=False
+        )
+        return frames / (int(done.stdout) / 1e9)
