@@ -4,7 +4,7 @@ PYTHON := /usr/bin/python3
 VENV := .venv
 RUN_PACKAGES := nftables iproute2 python3 python3-venv python3-lxml
 TEST_PACKAGES := libvirt-daemon-system libvirt-clients qemu-system-x86 busybox-static gcc libc6-dev cpio kmod \
-	ebtables iptables conntrack git
+	libvirt-daemon-config-nwfilter python3-libvirt ebtables iptables conntrack procps git
 DESTDIR ?=
 PREFIX ?= /usr
 

@@ -58,7 +58,9 @@ _JUMP_CONDITIONS = {
 
 
 _MAX_INLINED = 4
-"""Rules of a sub-chain without "return" that go into the root chain instead: each chain costs nft time to read."""
+"""Rules of a sub-chain that go into the root chain instead: a chain costs nft time to read, and a packet a jump."""
+
+_IN_EVERY_FRAME = (Field.ETHER_SRC, Field.ETHER_DST, Field.ETHER_TYPE)
 
 
 @dataclass(frozen=True)
@@ -142,20 +144,16 @@ class _Tree:
         if entries:
             yield Chain(self._tree, None, tuple(entries))
         for name, rules in self._sub.items():
-            if not self._is_inlined(name):
+            if _inlined(rules) is None:
                 yield Chain(self._tree, name, tuple(rules))
-
-    def _is_inlined(self, name: str) -> bool:
-        """Whether a sub-chain's rules can stand in the root chain: without "return" the verdicts are the same."""
-        rules = self._sub[name]
-        return len(rules) <= _MAX_INLINED and all(rule.verdict is not Verdict.RETURN for rule in rules)
 
     def _entrance(self, name: str) -> tuple[Rule, ...]:
         """What the root chain holds for a sub-chain: the jump, or its rules, for the frames of that chain."""
-        if not self._is_inlined(name):
+        rules = _inlined(self._sub[name])
+        if rules is None:
             return (self._jump(name),)
         conditions = _JUMP_CONDITIONS[chain_prefix(name) or ""]
-        narrowed = ((narrow(rule.matches, conditions), rule) for rule in self._sub[name])
+        narrowed = ((narrow(rule.matches, conditions), rule) for rule in rules)
         return tuple(
             Rule(matches, rule.verdict, rule.filter, rule.source) for matches, rule in narrowed if matches is not None
         )
@@ -164,6 +162,29 @@ class _Tree:
         first = self._sub[name][0]
         matches = _JUMP_CONDITIONS[chain_prefix(name) or ""]
         return Rule(matches, Verdict.JUMP, first.filter, first.source, target=name)
+
+
+def _inlined(rules: Sequence[Rule]) -> Sequence[Rule] | None:
+    """
+    A sub-chain's rules as they can stand in the root chain with the same verdict for every frame, or None.
+
+    Without "return" they can stand as they are. "Return if A, return if B, else drop" is "drop if neither A nor B";
+    only where the fields are in every frame, since a condition on a field that isn't there never holds, nor does its
+    negation.
+    """
+    if len(rules) <= _MAX_INLINED and all(rule.verdict is not Verdict.RETURN for rule in rules):
+        return rules
+    *returns, last = rules
+    if last.matches or last.verdict not in (Verdict.DROP, Verdict.ACCEPT) or len(returns) > _MAX_INLINED:
+        return None
+    if any(rule.verdict is not Verdict.RETURN or not _invertible(rule.matches) for rule in returns):
+        return None
+    inverted = (Match(match.field, match.test, not match.negated) for rule in returns for match in rule.matches)
+    return (Rule(tuple(inverted), last.verdict, last.filter, last.source),)
+
+
+def _invertible(matches: Matches) -> bool:
+    return len(matches) == 1 and matches[0].field in _IN_EVERY_FRAME
 
 
 def _rules(rule: BoundRule, verdict: Verdict, alternatives: Iterable[Matches]) -> Iterator[Rule]:

@@ -133,7 +133,7 @@ def _work(guest: str, operation: str, data: bytes, config: Config) -> None:
     from .errors import InputError, one_line
     from .pipeline import check, install, open_host, reconcile, remove
 
-    host = open_host(config, lambda line: report(guest, line))
+    host = open_host(config, lambda line: report(guest, line), log)
     path = f"domain XML of {one_line(guest)}"
     if operation in REMOVING:
         for uuid in _uuids(host, guest, data, path):
@@ -200,14 +200,21 @@ def _failed(guest: str, error: Exception, fatal: bool) -> int:
 
 def report(guest: str, line: str) -> None:
     """One line to stderr and to syslog; whatever is in it, it stays one line."""
+    import contextlib
+
     from .errors import one_line
 
-    text = f"nwfilter-hook: {one_line(guest)}: {one_line(line)}"
-    import contextlib
+    text = one_line(f"{guest}: {line}")
+    with contextlib.suppress(OSError):
+        print(f"nwfilter-hook: {text}", file=sys.stderr, flush=True)
+    log(text)
+
+
+def log(line: str) -> None:
+    """One line to syslog alone: nothing that the person who started this guest has to know."""
     import syslog
 
-    with contextlib.suppress(OSError):
-        print(text, file=sys.stderr, flush=True)
+    from .errors import one_line
 
     syslog.openlog("nwfilter-hook", syslog.LOG_PID, syslog.LOG_DAEMON)
-    syslog.syslog(syslog.LOG_ERR, f"{one_line(guest)}: {one_line(line)}")
+    syslog.syslog(syslog.LOG_ERR, one_line(line))

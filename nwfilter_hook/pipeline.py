@@ -59,7 +59,8 @@ class Host:
     Where we run.
 
     Attributes:
-        report: called with one line for everything an administrator should know although we went on.
+        report: called with one line for everything this guest's administrator should know although we went on.
+        log: the same for what is about another guest.
     """
 
     config: Config
@@ -67,9 +68,10 @@ class Host:
     nft: Nft
     state: State
     report: Report
+    log: Report
 
 
-def open_host(config: Config, report: Report, *, readonly: bool = False) -> Host:
+def open_host(config: Config, report: Report, log: Report | None = None, *, readonly: bool = False) -> Host:
     """The host that `config` describes; touches nothing yet; `readonly` only looks at the state."""
     return Host(
         config=config,
@@ -77,6 +79,7 @@ def open_host(config: Config, report: Report, *, readonly: bool = False) -> Host
         nft=Nft(config.nft, config.timeout_s),
         state=State(config.state_dir, report, readonly=readonly),
         report=report,
+        log=log or report,
     )
 
 
@@ -372,7 +375,7 @@ def sweep(host: Host) -> None:
             _remove_objects(host, record.uuid, record.objects())
             host.state.delete_leftover(name)
         except NwfilterHookError as error:
-            host.report(f"{record.guest}: still not removed: {error}")
+            host.log(f"{record.guest}: still not removed: {error}")
 
 
 # --- verify -----------------------------------------------------------------------------------------------------------
@@ -496,7 +499,8 @@ def _in_kernel(host: Host, record: Record) -> bool:
             elements = host.nft.list_map(base.map)
             if any(elements.get(binding.tap) != wanted.get(binding.tap) for binding in bridged):
                 return False
-            if host.nft.list_fingerprint("bridge", base.name) != (f"{base.selector} vmap @{base.map}",):
+            listed = host.nft.list_fingerprint("bridge", base.name)
+            if wanted and listed != (f"{base.selector} vmap @{base.map}",):
                 return False
     return all(
         host.nft.list_fingerprint(binding.objects.family, chain) == fingerprint

@@ -135,7 +135,7 @@ def render_install(
     script = _Builder(options or Options())
     families = sorted({ruleset.attachment.family for ruleset in rulesets})
     for family in families:
-        script.base(family)
+        script.base(family, {chain.tree for ruleset in rulesets for chain in ruleset.chains})
     if any(_compares_fields(ruleset) for ruleset in rulesets):
         for family in families:
             script.equal_octets(family)
@@ -245,12 +245,12 @@ class _Builder:
         if family == "bridge":
             self._add(*(f"add map bridge {TABLE} {base.map} {{ type ifname : verdict; }}" for base in BASE_CHAINS))
 
-    def base(self, family: str) -> None:
-        """The table; for bridge ports the maps, and the base chains that look the interface up."""
+    def base(self, family: str, trees: set[Tree]) -> None:
+        """The table; for bridge ports the maps, and those base chains that have something to look up."""
         self._table(family)
         if family != "bridge":
             return
-        for base in BASE_CHAINS:
+        for base in (base for base in BASE_CHAINS if base.tree in trees):
             where = f"type filter hook {base.hook} priority {base.priority}; policy accept;"
             self._add(
                 f"add chain bridge {TABLE} {base.name} {{ {where} }}",

@@ -85,10 +85,7 @@ class Host(PrivateHost):
             "link add port7 type veth peer name watch7",
             "link add low0 type veth peer name low1",
             "link set port master br0",
-            *(
-                f"link set {device} up"
-                for device in ("br0", "port", "watch", "port7", "watch7", "low0", "low1")
-            ),
+            *(f"link set {device} up" for device in ("br0", "port", "watch", "port7", "watch7", "low0", "low1")),
         )
 
     def install_hook(self) -> None:
@@ -172,9 +169,7 @@ def twin_of(xml: str) -> str:
     priority = f" priority='{root.get('priority')}'" if root.get("priority") else ""
     uuid = root.findtext("uuid")
     assert uuid, f"{root.get('name')} has no UUID, so libvirt can't know it as the same"
-    return (
-        f"<filter name='{root.get('name')}' chain='{chain}'{priority}><uuid>{uuid.strip()}</uuid></filter>\n"
-    )
+    return f"<filter name='{root.get('name')}' chain='{chain}'{priority}><uuid>{uuid.strip()}</uuid></filter>\n"
 
 
 @dataclass
@@ -188,10 +183,7 @@ class Guest:
     def taps(self) -> list[str]:
         """Host ends of its interfaces now, in the order of the XML."""
         xml = self.host.libvirtd.virsh("dumpxml", self.name).stdout
-        return [
-            target.get("dev", "")
-            for target in ElementTree.fromstring(xml).iterfind("devices/interface/target")
-        ]
+        return [target.get("dev", "") for target in ElementTree.fromstring(xml).iterfind("devices/interface/target")]
 
     @property
     def tap(self) -> str:

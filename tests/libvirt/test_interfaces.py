@@ -22,9 +22,7 @@ INTERFACES = (
         "<source bridge='br0'/>",
         reference=filterref_xml("clean-traffic", ("IP", "10.0.0.1"), ("IP", "10.0.0.2")),
     ),
-    interface_xml(
-        NETWORKED, "<source network='isolated'/>", kind="network", reference=filterref_xml("clean-traffic")
-    ),
+    interface_xml(NETWORKED, "<source network='isolated'/>", kind="network", reference=filterref_xml("clean-traffic")),
     interface_xml(ROUTED, "", kind="ethernet", tap="tap-eth0", reference=filterref_xml("no-mac-spoofing")),
     # libvirt drops the element of a "direct" interface, so the metadata carries it.
     interface_xml(MACVTAP, "<source dev='low0' mode='bridge'/>", kind="direct"),
@@ -53,11 +51,7 @@ def test_every_reference_has_chains_and_no_other_interface(host: Host, web: Gues
     bridged, networked, routed, macvtap, plain = web.taps()
     assert (routed, plain) == ("tap-eth0", "web-01-plain")
     families = {
-        tap: {
-            o["family"]
-            for o in host.kernel.objects()
-            if o["type_"] == "rule" and tap in o["chain"].split("/")
-        }
+        tap: {o["family"] for o in host.kernel.objects() if o["type_"] == "rule" and tap in o["chain"].split("/")}
         for tap in (bridged, networked, routed, macvtap, plain)
     }
     assert families == {

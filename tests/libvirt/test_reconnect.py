@@ -19,7 +19,8 @@ def test_a_flushed_table_is_repaired_and_the_guest_lives(host: Host, guests: Gue
     link = Link(guest, wire)
     assert not link.passes(udp(src_ip=OTHER_IP))
     tap, process, rules = guest.tap, guest.process(), host.kernel.rules(guest.tap)
-    assert process and rules
+    assert process
+    assert rules
 
     host.restart_libvirtd()  # with everything in place: nothing to repair
     assert host.kernel.rules(tap) == rules
@@ -51,9 +52,7 @@ def test_only_the_damaged_guest_is_repaired(host: Host, guests: Guests) -> None:
     assert host.kernel.rules(taps[1]) == healthy
 
 
-def test_a_guest_that_cannot_be_filtered_any_more_is_cut_off_not_killed(
-    host: Host, guests: Guests, wire: Wire
-) -> None:
+def test_a_guest_that_cannot_be_filtered_any_more_is_cut_off_not_killed(host: Host, guests: Guests, wire: Wire) -> None:
     """
     Its filter is gone from the library and from the kernel when libvirtd starts again: the guest lives, quarantined.
 
@@ -72,9 +71,7 @@ def test_a_guest_that_cannot_be_filtered_any_more_is_cut_off_not_killed(
     assert host.libvirtd.virsh("domstate", guest.name).stdout.strip() == "running"
     assert guest.process() == process
     for direction in ("from", "to"):
-        verdicts = [
-            rule["expr"][-1] for rule in host.kernel.rules(tap) if rule["chain"] == f"{direction}/{tap}"
-        ]
+        verdicts = [rule["expr"][-1] for rule in host.kernel.rules(tap) if rule["chain"] == f"{direction}/{tap}"]
         assert verdicts == [{"drop": None}]
 
     at_tap = host.wire(tap)  # sees what the guest sends before any filter does

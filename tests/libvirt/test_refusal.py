@@ -7,15 +7,23 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.libvirt.conftest import CONFIGURATION, Guests, Host, configuration, twin_of
+from tests.libvirt.conftest import CONFIGURATION, Guests, Host, configuration
 from tests.support.frames import GUEST, GUEST_IP, OTHER
 from tests.support.guest import filterref_xml, guest_uuid, interface_xml
 
 pytestmark = pytest.mark.libvirt
 
-CLEAN = interface_xml(
-    GUEST, "<source bridge='br0'/>", reference=filterref_xml("clean-traffic", ("IP", GUEST_IP))
-)
+CLEAN = interface_xml(GUEST, "<source bridge='br0'/>", reference=filterref_xml("clean-traffic", ("IP", GUEST_IP)))
+
+BROKEN_NFT = """\
+#!/bin/sh
+case "$*" in
+*list* | *-V* | *--version*) exec nft "$@" ;;
+esac
+cat >/dev/null
+echo "Error: out of order" >&2
+exit 1
+"""
 
 
 def refusal(host: Host, name: str) -> str:
@@ -49,8 +57,7 @@ def _named(objects: list[dict[str, object]]) -> list[tuple[object, ...]]:
     return [
         (o["type_"], o.get("name") or o.get("chain"), repr(o.get("elem")))
         for o in objects
-        if o["type_"] != "table"
-        and not (base.match(str(o.get("name") or o.get("chain"))) and not o.get("elem"))
+        if o["type_"] != "table" and not (base.match(str(o.get("name") or o.get("chain"))) and not o.get("elem"))
     ]
 
 
@@ -63,7 +70,7 @@ def test_a_filter_that_is_not_in_the_library(host: Host, guests: Guests) -> None
 
 
 def test_a_variable_without_a_value(host: Host, guests: Guests) -> None:
-    """clean-traffic-gateway wants GATEWAY_MAC, which nobody gives: refused, and the error names it with file and line."""
+    """clean-traffic-gateway wants GATEWAY_MAC, which nobody gives: refused, the error names it with file and line."""
     reference = filterref_xml("clean-traffic-gateway", ("IP", GUEST_IP))
     guests.define("unbound", interface_xml(GUEST, "<source bridge='br0'/>", reference=reference))
     message = refusal(host, "unbound")
@@ -79,9 +86,7 @@ def test_a_filter_with_a_typing_error(host: Host, guests: Guests) -> None:
     """An attribute that doesn't exist: refused with file, line and what was meant."""
     rule = "<rule action='drop' direction='out'>\n<ip srpipaddr='10.0.0.9'/>\n</rule>"
     host.add_filter("mistyped", rule)
-    guests.define(
-        "typist", interface_xml(GUEST, "<source bridge='br0'/>", reference=filterref_xml("mistyped"))
-    )
+    guests.define("typist", interface_xml(GUEST, "<source bridge='br0'/>", reference=filterref_xml("mistyped")))
     message = refusal(host, "typist")
     assert "mistyped.xml:4" in message
     assert "srpipaddr" in message
@@ -109,11 +114,7 @@ def test_the_metadata_carrier_is_refused_alike(host: Host, guests: Guests) -> No
 @pytest.fixture
 def broken_nft(host: Host) -> Iterator[None]:
     """The configuration names an nft that refuses every transaction but answers questions."""
-    host.write(
-        "/run/broken-nft",
-        '#!/bin/sh\ncase "$*" in\n*list* | *-V* | *--version*) exec nft "$@" ;;\nesac\ncat >/dev/null\necho "Error: out of order" >&2\nexit 1\n',
-        mode=0o755,
-    )
+    host.write("/run/broken-nft", BROKEN_NFT, mode=0o755)
     host.write(CONFIGURATION, configuration("nft = /run/broken-nft"))
     yield
     host.write(CONFIGURATION, configuration())
@@ -129,5 +130,4 @@ def test_a_transaction_that_nft_refuses(host: Host, guests: Guests) -> None:
 def test_without_our_refusal_the_guest_starts(host: Host, guests: Guests) -> None:
     """The twin of all the above: the same guest with a filter that is there."""
     guests.start("fine", CLEAN)
-    assert twin_of((host.path("/etc/libvirt/nwfilter/clean-traffic.xml")).read_text())
     assert host.record_path("fine").exists()

@@ -13,9 +13,7 @@ from tests.support.libvirtd import Wire, wait_for
 
 pytestmark = pytest.mark.libvirt
 
-CLEAN = interface_xml(
-    GUEST, "<source bridge='br0'/>", reference=filterref_xml("clean-traffic", ("IP", GUEST_IP))
-)
+CLEAN = interface_xml(GUEST, "<source bridge='br0'/>", reference=filterref_xml("clean-traffic", ("IP", GUEST_IP)))
 
 
 def test_a_destroyed_guest_leaves_nothing(host: Host, guests: Guests) -> None:
@@ -35,14 +33,12 @@ def test_a_guest_that_powers_itself_off_leaves_nothing(host: Host, guests: Guest
     tap = guest.tap
     assert host.kernel.chains(tap)
     guest.shell.leave("poweroff -f")
-    wait_for(
-        "release", lambda: [e.operation for e in host.events(guest.name, since=3)] == ["stopped", "release"]
-    )
+    wait_for("release", lambda: [e.operation for e in host.events(guest.name, since=3)] == ["stopped", "release"])
     assert host.traces(guest.name, tap) == []
 
 
 def test_the_end_of_one_guest_leaves_the_others_rules(host: Host, guests: Guests, wire: Wire) -> None:
-    """Two guests started at once are filtered each by its own rules; one is destroyed, and nothing of the other moves."""
+    """Two guests started at once are filtered each by its own rules; one is destroyed, the other's don't move."""
     third_ip = "10.0.0.77"
     # One tap's name begins with the other's: ownership is by exact name.
     staying = ("staying", GUEST, GUEST_IP, "tap-web")

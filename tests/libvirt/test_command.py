@@ -1,0 +1,66 @@
+"""The command line beside a real libvirtd: it asks libvirt for a guest's XML and shows what is installed."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+
+from tests.libvirt.conftest import REPOSITORY, Guests, Host
+from tests.support.frames import GUEST, GUEST_IP
+from tests.support.guest import filterref_xml, interface_xml
+
+pytestmark = pytest.mark.libvirt
+
+CLEAN = interface_xml(GUEST, "<source bridge='br0'/>", reference=filterref_xml("clean-traffic", ("IP", GUEST_IP)))
+
+
+def command(host: Host, *arguments: str) -> str:
+    """Run `nwfilter-hook` on the private host, as root there would; what it printed."""
+    return host.run("env", f"PYTHONPATH={REPOSITORY}", sys.executable, "-m", "nwfilter_hook", *arguments).stdout
+
+
+def test_replay_takes_the_xml_from_libvirt(host: Host, guests: Guests) -> None:
+    """An event replayed by hand does what libvirt's call would, with the XML that libvirt has now."""
+    guest = guests.start("replayed", CLEAN)
+    tap = guest.tap
+    rules = host.kernel.rules(tap)
+    host.kernel.flush()
+    command(host, "replay", guest.name, "reconnect")
+    assert host.kernel.rules(tap) == rules
+
+    script = command(host, "replay", guest.name, "stopped", "--dry-run")
+    assert f"delete chain bridge nwfilter from/{tap}" in script
+    assert host.kernel.rules(tap) == rules
+
+    command(host, "replay", guest.name, "stopped")
+    assert host.traces(guest.name, tap) == []
+
+    command(host, "replay", guest.name, "start")
+    assert host.kernel.rules(tap) == rules
+
+
+def test_show_tells_which_guest_has_which_filter(host: Host, guests: Guests) -> None:
+    """`show` names guest, tap, filter and parameters of what is running, and nothing that has stopped."""
+    guest = guests.start("shown", CLEAN)
+    shown = command(host, "show", "--json")
+    json.loads(shown)
+    for word in (guest.name, guest.tap, "clean-traffic", GUEST_IP):
+        assert f'"{word}"' in shown
+    host.libvirtd.virsh("destroy", guest.name)
+    assert f'"{guest.name}"' not in command(host, "show", "--json")
+
+
+def test_replay_puts_an_edited_filter_in_force(host: Host, guests: Guests) -> None:
+    """The filter of a running guest is edited and `start` replayed: the new rules hold, and leave with the guest."""
+    source = host.add_filter("edited", "<filterref filter='clean-traffic'/>")
+    reference = filterref_xml("edited", ("IP", GUEST_IP))
+    guest = guests.start("tuned", interface_xml(GUEST, "<source bridge='br0'/>", reference=reference))
+    tap = guest.tap
+    source.write_text(source.read_text().replace("clean-traffic", "no-mac-spoofing"))
+    command(host, "replay", guest.name, "start")
+    comments = {rule["comment"].partition(":")[0] for rule in host.kernel.rules(tap)}
+    assert comments == {"no-mac-spoofing"}
+    host.libvirtd.virsh("destroy", guest.name)
+    assert host.traces(guest.name, tap) == []
