@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Any
 
 import click
 
 from . import __version__, hook
-from .config import Config, read_config
+from .cli_table import print_table
+from .config import read_config
 from .domain_xml import check_tap, parse_domain, parse_identity
 from .errors import InputError, NwfilterHookError, Source, one_line
 from .filter_xml import check_filter_name, check_parameter, parse_filter
+from .host import Host, open_host
 from .library import Library, read_filter_file
 from .model import Attachment, FilterRef
-from .pipeline import check, compile_reference, open_host, plan, plan_removal
+from .pipeline import check, plan_removal
+from .planning import compile_reference, plan
 from .render import Options, render_install
 from .show import TapView, read_views
 from .values import format_mac, parse_mac
@@ -60,10 +62,10 @@ def replay(
     guest: str, operation: str, subop: str | None, extra: str | None, xml_file: str | None, dry_run: bool
 ) -> None:
     """Do what the libvirt hook would do for OPERATION of GUEST."""
-    data = _read(xml_file) if xml_file else _ask_libvirt(guest)
+    data = read_input(xml_file) if xml_file else _ask_libvirt(guest)
     if not dry_run:
         sys.exit(hook.run(guest, operation, data))
-    host = open_host(read_config(), lambda line: click.echo(f"nwfilter-hook: {line}", err=True), readonly=True)
+    host = open_cli_host(readonly=True)
     path = f"domain XML of {one_line(guest)}"
     if operation in hook.REMOVING:
         click.echo(plan_removal(host, parse_identity(data, path)).text, nl=False)
@@ -76,7 +78,13 @@ def replay(
         click.echo(planned.script.text, nl=False)
 
 
-def _read(path: str) -> bytes:
+def open_cli_host(*, readonly: bool) -> Host:
+    """This host; what it has to say goes to stderr. Raises ConfigError."""
+    return open_host(read_config(), lambda line: click.echo(f"nwfilter-hook: {line}", err=True), readonly=readonly)
+
+
+def read_input(path: str) -> bytes:
+    """A file's bytes, "-" is standard input; one more than accepted at most. Raises NwfilterHookError."""
     try:
         if path == "-":
             return sys.stdin.buffer.read(hook.MAX_BYTES)
@@ -190,37 +198,32 @@ def validate(files: tuple[str, ...]) -> None:
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def show(name: str | None, as_json: bool) -> None:
     """What is installed: guest, tap, filter, parameters, chains, packets dropped."""
-    config: Config = read_config()
-    host = open_host(config, lambda line: click.echo(f"nwfilter-hook: {line}", err=True), readonly=True)
+    host = open_cli_host(readonly=True)
     views = [view for view in read_views(host) if name is None or name in (view.guest, view.tap)]
     if name is not None and not views:
         raise NwfilterHookError(f"nothing is installed for a guest or tap {one_line(name)!r}")
     if as_json:
         click.echo(json.dumps([view.as_json() for view in views], indent=2))
     else:
-        _print_table(views)
+        _print_views(views)
 
 
-def _print_table(views: list[TapView]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    for heading in ("GUEST", "TAP", "FILTER", "PARAMETERS", "STATE"):
-        table.add_column(heading, overflow="fold")
-    table.add_column("CHAINS", justify="right")
-    table.add_column("DROPPED", justify="right")
-    from rich.text import Text
-
-    for view in views:
-        row: list[Any] = [
-            one_line(view.guest),
+def _print_views(views: list[TapView]) -> None:
+    headings = ("GUEST", "TAP", "FILTER", "PARAMETERS", "STATE", "CHAINS", "DROPPED")
+    rows = [
+        (
+            view.guest,
             view.tap,
             view.filter,
             " ".join(f"{key}={','.join(values)}" for key, values in view.parameters.items()) or "-",
             view.state,
             str(len(view.chains)),
             "-" if view.dropped is None else str(view.dropped),
-        ]
-        table.add_row(*(Text(cell) for cell in row))
-    Console(soft_wrap=not sys.stdout.isatty(), width=None if sys.stdout.isatty() else 200).print(table)
+        )
+        for view in views
+    ]
+    print_table(headings, rows, right=("CHAINS", "DROPPED"))
+
+
+# the commands of other subjects register themselves
+from . import cli_library  # noqa: E402,F401

@@ -8,6 +8,7 @@ Every error this package raises on purpose, and `Source`, the place an error poi
   * ConfigError       the configuration file is at fault
   * NftError          nft refused a transaction, hung or is missing
   * MissingFeature    the kernel lacks what a rule needs
+  * UpdateError       a change of filters that a running guest or the library forbids; nothing has changed
   * StateError        the state directory or a record in it is unusable
 """
 
@@ -95,6 +96,10 @@ class NftError(NwfilterHookError):
 
 class MissingFeature(NwfilterHookError):
     """The running kernel lacks a feature that a rule needs; names the config symbol."""
+
+
+class UpdateError(NwfilterHookError):
+    """A filter can't be defined or undefined, or a tap's rules can't be made from it; nothing has changed."""
 
 
 class StateError(NwfilterHookError):

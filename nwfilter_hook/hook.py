@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .config import Config
-    from .pipeline import Host, Plan
+    from .host import Host
+    from .planning import Plan
 
 CHECKING = ("prepare", "migrate", "restore")
 INSTALLING = ("start", "attach")
@@ -116,7 +117,7 @@ def has_work(operation: str, data: bytes, config: Config) -> bool:
     if odd or b"<uuid" not in data:
         return bool(known)
     lower = data.lower()
-    if any(name.endswith(".leftover") or name.split(".")[0].encode() in lower for name in known):
+    if any(name.endswith((".leftover", ".journal")) or name.split(".")[0].encode() in lower for name in known):
         return True
     if operation in REMOVING:
         return False
@@ -131,7 +132,8 @@ def _read_stdin() -> bytes:
 
 def _work(guest: str, operation: str, data: bytes, config: Config) -> None:
     from .errors import InputError, one_line
-    from .pipeline import check, install, open_host, reconcile, remove
+    from .host import open_host
+    from .pipeline import check, install, remove
 
     host = open_host(config, lambda line: report(guest, line), log)
     path = f"domain XML of {one_line(guest)}"
@@ -147,6 +149,8 @@ def _work(guest: str, operation: str, data: bytes, config: Config) -> None:
         except InputError as error:
             _keep_or_quarantine(host, guest, data, error)
             raise
+        from .verify import reconcile
+
         _tell(guest, reconcile(host, domain, operation))
         return
     domain = parse_domain(data, path, config.default_filters)
@@ -184,7 +188,7 @@ def _uuids(host: Host, guest: str, data: bytes, path: str) -> list[str]:
 
 def _keep_or_quarantine(host: Host, guest: str, data: bytes, error: Exception) -> None:
     from .errors import NwfilterHookError
-    from .pipeline import quarantine_known
+    from .verify import quarantine_known
 
     assert isinstance(error, NwfilterHookError)
     for uuid in _uuids(host, guest, data, f"domain XML of {guest}"):

@@ -1,21 +1,25 @@
 """
 The filter library: directories in order of precedence, one XML file per filter, named after it.
 
-    /etc/nwfilter-hook/filters/NAME.xml          the administrator's, win
+    /etc/nwfilter-hook/filters/NAME.xml          the administrator's, win; `define` writes here, the first directory
     /usr/share/nwfilter-hook/filters/NAME.xml    the stock filters
 
-A library reads a file when its filter is asked for, once.
+A library reads a file when its filter is asked for, once. Files whose name begins with "." or doesn't end in ".xml"
+(editors' copies) are nobody's filter.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from .errors import FilterSyntaxError, Source, UnknownFilter, did_you_mean
+from .errors import FilterSyntaxError, Source, StateError, UnknownFilter, did_you_mean
 from .filter_xml import parse_filter
 from .model import Filter
 from .xml import MAX_BYTES
+
+_TEMPORARY = ".define-{}.new"
 
 
 class Library:
@@ -24,11 +28,20 @@ class Library:
 
     Args:
         directories: in order of precedence; one that isn't there holds no filters.
+        defined: filters that are as good as in the first directory, though not yet there.
+        hidden: paths that are as good as gone.
     """
 
-    def __init__(self, directories: Sequence[str]) -> None:
+    def __init__(
+        self,
+        directories: Sequence[str],
+        *,
+        defined: Mapping[str, Filter] | None = None,
+        hidden: frozenset[str] = frozenset(),
+    ) -> None:
         self.directories = tuple(directories)
-        self._filters: dict[str, Filter] = {}
+        self._filters: dict[str, Filter] = dict(defined or {})
+        self._hidden = hidden
 
     def read(self, name: str, wanted_by: Source) -> Filter:
         """
@@ -42,9 +55,14 @@ class Library:
             self._filters[name] = self._read(name, wanted_by)
         return self._filters[name]
 
+    def paths(self, name: str) -> list[str]:
+        """The files that hold `name`, the one that wins first."""
+        candidates = (os.path.join(directory, f"{name}.xml") for directory in self.directories)
+        return [path for path in candidates if path not in self._hidden and os.path.lexists(path)]
+
     def names(self) -> list[str]:
         """Every name that `read` may know, sorted; files that are no filters' are left out."""
-        found: set[str] = set()
+        found: set[str] = set(self._filters)
         for directory in self.directories:
             try:
                 found.update(entry[:-4] for entry in os.listdir(directory) if entry.endswith(".xml"))
@@ -55,6 +73,8 @@ class Library:
     def _read(self, name: str, wanted_by: Source) -> Filter:
         for directory in self.directories:
             path = os.path.join(directory, f"{name}.xml")
+            if path in self._hidden:
+                continue
             try:
                 data = read_filter_file(path)
             except FileNotFoundError:
@@ -69,8 +89,61 @@ class Library:
         near = did_you_mean(name, self.names())
         raise UnknownFilter(f"no filter {name!r} in {where}{near or '; put ' + name + '.xml there'}", wanted_by)
 
+    # --- writing, into the first directory only -----------------------------------------------------------------------
+
+    def path_of(self, name: str) -> str:
+        """Where `define` puts the filter."""
+        return os.path.join(self.directories[0], f"{name}.xml")
+
+    def write_temporary(self, name: str, text: str) -> str:
+        """
+        Write a filter's new text beside its file, safely on the disk; `rename_temporary` puts it in place.
+
+        Returns:
+            The path.
+
+        Raises:
+            StateError: it can't be written; nothing is left of it.
+        """
+        directory = self.directories[0]
+        path = os.path.join(directory, _TEMPORARY.format(name))
+        try:
+            os.makedirs(directory, mode=0o755, exist_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644), "w") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+            raise StateError(f"{path} can't be written: {error.strerror}") from error
+        return path
+
+    def rename_temporary(self, temporary: str, name: str) -> None:
+        """Raises StateError."""
+        try:
+            os.replace(temporary, self.path_of(name))
+        except OSError as error:
+            raise StateError(f"{self.path_of(name)} can't be replaced: {error.strerror}") from error
+
+    def remove(self, name: str) -> None:
+        """Remove the filter's file from the first directory. Raises StateError."""
+        try:
+            os.unlink(self.path_of(name))
+        except OSError as error:
+            raise StateError(f"{self.path_of(name)} can't be removed: {error.strerror}") from error
+
+    def discard(self, temporary: str) -> None:
+        """Throw away what `write_temporary` wrote, if it is still there (and nothing else, whatever the path says)."""
+        directory, base = os.path.split(temporary)
+        if directory == self.directories[0] and base.startswith(".define-") and base.endswith(".new"):
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+
 
 def read_filter_file(path: str) -> bytes:
     """The bytes of one filter file, one more than accepted at most. Raises OSError."""
-    with open(path, "rb") as file:
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
         return file.read(MAX_BYTES + 1)

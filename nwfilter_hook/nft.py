@@ -1,5 +1,5 @@
 """
-The nft process: the only module that starts one.
+Processes: nft, and the person's editor. The only module that starts one.
 
 Everything goes in on standard input, nothing through a shell; a run is given up after a bounded time.
 """
@@ -10,10 +10,10 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from .errors import NftError
+from .errors import NftError, NwfilterHookError
 from .render import TABLE, Script
 
 _SBIN = ("/usr/sbin", "/sbin", "/usr/local/sbin")
@@ -118,13 +118,27 @@ class Nft:
             raise NftError(f"{self._program} can't be started: {error.strerror}; {hint}") from error
 
 
-def fingerprint_of(script: Script, family: str, chain: str) -> tuple[str, ...]:
+def run_editor(command: Sequence[str], path: str) -> None:
     """
-    What a chain must list after `script`: for each rule its last word before the comment (the verdict) and the
-    comment. nft spells matches in its own way, so they can't be compared as text.
+    Let the person edit `path`; the terminal is theirs meanwhile.
+
+    Raises:
+        NwfilterHookError: the editor can't be started or fails.
     """
-    prefix = f"add rule {family} {TABLE} {chain} "
-    return tuple(_fingerprint(line) for line in script.text.splitlines() if line.startswith(prefix))
+    try:
+        status = subprocess.call([*command, path])
+    except OSError as error:
+        raise NwfilterHookError(f"{command[0]}: {error.strerror}; set EDITOR; your text is kept in {path}") from error
+    if status:
+        raise NwfilterHookError(f"{command[0]} ended with status {status}; your text is kept in {path}")
+
+
+def fingerprint_of(statements: Iterable[str]) -> tuple[str, ...]:
+    """
+    What a chain must list that was filled with `statements`: for each rule its last word before the comment (the
+    verdict) and the comment. nft spells matches in its own way, so they can't be compared as text.
+    """
+    return tuple(_fingerprint(statement) for statement in statements)
 
 
 def _fingerprint(line: str) -> str:

@@ -100,11 +100,13 @@ class Script:
 
     Attributes:
         sources: 1-based line of the text to (filter, where its rule stands).
+        statements: (family, chain) to the rules that the chain is filled with.
         digest: of the text; equal digests leave equal rules in the kernel.
     """
 
     text: str
     sources: Mapping[int, tuple[str, Source]]
+    statements: Mapping[tuple[str, str], list[str]]
 
     @property
     def digest(self) -> str:
@@ -153,6 +155,22 @@ def render_remove(objects: Iterable[Objects]) -> Script:
     script = _Builder(Options())
     script.remove(objects, set())
     return script.finish()
+
+
+def render_lines(ruleset: Ruleset, counters: str) -> list[str]:
+    """Every rule of the tap as "CHAIN: STATEMENT", in evaluation order: for comparing and for reading."""
+    return [
+        f"{chain_name(ruleset.tap, chain.tree, chain.name)}: {statement}"
+        for chain in ruleset.chains
+        for rule in chain.rules
+        for statement in render_rule(ruleset.tap, chain.tree, rule, counters)
+    ]
+
+
+def ruleset_digest(ruleset: Ruleset, counters: str) -> str:
+    """Equal digests: equal rules and sets."""
+    lines = [*render_lines(ruleset, counters), *objects_of(ruleset).sets]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def quarantine(tap: str, attachment: Attachment, source: Source) -> Ruleset:
@@ -233,9 +251,10 @@ class _Builder:
         self._options = options
         self._lines: list[str] = []
         self._sources: dict[int, tuple[str, Source]] = {}
+        self._statements: dict[tuple[str, str], list[str]] = {}
 
     def finish(self) -> Script:
-        return Script("".join(line + "\n" for line in self._lines), self._sources)
+        return Script("".join(line + "\n" for line in self._lines), self._sources, self._statements)
 
     def _add(self, *lines: str) -> None:
         self._lines += lines
@@ -284,8 +303,10 @@ class _Builder:
         family = ruleset.attachment.family
         for chain in ruleset.chains:
             name = chain_name(ruleset.tap, chain.tree, chain.name)
+            statements = self._statements.setdefault((family, name), [])
             for rule in chain.rules:
                 for statement in render_rule(ruleset.tap, chain.tree, rule, self._options.counters):
+                    statements.append(statement)
                     self._add(f"add rule {family} {TABLE} {name} {statement}")
                     self._sources[len(self._lines)] = (rule.filter, rule.source)
         if ruleset.attachment is Attachment.BRIDGE_PORT:

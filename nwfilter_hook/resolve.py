@@ -15,7 +15,7 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Callable, Union
 
-from .errors import BadValue, FilterLoop, Source, UnboundVariable
+from .errors import BadValue, FilterLoop, InputError, Source, UnboundVariable
 from .frozen import dataclass
 from .language import ELEMENTS
 from .model import BoundRule, Filter, FilterRef, FilterRule, Learned, Parameters, Setting, Value, Variable
@@ -56,6 +56,23 @@ def resolve(reference: FilterRef, mac: str, read_filter: ReadFilter) -> tuple[Bo
     occurrences = tuple(_walk(reference, outer, read_filter, ()))
     learned = _check_bound(occurrences, reference)
     return tuple(rule for occurrence in occurrences for rule in _bind(occurrence, learned, reference))
+
+
+def filters_in_tree(name: str, read_filter: ReadFilter) -> frozenset[str]:
+    """Every filter name that the tree under `name` holds, itself included; what can't be read ends a branch."""
+    found: set[str] = set()
+    waiting = [(name, Source("tree", 1))]
+    while waiting:
+        current, wanted_by = waiting.pop()
+        if current in found:
+            continue
+        found.add(current)
+        try:
+            entries = read_filter(current, wanted_by).entries
+        except InputError:
+            continue
+        waiting += [(entry.filter, entry.source) for entry in entries if isinstance(entry, FilterRef)]
+    return frozenset(found)
 
 
 def _walk(

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .frozen import dataclass
-from .pipeline import Host
+from .host import Host
 from .state import Binding
 
 

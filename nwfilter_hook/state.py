@@ -6,6 +6,7 @@ What we know of running guests: the only module that writes under /run.
         capabilities.json         what kernel and nft can do
         domains/UUID.json         what is in the kernel for a guest
         domains/UUID.pending      the same, while a transaction runs; renamed to UUID.json when nft has accepted
+        domains/update.journal    a change of filters is under way; names the new text of the filter file
         domains/*.leftover        of guests that stopped while nft failed; removed at the next event
         taps/TAP                  UUID of the guest that a tap's chains belong to
         unreadable/               records that can't be read, moved aside
@@ -43,6 +44,7 @@ class Binding:
 
     Attributes:
         fingerprints: for each chain of `objects`, what it lists (nft.fingerprint_of).
+        digest: of its rules and sets (render.ruleset_digest).
         quarantined: True if its filter could not be compiled and everything is dropped instead.
     """
 
@@ -56,21 +58,8 @@ class Binding:
     parameters: Mapping[str, tuple[str, ...]]
     objects: Objects
     fingerprints: tuple[tuple[str, ...], ...]
+    digest: str
     quarantined: bool
-
-    def same_wish(self, other: Binding) -> bool:
-        """Whether both ask for the same filter on the same tap."""
-
-        def wish(binding: Binding) -> tuple[object, ...]:
-            return (
-                binding.tap,
-                binding.mac,
-                binding.attachment,
-                binding.filter,
-                dict(binding.parameters),
-            )
-
-        return wish(self) == wish(other)
 
     def reference(self, place: str) -> FilterRef:
         """The reference, as if it had been read from `place`."""
@@ -116,6 +105,7 @@ class State:
         self._readonly = readonly
         self._domains = os.path.join(path, "domains")
         self._taps = os.path.join(path, "taps")
+        self._journal = os.path.join(self._domains, "update.journal")
 
     @contextlib.contextmanager
     def locked(self, wait_s: float = LOCK_WAIT_S) -> Iterator[None]:
@@ -184,6 +174,26 @@ class State:
         """It has been cleaned up after."""
         _unlink(os.path.join(self._domains, name))
 
+    # --- updates of filters -------------------------------------------------------------------------------------------
+
+    def read_journal(self) -> str | None:
+        """The path of the new text of a filter file whose update has begun and not ended; None if there is none."""
+        try:
+            with open(self._journal, encoding="utf-8") as file:
+                return file.read(4096)
+        except FileNotFoundError:
+            return None
+        except (OSError, UnicodeDecodeError) as error:
+            raise StateError(f"{self._journal} can't be read: {error}") from error
+
+    def write_journal(self, temporary: str) -> None:
+        """Raises StateError."""
+        self._write(self._journal, temporary)
+
+    def delete_journal(self) -> None:
+        """The update has ended."""
+        _unlink(self._journal)
+
     # --- taps ---------------------------------------------------------------------------------------------------------
 
     def owner(self, tap: str) -> str | None:
@@ -196,7 +206,8 @@ class State:
 
     def set_owner(self, tap: str, uuid: str) -> None:
         """Raises StateError."""
-        self._write(os.path.join(self._taps, tap), uuid)
+        if self.owner(tap) != uuid:
+            self._write(os.path.join(self._taps, tap), uuid)
 
     def clear_owner(self, tap: str) -> None:
         """`tap` has no chains any more."""
@@ -349,6 +360,7 @@ def _to_json(record: Record) -> str:
                     "chains": list(binding.objects.chains),
                     "sets": list(binding.objects.sets),
                     "fingerprints": [list(fingerprint) for fingerprint in binding.fingerprints],
+                    "digest": binding.digest,
                     "quarantined": binding.quarantined,
                 }
                 for binding in record.bindings
@@ -390,6 +402,7 @@ def _binding(found: Mapping[str, Any]) -> Binding:
         parameters={_text(name): _texts(values) for name, values in found["parameters"].items()},
         objects=_objects(found["tap"], attachment.family, found),
         fingerprints=tuple(_texts(each) for each in found["fingerprints"]),
+        digest=_text(found["digest"]),
         quarantined=bool(found["quarantined"]),
     )
 

@@ -209,7 +209,7 @@ def bench_libvirt(bench: Bench, taps: int, rounds: int = 5) -> None:
     report("virsh nwfilter-binding-create : our hook's start, clean-traffic, one tap", them / us, "at least 15")
 
 
-def bench_packets(taps: int, frames: int = 200_000, rounds: int = 5) -> None:
+def bench_packets(taps: int, frames: int = 50_000, rounds: int = 25) -> None:
     """Small UDP packets from the last of `taps` taps through the bridge, with our table and without."""
     with FloodedWire(taps) as wire:
         with_table, without = [], []

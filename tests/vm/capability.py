@@ -20,8 +20,9 @@ table bridge probe {
 """
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def bridge_family_is_complete() -> bool:
     """Load PROBE in a network namespace that is gone afterwards."""
-    done = subprocess.run(["unshare", "--net", "nft", "-f", "-"], input=PROBE.encode(), capture_output=True, check=False)
+    nft = ["unshare", "--net", "nft", "-f", "-"]
+    done = subprocess.run(nft, input=PROBE.encode(), capture_output=True, check=False)
     return done.returncode == 0

@@ -66,6 +66,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return
     for position, item in enumerate(items):
         if item in wanted:
+            assert item.parent is not None
             substitute = InVm.from_parent(item.parent, name=item.name)
             substitute.own_markers = [*item.own_markers]
             substitute.add_marker(pytest.mark.vm)

@@ -1,42 +1,47 @@
 """
 Real sockets between the stations of a `Lan`.
 
-Each function makes one exchange and says how far it got, in an enum whose names a test can compare with. An answer takes
-a millisecond, in the VM some ten; what has not come after `PATIENCE_S` was dropped.
+`tcp`, `udp`, `ping`, `raw` make one exchange and say how far it got. An answer takes some milliseconds in the VM;
+what has not come after `PATIENCE_S` was dropped.
 """
 
 from __future__ import annotations
 
 import errno
 import itertools
-import os
 import select
 import socket
 import struct
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from enum import Enum, auto
 
+from tests.vm import packets
 from tests.vm.lan import Station
 
 PATIENCE_S = 0.4
-_fresh_port = itertools.count(20000)
-_fresh_id = itertools.count(os.getpid() & 0x3FFF)
+ECHO_REQUEST = {4: 8, 6: 128}
+ECHO_REPLY = {4: 0, 6: 129}
+_ICMP = {4: socket.IPPROTO_ICMP, 6: socket.IPPROTO_ICMPV6}
+_FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
+_REFUSED = (errno.ECONNREFUSED, errno.ECONNRESET)
+
+Connection = tuple[socket.socket, socket.socket]
+_numbers = itertools.count(20000)
 
 
 class Got(Enum):
     """How far an exchange got."""
 
     ANSWER = auto()  # there and back
-    THERE = auto()  # the other side got it, its answer was lost
-    RESET = auto()  # a TCP RST, or an ICMP error that means the same to the socket
-    UNREACHABLE = auto()  # another ICMP error
+    THERE = auto()  # the other side got it, no answer came back
+    REFUSED = auto()  # a TCP RST, or an ICMP error that means the same to the socket
     NOTHING = auto()
 
 
 def fresh_port() -> int:
-    """A port that no exchange has used yet, so that no tracked connection is met twice."""
-    return next(_fresh_port)
+    """A number that no exchange has used yet, so that no tracked connection is met twice."""
+    return next(_numbers)
 
 
 def address(station: Station, version: int) -> str:
@@ -44,40 +49,45 @@ def address(station: Station, version: int) -> str:
     return str(station.ip if version == 4 else station.ip6)
 
 
-def _socket(station: Station, version: int, kind: int, protocol: int = 0) -> socket.socket:
+def open_socket(station: Station, version: int, kind: int, protocol: int = 0) -> socket.socket:
+    """A socket of the station."""
     with station.inside():
-        made = socket.socket(socket.AF_INET if version == 4 else socket.AF_INET6, kind, protocol)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made = socket.socket(_FAMILY[version], kind, protocol)
     made.settimeout(PATIENCE_S)
+    if kind == socket.SOCK_STREAM:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     return made
 
 
-def _sort(error: OSError) -> Got:
+def _failure(error: OSError) -> Got:
+    if error.errno in _REFUSED:
+        return Got.REFUSED
     if isinstance(error, TimeoutError):
         return Got.NOTHING
-    if error.errno in (errno.ECONNREFUSED, errno.ECONNRESET):
-        return Got.RESET
-    if error.errno in (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EACCES, errno.EPROTO, errno.ENOPROTOOPT):
-        return Got.UNREACHABLE
     raise error
 
 
+# --- connections (TCP, SCTP)
+
+
+def listen(server: Station, port: int, *, version: int = 4, protocol: int = 0) -> socket.socket:
+    """A socket that connections can be made to."""
+    listener = open_socket(server, version, socket.SOCK_STREAM, protocol)
+    listener.bind((address(server, version), port))
+    listener.listen()
+    return listener
+
+
 @contextmanager
-def tcp_connection(
-    client: Station, server: Station, port: int, *, sport: int = 0, version: int = 4
-) -> Iterator[tuple[socket.socket, socket.socket]]:
+def connected(client: Station, listener: socket.socket, *, sport: int = 0) -> Iterator[Connection]:
     """An open connection, as (client's socket, server's socket); OSError if it doesn't come about."""
-    with (
-        closing(_socket(server, version, socket.SOCK_STREAM)) as listener,
-        closing(_socket(client, version, socket.SOCK_STREAM)) as near,
-    ):
-        listener.bind((address(server, version), port))
-        listener.listen()
+    version = 4 if listener.family == socket.AF_INET else 6
+    with open_socket(client, version, socket.SOCK_STREAM, listener.proto) as near:
         near.bind((address(client, version), sport))
-        near.connect((address(server, version), port))
+        near.connect(listener.getsockname()[:2])
         far, _ = listener.accept()
         far.settimeout(PATIENCE_S)
-        with closing(far):
+        with far:
             yield near, far
 
 
@@ -87,7 +97,7 @@ def exchange(near: socket.socket, far: socket.socket) -> Got:
         near.send(b"?")
         far.recv(100)
     except OSError as error:
-        return _sort(error)
+        return _failure(error)
     try:
         far.send(b"!")
         near.recv(100)
@@ -96,81 +106,120 @@ def exchange(near: socket.socket, far: socket.socket) -> Got:
     return Got.ANSWER
 
 
-def tcp(client: Station, server: Station, port: int = 0, *, sport: int = 0, version: int = 4) -> Got:
-    """Connect, exchange a byte each way."""
+def knock(client: Station, listener: socket.socket, *, sport: int = 0) -> Got:
+    """Connect to the listener, exchange a byte each way, close."""
     try:
-        with tcp_connection(client, server, port or fresh_port(), sport=sport, version=version) as (near, far):
+        with connected(client, listener, sport=sport) as (near, far):
             return exchange(near, far)
     except OSError as error:
-        return _sort(error)
+        return _failure(error)
 
 
-def udp(client: Station, server: Station, port: int = 0, *, sport: int = 0, version: int = 4) -> Got:
-    """Send one datagram and have it answered."""
+def tcp(client: Station, server: Station, port: int = 0, *, sport: int = 0, version: int = 4, protocol: int = 0) -> Got:
+    """Connect, exchange a byte each way; on a port that is free on both sides if none is given."""
+    with listen(server, port or fresh_port(), version=version, protocol=protocol) as listener:
+        return knock(client, listener, sport=sport)
+
+
+def sctp(client: Station, server: Station, port: int = 0, *, sport: int = 0, version: int = 4) -> Got:
+    """As `tcp`."""
+    return tcp(client, server, port, sport=sport, version=version, protocol=socket.IPPROTO_SCTP)
+
+
+# --- datagrams
+
+
+def udp(
+    client: Station,
+    server: Station,
+    port: int = 0,
+    *,
+    sport: int = 0,
+    version: int = 4,
+    protocol: int = 0,
+    size: int = 1,
+    dscp: int = 0,
+) -> Got:
+    """Send one datagram of `size` bytes, marked with `dscp`, and have it answered by one like it."""
     port = port or fresh_port()
     with (
-        closing(_socket(server, version, socket.SOCK_DGRAM)) as far,
-        closing(_socket(client, version, socket.SOCK_DGRAM)) as near,
+        open_socket(server, version, socket.SOCK_DGRAM, protocol) as far,
+        open_socket(client, version, socket.SOCK_DGRAM, protocol) as near,
     ):
+        for end in (near, far):
+            _mark(end, version, dscp)
         far.bind((address(server, version), port))
         near.bind((address(client, version), sport or fresh_port()))
         near.connect((address(server, version), port))
         try:
-            near.send(b"?")
-            _, sender = far.recvfrom(100)
+            near.send(b"?" * size)
+            _, sender = far.recvfrom(10000)
         except TimeoutError:
-            return _pending_error(near)
-        far.sendto(b"!", sender)
+            code = near.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            return Got.REFUSED if code in _REFUSED else Got.NOTHING
+        far.sendto(b"!" * size, sender)
         try:
-            near.recv(100)
-        except OSError as error:
-            return Got.THERE if isinstance(error, TimeoutError) else _sort(error)
+            near.recv(10000)
+        except TimeoutError:
+            return Got.THERE
         return Got.ANSWER
 
 
-def _pending_error(sock: socket.socket) -> Got:
-    """What an ICMP error has left on the socket."""
-    code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-    return _sort(OSError(code, "")) if code else Got.NOTHING
+def _mark(sock: socket.socket, version: int, dscp: int) -> None:
+    level, option = (socket.IPPROTO_IP, socket.IP_TOS) if version == 4 else (socket.IPPROTO_IPV6, socket.IPV6_TCLASS)
+    sock.setsockopt(level, option, dscp << 2)
 
 
-ECHO_REQUEST = {4: 8, 6: 128}
-ECHO_REPLY = {4: 0, 6: 129}
+def udplite(client: Station, server: Station, port: int = 0, *, version: int = 4) -> Got:
+    """As `udp`."""
+    return udp(client, server, port, version=version, protocol=socket.IPPROTO_UDPLITE)
+
+
+def closed_port(client: Station, server: Station, port: int, *, version: int = 4) -> Got:
+    """Send a datagram to a port that nobody listens on: REFUSED if the ICMP error comes back."""
+    with open_socket(client, version, socket.SOCK_DGRAM) as near:
+        near.connect((address(server, version), port))
+        near.send(b"?")
+        try:
+            near.recv(1)
+        except OSError as error:
+            return _failure(error)
+    raise AssertionError("there was an answer")
 
 
 def ping(client: Station, server: Station, *, version: int = 4) -> Got:
-    """Send an echo request; the server's kernel answers. THERE is never returned."""
-    protocol = socket.IPPROTO_ICMP if version == 4 else socket.IPPROTO_ICMPV6
-    identity = next(_fresh_id)
-    with closing(_socket(client, version, socket.SOCK_RAW, protocol)) as near:
-        near.sendto(icmp(ECHO_REQUEST[version], identity=identity), (address(server, version), 0))
-        while select.select([near], [], [], PATIENCE_S)[0]:
-            packet = near.recv(2000)
-            message = packet[(packet[0] & 15) * 4 :] if version == 4 else packet
+    """Send an echo request that the server's kernel answers."""
+    identity = fresh_port()
+    with open_socket(client, version, socket.SOCK_RAW, _ICMP[version]) as near:
+        # The kernel fills in the checksum of ICMPv6 itself.
+        near.sendto(packets.icmp(ECHO_REQUEST[version], identity=identity), (address(server, version), 0))
+        for message in _icmp_messages(near, version):
             if message[0] == ECHO_REPLY[version] and struct.unpack_from("!H", message, 4)[0] == identity:
                 return Got.ANSWER
     return Got.NOTHING
 
 
-def icmp(kind: int, code: int = 0, *, identity: int = 1) -> bytes:
-    """An ICMP message; the kernel fills in an ICMPv6 checksum itself."""
-    body = struct.pack("!HH", identity, 1) + b"payload."
-    head = struct.pack("!BBH", kind, code, 0)
-    words = struct.unpack(f"!{len(head + body) // 2}H", head + body)
-    total = sum(words)
-    total = (total & 0xFFFF) + (total >> 16)
-    return struct.pack("!BBH", kind, code, ~total & 0xFFFF) + body
+def _icmp_messages(sock: socket.socket, version: int) -> Iterator[bytes]:
+    while select.select([sock], [], [], PATIENCE_S)[0]:
+        packet = sock.recv(2000)
+        yield packet[(packet[0] & 15) * 4 :] if version == 4 else packet
 
 
-def datagram(sender: Station, receiver: Station, protocol: int, payload: bytes, *, version: int = 4) -> Got:
-    """Send one packet of any IP protocol through a raw socket: THERE if a raw socket of the receiver sees it."""
+def raw(sender: Station, receiver: Station, protocol: int, payload: bytes, *, version: int = 4) -> Got:
+    """Send one packet of any IP protocol: THERE if a raw socket of the receiver sees it."""
     with (
-        closing(_socket(receiver, version, socket.SOCK_RAW, protocol)) as far,
-        closing(_socket(sender, version, socket.SOCK_RAW, protocol)) as near,
+        open_socket(receiver, version, socket.SOCK_RAW, protocol) as far,
+        open_socket(sender, version, socket.SOCK_RAW, protocol) as near,
     ):
         near.sendto(payload, (address(receiver, version), 0))
         while select.select([far], [], [], PATIENCE_S)[0]:
             packet, source = far.recvfrom(2000)
+            # Its checksum, if it has one, is the kernel's own.
             if source[0] == address(sender, version) and packet.endswith(payload[4:]):
                 return Got.THERE
     return Got.NOTHING
+
+
+def icmp(sender: Station, receiver: Station, kind: int, code: int = 0, *, version: int = 4) -> Got:
+    """Send one ICMP message of any type: THERE if the receiver gets it."""
+    return raw(sender, receiver, _ICMP[version], packets.icmp(kind, code, identity=fresh_port()), version=version)

@@ -4,10 +4,10 @@ Run tests on Debian's stock kernel: one boot of a small VM for all of them.
 In:  node ids of tests of this repository.
 Out: a `VmRun`, i.e. what became of each, and all that the console showed.
 
-virtme-ng boots the kernel on this machine's own root file system (read-only, changes go to memory) under plain emulation,
-and pytest runs in there from the same virtual environment. What is written in the VM is gone afterwards, except in one
-shared directory: the node ids go in there as a file, and `REPORTS` comes out, a JSON line per phase of each test,
-written by `conftest.py` of this directory while the tests run.
+virtme-ng boots the kernel on this machine's own root file system (read-only, changes go to memory) under plain
+emulation, and pytest runs in there from the same virtual environment. What is written in the VM is gone afterwards,
+except in one shared directory: the node ids go in there as a file, and `REPORTS` comes out, a JSON line per phase of
+each test, written by `conftest.py` of this directory while the tests run.
 
 virtme-ng, "Run": https://github.com/arighi/virtme-ng
 """
@@ -35,7 +35,7 @@ REPORTS_ENV = "NWFILTER_HOOK_VM_REPORTS"
 # What udev or the kernel would load by itself on a real host, loaded here since there is no udev.
 MODULES = (
     "nf_conntrack_bridge nft_reject_bridge nft_meta_bridge nft_ct nft_connlimit nft_limit nf_conntrack_netlink "
-    "veth tun macvtap dummy 8021q"
+    "veth tun macvtap dummy 8021q sctp"
 )
 BOOT_S = 180  # about 15 s on an idle machine
 PER_TEST_S = 30
@@ -81,13 +81,12 @@ def run_in_vm(nodeids: Sequence[str], directory: Path, timeout_s: float | None =
         NoStockKernel: there is no kernel to boot.
     """
     (directory / "nodeids").write_text("".join(f"{nodeid}\n" for nodeid in nodeids))
-    pytest_command = f"{shlex.quote(sys.executable)} -m pytest -p no:cacheprovider -q --durations=10 @{directory}/nodeids"
-    console = boot(
-        f"cd {shlex.quote(str(REPOSITORY))}; "
-        f"export PYTHONDONTWRITEBYTECODE=1 {REPORTS_ENV}={directory}/{REPORTS}; {pytest_command}",
-        directory,
-        timeout_s or BOOT_S + PER_TEST_S * len(nodeids),
-    )
+    environment = f"PYTHONDONTWRITEBYTECODE=1 {REPORTS_ENV}={directory}/{REPORTS}"
+    # hypothesis takes ten seconds to import there.
+    options = "-q --color=no --durations=10 -p no:cacheprovider -p no:hypothesispytest"
+    pytest_ = f"{shlex.quote(sys.executable)} -m pytest {options} @{directory}/nodeids"
+    command = f"cd {shlex.quote(str(REPOSITORY))} && {environment} {pytest_}"
+    console = boot(command, directory, timeout_s or BOOT_S + PER_TEST_S * len(nodeids))
     reports = directory / REPORTS
     return VmRun(read_outcomes(reports.read_text() if reports.exists() else ""), console)
 
@@ -105,7 +104,7 @@ def boot(command: str, directory: Path, timeout_s: float, kernel: StockKernel | 
         "vng",
         *("--verbose", "--disable-kvm", "--user", "root", "--run", str(kernel.vmlinuz)),
         *("--rodir", str(kernel.modules.parents[2]), "--rodir", str(REPOSITORY), "--rwdir", str(directory)),
-        *("--", f"modprobe -a {MODULES}; {command}"),
+        *("--", f"dmesg -n 4; modprobe -a {MODULES}; {command}"),
     ]
     # vng starts virtme-run and that kmod's tools by their names.
     path = f"{sysconfig.get_path('scripts')}:{os.environ.get('PATH', '')}:/usr/sbin:/sbin"

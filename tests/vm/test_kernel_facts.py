@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import re
 import socket
-from contextlib import ExitStack, closing
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
-from scapy.layers.inet import IP, UDP, fragment
-from scapy.layers.l2 import Dot1Q, Ether
-from scapy.packet import Packet, Raw
 
-from tests.vm.flows import Got, fresh_port, ping, tcp, tcp_connection, udp
+from tests.vm.flows import Got, closed_port, connected, exchange, fresh_port, knock, listen, open_socket, ping, tcp, udp
 from tests.vm.lan import Lan, Station, run
+from tests.vm.packets import ethernet, fragments, send
+from tests.vm.packets import udp as udp_packet
 
 pytestmark = pytest.mark.stock_kernel
 
@@ -32,7 +33,8 @@ HOOKS = {
 def load(wire: Lan, *declarations: str, **rules: str) -> None:
     """Load a table with `declarations` (sets, chains) and, by name in HOOKS, the rules of its base chains."""
     chains = [
-        f"chain {name} {{ type filter hook {HOOKS[name]}; policy accept; {text.strip()}\n }}" for name, text in rules.items()
+        f"chain {name} {{ type filter hook {HOOKS[name]}; policy accept; {text.strip()}\n }}"
+        for name, text in rules.items()
     ]
     wire.nft(script="\n".join(["table bridge facts {", *declarations, *chains, "}"]))
 
@@ -42,26 +44,6 @@ def counted(wire: Lan) -> dict[str, int]:
     listing = wire.nft("list", "table", "bridge", "facts")
     found = re.findall(r'counter packets (\d+) bytes \d+ .*comment "(.+?)"', listing)
     return {name: int(packets) for packets, name in found if packets != "0"}
-
-
-def send(sender: Station, *frames: Packet) -> None:
-    """Put frames on the guest's wire."""
-    with sender.inside():
-        wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
-    with closing(wire):
-        wire.bind(("eth0", 0))
-        for frame in frames:
-            wire.send(bytes(frame))
-
-
-def ethernet(wire: Lan) -> Packet:
-    """The header of a frame from guest a to guest b."""
-    return Ether(src=wire.a.mac, dst=wire.b.mac)
-
-
-def datagram(wire: Lan, *, size: int = 10) -> Packet:
-    """A UDP packet from guest a to guest b, on a port of its own."""
-    return IP(src=str(wire.a.ip), dst=str(wire.b.ip), id=fresh_port()) / UDP(dport=fresh_port()) / Raw(b"x" * size)
 
 
 FLOWS = {"guest-guest": ("a", "b"), "guest-host": ("a", "host"), "host-guest": ("host", "a")}
@@ -81,15 +63,19 @@ def flow(request: pytest.FixtureRequest, wire: Lan) -> tuple[Station, Station]:
 def test_flows_are_tracked_in_both_directions(wire: Lan, flow: tuple[Station, Station], version: int) -> None:
     """At a's tap the client's packets are new or established and original, the server's established and reply."""
     client, server = flow
-    states = "\n".join(
-        f'{{tap}} tcp dport 0-65535 ct state {state} ct direction {direction} counter comment "{{way}} {state} {direction}"'
+    rules = "\n".join(
+        f'{{0}} tcp dport 0-65535 ct state {state} ct direction {direction} counter comment "{{1}} {state} {direction}"'
         for state in ("new", "established", "invalid", "untracked")
         for direction in ("original", "reply")
     )
-    load(wire, l3pre=states.format(tap="iifname vnet0", way="from"), l3post=states.format(tap="oifname vnet0", way="to"))
+    load(wire, l3pre=rules.format("iifname vnet0", "from"), l3post=rules.format("oifname vnet0", "to"))
     assert tcp(client, server, version=version) is Got.ANSWER
     asked, answered = ("from", "to") if client is wire.a else ("to", "from")
-    assert set(counted(wire)) == {f"{asked} new original", f"{asked} established original", f"{answered} established reply"}
+    assert set(counted(wire)) == {
+        f"{asked} new original",
+        f"{asked} established original",
+        f"{answered} established reply",
+    }
 
 
 def test_an_icmp_error_about_a_connection_is_related(wire: Lan, flow: tuple[Station, Station]) -> None:
@@ -101,27 +87,16 @@ def test_an_icmp_error_about_a_connection_is_related(wire: Lan, flow: tuple[Stat
         l3pre=f'iifname {server.tap} {error} counter comment "from server"',
         l3post=f'oifname {client.tap} {error} counter comment "to client"',
     )
-    _send_to_closed_port(client, server)
+    assert closed_port(client, server, fresh_port()) is Got.REFUSED
     hosts_end = {wire.a: {"from server": 1}, wire.host: {"to client": 1}}
     assert counted(wire) == ({"from server": 1, "to client": 1} if wire.host not in flow else hosts_end[server])
-
-
-def _send_to_closed_port(client: Station, server: Station) -> None:
-    with client.inside():
-        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    with closing(sock):
-        sock.settimeout(1)
-        sock.connect((str(server.ip), fresh_port()))
-        sock.send(b"?")
-        with pytest.raises(ConnectionRefusedError):
-            sock.recv(1)
 
 
 def test_what_l2_drops_leaves_no_tracked_connection(wire: Lan) -> None:
     """Priority -300 is before conntrack's -200: a spoofed packet can't open a connection."""
     load(wire, l2pre="iifname vnet0 udp dport 1 drop", l3pre="ct state new counter accept")
     for port in (1, 2):
-        send(wire.a, ethernet(wire) / IP(src="10.0.0.77", dst="10.0.0.2") / UDP(dport=port))
+        send(wire.a, ethernet(wire.a.mac, wire.b.mac, udp_packet("10.0.0.77", 9, wire.b.ip, port)))
     with wire.host.inside():
         assert re.findall(r"src=10.0.0.77 .*?dport=(\d+)", run("conntrack", "-L")) == ["2"]
 
@@ -131,15 +106,14 @@ def test_neighbour_discovery_is_untracked(wire: Lan) -> None:
     load(wire, l3pre='iifname vnet0 icmpv6 type nd-neighbor-solicit ct state untracked counter comment "untracked"')
     with wire.a.inside():
         run("ip", "neighbour", "replace", "fd00::77", "lladdr", "52:54:00:00:00:77", "nud", "none", "dev", "eth0")
-        sock = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
-    with closing(sock):
+    with open_socket(wire.a, 6, socket.SOCK_DGRAM) as sock:
         sock.sendto(b"?", ("fd00::77", 9))
     assert counted(wire).get("untracked", 0) >= 1
 
 
 @pytest.mark.parametrize("vlan_filtering", [0, 1])
 def test_tagged_packets_are_tracked_too(wire: Lan, vlan_filtering: int) -> None:
-    """A packet in a VLAN tag has a state, and shares it with the untagged connection of the same addresses and ports."""
+    """A packet in a VLAN tag has a state, and shares it with the untagged connection of that address and port."""
     load(
         wire,
         l3pre="""
@@ -149,17 +123,17 @@ def test_tagged_packets_are_tracked_too(wire: Lan, vlan_filtering: int) -> None:
             iifname vnet1 ether type ip udp sport 9 ct state established counter comment "untagged reply" """,
     )
     with _vlan_filtering(wire, vlan_filtering):
-        packet = IP(src="10.0.0.1", dst="10.0.0.2") / UDP(sport=fresh_port(), dport=9)
-        send(wire.a, ethernet(wire) / Dot1Q(vlan=5) / packet)
-        answer = IP(src="10.0.0.2", dst="10.0.0.1") / UDP(sport=9, dport=packet[UDP].sport)
-        send(wire.b, Ether(src=wire.b.mac, dst=wire.a.mac) / answer)
-        send(wire.a, ethernet(wire) / Dot1Q(vlan=5) / packet)
+        port = fresh_port()
+        tagged = ethernet(wire.a.mac, wire.b.mac, udp_packet(wire.a.ip, port, wire.b.ip, 9), vlanid=5)
+        send(wire.a, tagged)
+        send(wire.b, ethernet(wire.b.mac, wire.a.mac, udp_packet(wire.b.ip, 9, wire.a.ip, port)))
+        send(wire.a, tagged)
     assert counted(wire) == {"tagged new": 1, "untagged reply": 1, "tagged established": 1}
 
 
-def _vlan_filtering(wire: Lan, on: int) -> ExitStack:
-    """Turn it on, with VLAN 5 allowed on every port; turned off in the end."""
-    stack = ExitStack()
+@contextmanager
+def _vlan_filtering(wire: Lan, on: int) -> Iterator[None]:
+    """Turn it on, with VLAN 5 allowed on every port."""
 
     def switch(value: int) -> None:
         with wire.host.inside():
@@ -169,8 +143,11 @@ def _vlan_filtering(wire: Lan, on: int) -> ExitStack:
 
     if on:
         switch(1)
-        stack.callback(switch, 0)
-    return stack
+    try:
+        yield
+    finally:
+        if on:
+            switch(0)
 
 
 @pytest.mark.parametrize("tracking", ["", "ct state invalid drop"], ids=["untracked", "tracked"])
@@ -182,9 +159,12 @@ def test_fragments_are_put_together_between_the_layers(wire: Lan, tracking: str)
     port = {"l2pre": "iifname vnet0", "l3pre": "iifname vnet0", "l3post": "oifname vnet1", "l2post": "oifname vnet1"}
     rules = {chain: count.format(port[chain], chain) for chain in HOOKS}
     load(wire, **{**rules, "l3pre": f"{tracking}\n{rules['l3pre']}"})
-    send(wire.a, *[ethernet(wire) / part for part in fragment(datagram(wire, size=3000), 1400)])
-    later = "whole" if tracking else "fragment"
-    assert counted(wire) == {"l2pre fragment": 3, **{f"{chain} {later}": 1 if tracking else 3 for chain in list(HOOKS)[1:]}}
+    datagram = struct.pack("!HHHH", 9, fresh_port(), 3008, 0) + bytes(3000)
+    for piece in fragments(wire.a.ip, wire.b.ip, socket.IPPROTO_UDP, datagram, size=1400):
+        send(wire.a, ethernet(wire.a.mac, wire.b.mac, piece))
+    later = {f"{chain} whole": 1 for chain in HOOKS} if tracking else {f"{chain} fragment": 3 for chain in HOOKS}
+    later.pop("l2pre whole", None)
+    assert counted(wire) == {**later, "l2pre fragment": 3}
 
 
 # --- reject, meta ibrname, ct count, sets
@@ -199,8 +179,8 @@ def test_reject_in_prerouting_answers_the_guest(wire: Lan, version: int) -> None
         assert udp(wire.a, server, port, version=version) is Got.ANSWER
     load(wire, l3pre=f"iifname vnet0 tcp dport {port} reject with tcp reset\n iifname vnet0 udp dport {port} reject")
     for server in (wire.b, wire.host):
-        assert tcp(wire.a, server, port, version=version) is Got.RESET
-        assert udp(wire.a, server, port, version=version) is Got.RESET
+        assert tcp(wire.a, server, port, version=version) is Got.REFUSED
+        assert udp(wire.a, server, port, version=version) is Got.REFUSED
 
 
 def test_reject_is_refused_in_postrouting(wire: Lan) -> None:
@@ -224,16 +204,14 @@ def test_ct_count_counts_connections_per_source(wire: Lan) -> None:
         "set per_source { type ipv4_addr; size 65535; flags dynamic; }",
         l3pre="iifname { vnet0, vnet1 } tcp dport 7777 add @per_source { ip saddr ct count over 2 } counter drop",
     )
-    with ExitStack() as open_connections:
-        for _ in range(2):
-            near, _far = open_connections.enter_context(tcp_connection(wire.a, wire.host, 7777))
-        assert tcp(wire.a, wire.host, 7777) is Got.NOTHING
-        assert tcp(wire.b, wire.host, 7777) is Got.ANSWER
-        near.send(b"still open")
+    with listen(wire.host, 7777) as door, connected(wire.a, door) as (near, far), connected(wire.a, door):
+        assert knock(wire.a, door) is Got.NOTHING
+        assert knock(wire.b, door) is Got.ANSWER
+        assert exchange(near, far) is Got.ANSWER
 
 
 def test_a_dynamic_set_of_one_learns_one_address(wire: Lan) -> None:
-    """`add @learned` matches for the first address and for what is in there; a second one is neither added nor matched."""
+    """`add @learned` matches for the first address and what is in there; a second is neither added nor matched."""
     load(
         wire,
         "set learned { type ipv4_addr; size 1; flags dynamic; }",
@@ -243,5 +221,5 @@ def test_a_dynamic_set_of_one_learns_one_address(wire: Lan) -> None:
             iifname vnet0 ether type ip counter drop comment "foreign" """,
     )
     for source in ("10.0.0.1", "10.0.0.1", "10.0.0.77", "10.0.0.1"):
-        send(wire.a, ethernet(wire) / IP(src=source, dst="10.0.0.2") / UDP())
+        send(wire.a, ethernet(wire.a.mac, wire.b.mac, udp_packet(source, 9, wire.b.ip, 9)))
     assert counted(wire) == {"added": 1, "known": 2, "foreign": 1}

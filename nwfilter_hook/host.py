@@ -1,0 +1,48 @@
+"""
+Where we run: configuration, filter library, nft and state in one value.
+
+In:  a `Config`.
+Out: a `Host`, which every operation takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from .config import Config
+from .frozen import dataclass
+from .library import Library
+from .nft import Nft
+from .state import State
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Host:
+    """
+    Where we run.
+
+    Attributes:
+        report: called with one line for everything this guest's administrator should know although we went on.
+        log: the same for what is about another guest.
+    """
+
+    config: Config
+    library: Library
+    nft: Nft
+    state: State
+    report: Report
+    log: Report
+
+
+def open_host(config: Config, report: Report, log: Report | None = None, *, readonly: bool = False) -> Host:
+    """The host that `config` describes; touches nothing yet; `readonly` only looks at the state."""
+    return Host(
+        config=config,
+        library=Library(config.filter_dirs),
+        nft=Nft(config.nft, config.timeout_s),
+        state=State(config.state_dir, report, readonly=readonly),
+        report=report,
+        log=log or report,
+    )

@@ -1,0 +1,275 @@
+"""
+Work out and run one transaction: compile what taps want, find what is to go, apply, record.
+
+In:  a `Host`, and a guest (or its record) with the filters it wants.
+Out: a `Plan`; `apply_plan` makes it true in the kernel and in the records, or changes nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+
+from .compiler import compile_tap
+from .domain_xml import check_tap
+from .errors import DomainError, InputError, MissingFeature, NftError, NwfilterHookError, StateError
+from .features import check_features
+from .frozen import dataclass
+from .host import Host
+from .library import Library
+from .model import Attachment, Carrier, Domain, FilterRef, Interface, PortKind, Ruleset
+from .nft import fingerprint_of
+from .render import (
+    Objects,
+    Options,
+    Script,
+    objects_of,
+    quarantine,
+    render_install,
+    render_remove,
+    ruleset_digest,
+    stale_objects,
+)
+from .resolve import resolve
+from .state import Binding, Record
+from .values import parse_mac
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """One interface with its rules; `quarantined` if they are not the ones it wants."""
+
+    interface: Interface
+    ruleset: Ruleset
+    quarantined: bool
+
+
+@dataclass(frozen=True)
+class Plan:
+    """
+    What an operation is going to do: the transaction and the records that it makes true.
+
+    Attributes:
+        failed: taps that get a quarantine instead of their filter, with the reason.
+    """
+
+    script: Script
+    records: tuple[Record, ...]
+    failed: tuple[tuple[str, NwfilterHookError], ...] = ()
+
+    @property
+    def record(self) -> Record:
+        """The record, of a plan for one guest."""
+        (record,) = self.records
+        return record
+
+
+# --- compile ----------------------------------------------------------------------------------------------------------
+
+
+def compile_reference(reference: FilterRef, tap: str, attachment: Attachment, mac: str, library: Library) -> Ruleset:
+    """
+    The rules that `reference` makes for `tap`. Pure but for reading the library's files.
+
+    Raises:
+        InputError: see resolve.resolve and compiler.compile_tap.
+    """
+    return compile_tap(tap, attachment, parse_mac(mac), resolve(reference, mac, library.read))
+
+
+def attachment_of(interface: Interface) -> Attachment:
+    """Where the interface's traffic can be seen; an `ethernet` tap is asked whether it is in a bridge."""
+    if interface.kind is PortKind.MACVTAP:
+        return Attachment.MACVTAP
+    if interface.kind is PortKind.OPENVSWITCH:
+        return Attachment.DEVICE
+    if interface.kind is PortKind.ETHERNET and interface.tap:
+        device = f"/sys/class/net/{interface.tap}"
+        if os.path.exists(device) and not os.path.exists(f"{device}/brport"):
+            return Attachment.DEVICE
+    return Attachment.BRIDGE_PORT
+
+
+def compile_interface(host: Host, interface: Interface) -> Compiled:
+    """
+    The rules that the interface wants.
+
+    Raises:
+        InputError, MissingFeature: they can't be made, or not on this kernel.
+    """
+    if interface.problem:
+        raise interface.problem
+    assert interface.reference
+    if not interface.tap:
+        raise DomainError("the interface has a filter, but the XML names no tap (<target dev='…'/>)", interface.source)
+    tap = check_tap(interface.tap, interface.source)
+    ruleset = compile_reference(interface.reference, tap, attachment_of(interface), interface.mac, host.library)
+    check_features(host, [ruleset])
+    return Compiled(interface, ruleset, False)
+
+
+def _compile_domain(
+    host: Host, domain: Domain, tolerant: bool
+) -> tuple[list[Compiled], list[tuple[str, NwfilterHookError]]]:
+    failed: list[tuple[str, NwfilterHookError]] = []
+    compiled: list[Compiled] = []
+    for interface in domain.interfaces:
+        if not interface.reference and not interface.problem:
+            continue
+        try:
+            compiled.append(compile_interface(host, interface))
+        except (InputError, MissingFeature) as error:
+            if not tolerant:
+                raise
+            failed.append((interface.tap or "(no tap)", error))
+            if _has_usable_tap(interface):
+                rules = quarantine(interface.tap or "", attachment_of(interface), interface.source)
+                compiled.append(Compiled(interface, rules, True))
+    taps = [each.ruleset.tap for each in compiled]
+    for each in compiled:
+        if taps.count(each.ruleset.tap) > 1:
+            raise DomainError(f"two interfaces have the tap {each.ruleset.tap}", each.interface.source)
+    return compiled, failed
+
+
+def _has_usable_tap(interface: Interface) -> bool:
+    try:
+        return bool(interface.tap and check_tap(interface.tap, interface.source))
+    except DomainError:
+        return False
+
+
+# --- plan -------------------------------------------------------------------------------------------------------------
+
+
+def plan(host: Host, domain: Domain, operation: str, *, fresh: bool, tolerant: bool = False) -> Plan:
+    """
+    The transaction that puts exactly `domain`'s filters in force, whatever an earlier one left.
+
+    Args:
+        fresh: forget learned addresses.
+        tolerant: a tap whose filter can't be compiled is quarantined instead.
+
+    Raises:
+        InputError, MissingFeature: unless tolerant.
+    """
+    compiled, failed = _compile_domain(host, domain, tolerant)
+    rulesets = [each.ruleset for each in compiled]
+    every_tap = [interface.tap for interface in domain.interfaces if interface.tap]
+    stale = stale_objects(_known_objects(host, domain.uuid, every_tap), rulesets)
+    script = render_install(rulesets, stale, Options(counters=host.config.counters, fresh=fresh))
+    bindings = tuple(binding_of(script, each, host.config.counters) for each in compiled)
+    record = Record(domain.name, domain.uuid, operation, bindings, stale, script.digest)
+    return Plan(script, (record,), tuple(failed))
+
+
+def binding_of(script: Script, compiled: Compiled, counters: str) -> Binding:
+    """What the record says of one tap after `script`."""
+    interface, ruleset = compiled.interface, compiled.ruleset
+    objects = objects_of(ruleset)
+    return Binding(
+        tap=ruleset.tap,
+        mac=interface.mac,
+        type=interface.type,
+        attachment=ruleset.attachment,
+        bridge=interface.bridge,
+        carrier=(interface.carrier or Carrier.FILTERREF).value,
+        filter=interface.reference.filter if interface.reference else "",
+        parameters=dict(interface.reference.parameters) if interface.reference else {},
+        objects=objects,
+        fingerprints=tuple(fingerprint_of(script.statements[objects.family, chain]) for chain in objects.chains),
+        digest=ruleset_digest(ruleset, counters),
+        quarantined=compiled.quarantined,
+    )
+
+
+def own_records(host: Host, uuid: str) -> list[Record]:
+    """The guest's record, and the one of a transaction that was cut off."""
+    return [record for record in (host.state.read(uuid), host.state.read_pending(uuid)) if record]
+
+
+def own_objects(host: Host, uuid: str, objects: Iterable[Objects]) -> list[Objects]:
+    """`objects` without those of taps that are another guest's by now."""
+    return [each for each in objects if host.state.owner(each.tap) in (uuid, None)]
+
+
+def _known_objects(host: Host, uuid: str, taps: Sequence[str]) -> list[Objects]:
+    """What may be in the kernel of this guest, and of others under tap names that are this guest's now."""
+    found = own_objects(host, uuid, (objects for record in own_records(host, uuid) for objects in record.objects()))
+    for tap in taps:
+        owner = host.state.owner(tap)
+        if owner is not None and owner != uuid:
+            others = (objects for record in own_records(host, owner) for objects in record.objects())
+            found += [objects for objects in others if objects.tap == tap]
+    return found
+
+
+# --- apply ------------------------------------------------------------------------------------------------------------
+
+
+def apply_plan(host: Host, planned: Plan) -> None:
+    """
+    Run the transaction; the lock is held.
+
+    Raises:
+        NftError, StateError: nothing has changed; if nft was given up, what it may have done is remembered.
+    """
+    if any(record.bindings or record.stale for record in planned.records):
+        announce(host, planned)
+        try:
+            host.nft.apply_script(planned.script)
+        except NftError as error:
+            if not error.unsure:
+                withdraw(host, planned)
+            raise
+    commit(host, planned)
+
+
+def announce(host: Host, planned: Plan) -> None:
+    """
+    Write down what is about to be in the kernel.
+
+    Raises:
+        StateError: that can't be written; nothing is left of it.
+    """
+    try:
+        for record in planned.records:
+            host.state.write_pending(record)
+            for binding in record.bindings:
+                host.state.set_owner(binding.tap, record.uuid)
+    except StateError:
+        withdraw(host, planned)
+        raise
+
+
+def withdraw(host: Host, planned: Plan) -> None:
+    """The announced has not come true: nothing has changed."""
+    for record in planned.records:
+        host.state.drop_pending(record.uuid)
+
+
+def commit(host: Host, planned: Plan) -> None:
+    """The announced has come true."""
+    for record in planned.records:
+        if record.bindings:
+            host.state.commit(record.uuid)
+        else:
+            host.state.delete(record.uuid)
+        taps = {binding.tap for binding in record.bindings}
+        for objects in record.stale:
+            if objects.tap not in taps:
+                host.state.clear_owner(objects.tap)
+
+
+def remove_objects(host: Host, uuid: str, objects: Iterable[Objects]) -> None:
+    """
+    Take what is the guest's own of `objects` out of the kernel.
+
+    Raises:
+        NftError: nothing has changed.
+    """
+    mine = own_objects(host, uuid, objects)
+    if mine:
+        host.nft.apply_script(render_remove(mine))
+    for each in mine:
+        host.state.clear_owner(each.tap)

@@ -1,0 +1,170 @@
+"""
+Filters as text in, compiled rules as text out: what the unit tests write down and compare.
+
+A rule is spelled as its conditions and its verdict, as in
+
+    "ether-type=0x800 ip-src=10.0.0.1 ip-protocol!=17 accept"
+
+with the names of model.Field. The notation is the tests' own: the renderer has no part in it.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping, Sequence
+from typing import Union
+
+from nwfilter_hook.compiler import compile_tap
+from nwfilter_hook.errors import Source, UnknownFilter
+from nwfilter_hook.filter_xml import parse_filter
+from nwfilter_hook.model import (
+    AnyState,
+    Attachment,
+    Between,
+    BoundRule,
+    CountAbove,
+    Equals,
+    Field,
+    Filter,
+    FilterRef,
+    InSet,
+    Kind,
+    Masked,
+    Match,
+    Present,
+    Rule,
+    Ruleset,
+    SameAs,
+    Verdict,
+)
+from nwfilter_hook.render import Options, render_install
+from nwfilter_hook.resolve import ReadFilter, resolve
+from nwfilter_hook.values import format_mac, parse_mac
+
+TAP = "vnet0"
+MAC = "52:54:00:00:00:01"
+REFERENCE = Source("domain.xml", 1)
+
+Values = Union[str, Sequence[str]]
+
+
+def filter_xml(*entries: str, name: str = "f", chain: str = "root", priority: int | None = None) -> str:
+    """A <filter>, each of `entries` on a line of its own from line 2 on."""
+    own = "" if priority is None else f" priority='{priority}'"
+    return "\n".join((f"<filter name='{name}' chain='{chain}'{own}>", *entries, "</filter>"))
+
+
+def rule_xml(protocol: str = "", *, action: str = "drop", direction: str = "out", **attributes: object) -> str:
+    """A <rule> around `protocol`."""
+    others = "".join(f" {name}='{value}'" for name, value in attributes.items())
+    return f"<rule action='{action}' direction='{direction}'{others}>{protocol}</rule>"
+
+
+def reader(*filters: str) -> ReadFilter:
+    """What reads `filters` by name, each from the file NAME.xml."""
+    by_name: dict[str, Filter] = {}
+    for text in filters:
+        name = text.split("name='")[1].split("'")[0]
+        by_name[name] = parse_filter(text.encode(), f"{name}.xml")
+
+    def read(name: str, wanted_by: Source) -> Filter:
+        if name not in by_name:
+            raise UnknownFilter(f"no filter {name!r}", wanted_by)
+        return by_name[name]
+
+    return read
+
+
+def reference_to(name: str, parameters: Mapping[str, Values] | None = None) -> FilterRef:
+    """An interface's reference; a parameter that is one text is a list of one."""
+    given = {key: (value,) if isinstance(value, str) else tuple(value) for key, value in (parameters or {}).items()}
+    return FilterRef(name, given, REFERENCE)
+
+
+def bound(*filters: str, parameters: Mapping[str, Values] | None = None) -> tuple[BoundRule, ...]:
+    """The rules of the first of `filters` and of what it refers to, every variable bound."""
+    name = filters[0].split("name='")[1].split("'")[0]
+    return resolve(reference_to(name, parameters), MAC, reader(*filters))
+
+
+def compiled(
+    *filters: str,
+    parameters: Mapping[str, Values] | None = None,
+    tap: str = TAP,
+    attachment: Attachment = Attachment.BRIDGE_PORT,
+) -> Ruleset:
+    """The first of `filters` and what it refers to, compiled for `tap`."""
+    return compile_tap(tap, attachment, parse_mac(MAC), bound(*filters, parameters=parameters))
+
+
+def compiled_rule(
+    protocol: str,
+    *,
+    parameters: Mapping[str, Values] | None = None,
+    attachment: Attachment = Attachment.BRIDGE_PORT,
+    **rule: object,
+) -> Ruleset:
+    """A filter of one rule, compiled; `rule` as in `rule_xml`."""
+    text = filter_xml(rule_xml(protocol, **rule))  # type: ignore[arg-type]
+    return compiled(text, parameters=parameters, attachment=attachment)
+
+
+def script(*rulesets: Ruleset, counters: str = "none") -> str:
+    """The nft transaction that installs `rulesets`."""
+    return render_install(rulesets, options=Options(counters=counters)).text
+
+
+def spelled(ruleset: Ruleset) -> dict[str, list[str]]:
+    """Every chain's rules, by "from", "from/arp-mac", "to", "from-l3", "to-l3" …"""
+    return {
+        chain.tree.value if chain.name is None else f"{chain.tree.value}/{chain.name}": [spell(r) for r in chain.rules]
+        for chain in ruleset.chains
+    }
+
+
+def spell(rule: Rule) -> str:
+    """One rule: its conditions, its verdict, and the chain it jumps to or the sets it stores in."""
+    words = [spell_match(match) for match in rule.matches]
+    words.append(rule.verdict.value)
+    if rule.verdict is Verdict.JUMP:
+        words.append(str(rule.target))
+    words += [f"{field.value[0]}->{named.purpose.value}" for field, named in rule.stores]
+    return " ".join(words)
+
+
+def spell_match(match: Match) -> str:
+    """One condition: FIELD=VALUE, FIELD&MASK=VALUE, FIELD=LOW..HIGH; != where it is negated."""
+    field, test, equals = match.field, match.test, "!=" if match.negated else "="
+    name = field.value[0]
+    if isinstance(test, Equals):
+        return f"{name}{equals}{_number(field, test.value)}"
+    if isinstance(test, Masked):
+        return f"{name}&{_number(field, test.mask)}{equals}{_number(field, test.value)}"
+    if isinstance(test, Between):
+        return f"{name}{equals}{_number(field, test.low)}..{_number(field, test.high)}"
+    if isinstance(test, Present):
+        return f"{name}{equals}{test.kind}"
+    if isinstance(test, SameAs):
+        return f"{name}{equals}{test.other.value[0]}"
+    if isinstance(test, AnyState):
+        return f"{name}{equals}{','.join(sorted(test.states))}"
+    if isinstance(test, CountAbove):
+        return f"count({name}){'<=' if match.negated else '>'}{test.limit}"
+    assert isinstance(test, InSet)
+    fields = "+".join((name, *(other.value[0] for other in test.fields)))
+    mask = "" if test.set.mask is None else f"&{_number(field, test.set.mask)}"
+    suffix = f":{test.set.name}" if test.set.name else ""
+    return f"{fields}{mask}{equals}@{test.set.purpose.value}{suffix}"
+
+
+def _number(field: Field, value: int) -> str:
+    if field is Field.CT_DIRECTION:
+        return "reply" if value else "original"
+    if field.kind is Kind.MAC:
+        return format_mac(value)
+    if field.kind is Kind.IPV4:
+        return str(ipaddress.IPv4Address(value))
+    if field.kind is Kind.IPV6:
+        return str(ipaddress.IPv6Address(value))
+    types = (Field.ETHER_TYPE, Field.VLAN_TYPE, Field.ARP_PTYPE, Field.STP_HEADER, Field.TCP_FLAGS)
+    return f"{value:#x}" if field in types else str(value)

@@ -1,0 +1,304 @@
+"""Filter files: what is read, and which line is named when something is wrong."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from nwfilter_hook.errors import FilterSyntaxError, NwfilterHookError, Source, XmlSyntaxError
+from nwfilter_hook.filter_xml import parse_filter
+from nwfilter_hook.model import Action, Direction, FilterRef, FilterRule, Setting, Variable
+from nwfilter_hook.xml import MAX_BYTES
+from tests.unit.attributes import structure_rows
+from tests.unit.compiling import filter_xml, rule_xml
+
+
+def rule_of(protocol: str, **attributes: object) -> FilterRule:
+    """The only rule of a filter, read."""
+    (entry,) = parse_filter(filter_xml(rule_xml(protocol, **attributes)).encode(), "f.xml").entries  # type: ignore[arg-type]
+    assert isinstance(entry, FilterRule)
+    return entry
+
+
+def complaint(text: str) -> str:
+    """What is wrong with a filter."""
+    with pytest.raises(FilterSyntaxError) as caught:
+        parse_filter(text.encode(), "f.xml")
+    return str(caught.value)
+
+
+def test_a_filter_as_it_is_written() -> None:
+    """A filter keeps name, uuid, chain, priority, and its rules and references in document order, each with its line."""
+    found = parse_filter(
+        b"""<filter name='web' chain='ipv4-web' priority='-690'>
+  <uuid>5C6D49AF B0716127-b4ec6f8ed4b55335</uuid>
+  <rule action='accept' direction='in' priority='100' statematch='FALSE'>
+    <ip protocol='tcp' dstportstart='$PORT[@2]'/>
+    <ip match='no' srcipaddr='$NET[1]'/>
+  </rule>
+  <filterref filter='clean-traffic'>
+    <parameter name='IP' value='192.0.2.1'/>
+    <parameter name='IP' value='192.0.2.2'/>
+  </filterref>
+</filter>""",
+        "web.xml",
+    )
+    assert (found.name, found.chain, found.priority) == ("web", "ipv4-web", -690)
+    assert found.uuid == "5c6d49af-b071-6127-b4ec-6f8ed4b55335"
+    assert found.source == Source("web.xml", 1)
+    rule, reference = found.entries
+    assert rule == FilterRule(
+        action=Action.ACCEPT,
+        direction=Direction.IN,
+        priority=100,
+        statematch=False,
+        element="ip",
+        settings={
+            "protocol": Setting(6, False, Source("web.xml", 4)),
+            "dstportstart": Setting(Variable("PORT", iterator=2), False, Source("web.xml", 4)),
+            "srcipaddr": Setting(Variable("NET", index=1), True, Source("web.xml", 5)),
+        },
+        source=Source("web.xml", 3),
+    )
+    assert reference == FilterRef("clean-traffic", {"IP": ("192.0.2.1", "192.0.2.2")}, Source("web.xml", 7))
+
+
+def test_what_is_left_out_has_its_default() -> None:
+    """A rule has priority 500 and connection state; a filter is in the root chain."""
+    found = parse_filter(filter_xml(rule_xml()).replace(" chain='root'", "").encode(), "f.xml")
+    (rule,) = found.entries
+    assert (found.chain, found.priority, found.uuid) == ("root", 0, None)
+    assert isinstance(rule, FilterRule)
+    assert (rule.priority, rule.statematch, rule.element, rule.settings) == (500, True, None, {})
+
+
+@pytest.mark.parametrize("attribute", ["chain", "priority"])
+def test_an_empty_attribute_of_the_filter_is_an_absent_one(attribute: str) -> None:
+    """chain='' and priority='' are as if they weren't there."""
+    found = parse_filter(f"<filter name='f' {attribute}=''/>".encode(), "f.xml")
+    assert (found.chain, found.priority) == ("root", 0)
+
+
+STRUCTURE = {
+    ("filter", "name"): (
+        ["clean-traffic", "a", "0day", "x.y:z+1@h", "n" * 100],
+        ["", "-x", "a b", "a/b", "..", 'a"b', "a;b", "n" * 101, "ä"],
+        "<filter name='{}'/>",
+    ),
+    ("filter", "chain"): (
+        ["root", "mac", "arpfoo", "arp-a.b:c_d", "ipv6-1234567", "stp", "vlan-10", "rarp"],
+        ["rootX", "foo", "ip", "ipv6-12345678", "arp x", "ARP", "arp/x", "-arp"],
+        "<filter name='f' chain='{}'/>",
+    ),
+    ("filter", "priority"): (
+        ["-1000", "1000", "0", "+5", " 7"],
+        ["-1001", "1001", "x", "0x10", "1.5", "5 ", "9" * 10_000],
+        "<filter name='f' chain='arp' priority='{}'/>",
+    ),
+    ("filter", "uuid (child element)"): (
+        ["5c6d49af-b071-6127-b4ec-6f8ed4b55335", "5c6d49afb0716127b4ec6f8ed4b55335", ""],
+        ["5c6d49af", "5c6d49af-b071-6127-b4ec-6f8ed4b5533g", "5c6d49af-b071-6127-b4ec-6f8ed4b55335-00"],
+        "<filter name='f'><uuid>{}</uuid></filter>",
+    ),
+    ("rule", "action"): (
+        ["drop", "accept", "reject", "return", "continue"],
+        ["", "DROP", "deny", "jump"],
+        "<filter name='f'><rule action='{}' direction='in'/></filter>",
+    ),
+    ("rule", "direction"): (
+        ["in", "out", "inout"],
+        ["", "IN", "both"],
+        "<filter name='f'><rule action='drop' direction='{}'/></filter>",
+    ),
+    ("rule", "priority"): (
+        ["-1000", "1000", "0", "+5"],
+        ["-1001", "1001", "", "x", "0x10", "9" * 10_000],
+        "<filter name='f'><rule action='drop' direction='in' priority='{}'/></filter>",
+    ),
+    ("rule", "statematch"): (
+        ["0", "false", "False", "1", "true", "TRUE"],
+        ["", "no", "off", "2"],
+        "<filter name='f'><rule action='drop' direction='in' statematch='{}'/></filter>",
+    ),
+    ("filterref", "filter"): (
+        ["clean-traffic"],
+        ["", "../x", "a b"],
+        "<filter name='f'><filterref filter='{}'/></filter>",
+    ),
+    ("parameter", "name"): (
+        ["IP", "a_1", "0"],
+        ["", "A-B", "A B", "$A", "ä"],
+        "<filter name='f'><filterref filter='x'><parameter name='{}' value='1'/></filterref></filter>",
+    ),
+    ("parameter", "value"): (
+        ["10.1.2.3", "a_b", "52:54:00:00:00:01", "::1"],
+        ["", "10.0.0.0/8", "a,b", "a-b", "50%", "*", "a b", "a&#10;b", "$X", "ä"],
+        "<filter name='f'><filterref filter='x'><parameter name='A' value='{}'/></filterref></filter>",
+    ),
+}
+
+
+def test_the_structure_is_complete() -> None:
+    """Every attribute of <filter>, <rule>, <filterref> and <parameter> in the table is tested here."""
+    assert set(STRUCTURE) == {(row.protocol, row.attribute) for row in structure_rows()}
+
+
+@pytest.mark.parametrize("case", STRUCTURE, ids="-".join)
+def test_structural_attributes(case: tuple[str, str]) -> None:
+    """Structural attributes take what the table says, and nothing else."""
+    accepted, rejected, template = STRUCTURE[case]
+    for value in accepted:
+        parse_filter(template.format(value).encode(), "f.xml")
+    for value in rejected:
+        assert complaint(template.format(value)).startswith("f.xml:1: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "variable"),
+    [
+        ("$X", Variable("X")),
+        ("$_9a", Variable("_9a")),
+        ("$X[@0]", Variable("X")),
+        ("$X[@1000]", Variable("X", iterator=1000)),
+        ("$X[0]", Variable("X", index=0)),
+        ("$X[ @ 3 ]", Variable("X", iterator=3)),
+        ("$X[ 12 ] ", Variable("X", index=12)),
+    ],
+)
+def test_variables(text: str, variable: Variable) -> None:
+    """A variable is $NAME, $NAME[@ITERATOR] or $NAME[INDEX], blanks allowed inside the brackets."""
+    assert rule_of(f"<ip srcipaddr='{text}'/>").settings["srcipaddr"].value == variable
+
+
+@pytest.mark.parametrize("text", ["$", "$A-B", "$A/24", "$A[", "$A[]", "$A[@x]", "$A[@1001]", "$A[-1]", "$A ", "$$A", "${A}"])
+def test_malformed_variables(text: str) -> None:
+    """Anything else that begins with $ is an error that names the attribute."""
+    assert "srcipaddr on <ip>: " in complaint(filter_xml(rule_xml(f"<ip srcipaddr='{text}'/>")))
+
+
+def test_several_nodes_of_one_name_are_one_rule() -> None:
+    """Nodes of one name are merged; an attribute given twice has the later value and sign."""
+    settings = rule_of("<arp opcode='1' hwtype='1'/><arp match='no' opcode='2'/>").settings
+    assert {name: (setting.value, setting.negated) for name, setting in settings.items()} == {
+        "opcode": (2, True),
+        "hwtype": (1, False),
+    }
+
+
+def test_an_empty_state_is_no_state() -> None:
+    """state='' is as if it weren't there."""
+    assert rule_of("<tcp state=''/>").settings == {}
+
+
+@pytest.mark.parametrize(
+    ("protocol", "message"),
+    [
+        ("<ip srcportstart='22'/>", "srcportstart on <ip> needs protocol='tcp'"),
+        ("<ip protocol='$P' dstportend='22'/>", "dstportend on <ip> needs protocol"),
+        ("<ipv6 protocol='icmpv6' dstportstart='22'/>", "dstportstart on <ipv6> needs protocol"),
+        ("<ip match='no' protocol='tcp'/><ip srcportstart='22'/>", "srcportstart on <ip> needs protocol"),
+        ("<ipv6 protocol='tcp' type='1'/>", "type on <ipv6> goes with protocol='icmpv6' only"),
+    ],
+)
+def test_ports_need_their_protocol(protocol: str, message: str) -> None:
+    """Ports on <ip> and <ipv6> stand beside a protocol that has them, an ICMPv6 type beside no other."""
+    assert message in complaint(filter_xml(rule_xml(protocol)))
+
+
+@pytest.mark.parametrize("protocol", ["6", "17", "33", "132", "TCP", "0x11"])
+def test_ports_with_their_protocol(protocol: str) -> None:
+    """The protocols with ports are tcp, udp, dccp and sctp; the node that names it may come later."""
+    rule_of(f"<ip dstportstart='22'/><ip protocol='{protocol}'/>")
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "message"),
+    [
+        ("<filters name='f'/>", 1, "the root element is <filters>, not <filter>"),
+        ("<filter/>", 1, "a filter needs a name"),
+        ("<filter name='f' chian='arp'/>", 1, "unknown attribute 'chian' on <filter>; did you mean 'chain'?"),
+        ("<filter name='f'>\n<rul/></filter>", 2, "unknown element <rul> in <filter>; did you mean 'rule'?"),
+        ("<filter name='f'>\n<rule direction='in'/></filter>", 2, "<rule> needs action='…', one of accept drop"),
+        ("<filter name='f'>\n<rule action='drop'/></filter>", 2, "<rule> needs direction='…', one of in out inout"),
+        ("<filter name='f'>\n<rule action='dorp' direction='in'/></filter>", 2, "did you mean 'drop'?"),
+        ("<filter name='f'>\n<filterref/></filter>", 2, "<filterref> needs filter='NAME'"),
+        ("<filter name='f'><filterref filter='x'>\n<param/></filterref></filter>", 2, "unknown element <param>"),
+        ("<filter name='f'>\n<filterref filter='x' chain='y'/></filter>", 2, "unknown attribute 'chain'"),
+        (
+            "<filter name='f'><filterref filter='x'>\n<parameter name='A' value='1' typ='x'/></filterref></filter>",
+            2,
+            "unknown attribute 'typ' on <parameter>",
+        ),
+        (
+            "<filter name='f'><rule action='drop' direction='in'>\n\n<ip srpipaddr='1.1.1.1'/></rule></filter>",
+            3,
+            "unknown attribute 'srpipaddr' on <ip>; did you mean 'srcipaddr'?",
+        ),
+        ("<filter name='f'><rule action='drop' direction='in'>\n<tpc/></rule></filter>", 2, "did you mean 'tcp'?"),
+        (
+            "<filter name='f'><rule action='drop' direction='in'><ip/>\n<arp/></rule></filter>",
+            2,
+            "<arp> beside <ip> in one rule",
+        ),
+    ],
+)
+def test_an_error_names_line_and_remedy(text: str, line: int, message: str) -> None:
+    """Whatever is wrong, the message has file and line, what was found, and what was probably meant."""
+    found = complaint(text)
+    assert found.startswith(f"f.xml:{line}: ")
+    assert message in found
+
+
+def test_a_list_in_one_parameter_has_its_remedy() -> None:
+    """A comma in a parameter's value gets the advice to repeat the parameter."""
+    reference = "<filterref filter='x'><parameter name='IP' value='1.1.1.1,2.2.2.2'/></filterref>"
+    assert complaint(filter_xml(reference)).endswith("for a list repeat the parameter")
+
+
+@pytest.mark.parametrize("value", ["1001", "x" * 100_000, "9" * 100_000])
+def test_a_message_stays_readable(value: str) -> None:
+    """A huge value doesn't make a huge message."""
+    assert len(complaint(filter_xml(rule_xml(f"<ip dscp='{value}'/>")))) < 1000
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "empty"),
+        (b" \n ", "empty"),
+        (b"<filter name='f'>", "not well-formed"),
+        (b"filter", "not well-formed"),
+        (b"\x00\x01\x02", "not well-formed"),
+        (b"<?xml version='1.0' encoding='nosuch'?><filter name='f'/>", "not"),
+        (b"<!DOCTYPE filter><filter name='f'/>", "document type"),
+        (b"<!DOCTYPE f [<!ENTITY x 'y'>]><filter name='&x;'/>", "document type"),
+        ("<?xml version='1.0' encoding='utf-16'?><!DOCTYPE f><filter name='f'/>".encode("utf-16"), "document type"),
+        (b"<filter name='&x;'/>", "not well-formed"),
+        (b"<filter name='f'/>" + b" " * MAX_BYTES, "larger than 8 MiB"),
+        (b"<a>" * 100_000, "not well-formed"),
+    ],
+    ids=lambda value: repr(value[:24]),
+)
+def test_what_is_no_xml_of_ours(data: bytes, message: str) -> None:
+    """Not XML, a document type, entities, too much, too deep: an error of one line, without any of it being acted on."""
+    with pytest.raises(XmlSyntaxError, match=message) as caught:
+        parse_filter(data, "f.xml")
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("name", ["a\"; add table x", "a'b", "x\ny", "$(id)", "a{b}", "a#b", "<", "a\\"])
+def test_a_name_cannot_hold_nft(name: str) -> None:
+    """A filter's name, which stands in nft comments, holds nothing that means something there."""
+    escaped = re.sub(r"[\"'<&\n]", lambda match: f"&#{ord(match[0])};", name)
+    with pytest.raises(NwfilterHookError, match="filter name") as caught:
+        parse_filter(f"<filter name='{escaped}'/>".encode(), "f.xml")
+    assert "\n" not in str(caught.value)
+
+
+def test_comments_and_instructions_mean_nothing() -> None:
+    """XML comments and processing instructions may stand anywhere."""
+    text = "<!-- a --><?b c?><filter name='f'><!-- d --><rule action='drop' direction='in'><?e?><ip/></rule></filter>"
+    (rule,) = parse_filter(text.encode(), "f.xml").entries
+    assert isinstance(rule, FilterRule)
+    assert rule.element == "ip"

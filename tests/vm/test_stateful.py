@@ -1,0 +1,585 @@
+"""
+L3 rules, with real sockets: what `nwfilter-hook compile` prints is loaded, guests a and b and the host talk.
+
+Unless a test says otherwise the filter is guest a's, and "in" and "out" are seen from there.
+"""
+
+from __future__ import annotations
+
+import itertools
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from nwfilter_hook.cli import cli
+from tests.vm.flows import (
+    Got,
+    closed_port,
+    connected,
+    exchange,
+    fresh_port,
+    icmp,
+    knock,
+    listen,
+    ping,
+    raw,
+    sctp,
+    tcp,
+    udp,
+    udplite,
+)
+from tests.vm.lan import Lan, Station, run
+from tests.vm.packets import ethernet, send
+from tests.vm.packets import udp as udp_packet
+
+pytestmark = pytest.mark.stock_kernel
+
+DOCUMENTS_FILTERS = Path(__file__).parents[1] / "data" / "filters-2010"
+OTHER_MAC = "52:54:00:00:00:77"
+SUFFIX = {4: "", 6: "-ipv6"}
+both_versions = pytest.mark.parametrize("version", [4, 6])
+
+
+def rule(action: str, direction: str, *elements: str, **attributes: object) -> str:
+    """A <rule>; `elements` are written as "tcp dstportstart='22'"."""
+    options = "".join(f" {name}='{value}'" for name, value in attributes.items())
+    nodes = "".join(f"<{element}/>" for element in elements)
+    return f"<rule action='{action}' direction='{direction}'{options}>{nodes}</rule>"
+
+
+def drop_all(version: int = 4) -> str:
+    """What ends a filter that accepts only what it names."""
+    return rule("drop", "inout", f"all{SUFFIX[version]}", priority=1000)
+
+
+Enforce = Callable[..., None]
+
+
+@pytest.fixture
+def enforce(wire: Lan, tmp_path: Path) -> Enforce:
+    """enforce(*rules, guest=wire.a): compile a filter of these rules and load it for the guest's tap."""
+
+    def enforce(*rules: str, guest: Station | None = None) -> None:
+        (tmp_path / "under-test.xml").write_text(f"<filter name='under-test'>{''.join(rules)}</filter>")
+        load(wire, guest or wire.a, "under-test", tmp_path)
+
+    return enforce
+
+
+def load(wire: Lan, guest: Station, name: str, directory: Path, **parameters: object) -> None:
+    """Compile the filter `name` for the guest's tap and hand the script to the kernel."""
+    arguments = ["compile", "--filter", name, "--filters", str(directory), "--tap", guest.tap, "--mac", guest.mac]
+    arguments += [f"-p{key}={value}" for key, value in parameters.items()]
+    done = CliRunner().invoke(cli, arguments)
+    if done.exception:
+        raise done.exception
+    wire.nft(script=done.stdout)
+
+
+# --- the document's examples
+
+
+@pytest.fixture(params=["b", "host"])
+def peer(request: pytest.FixtureRequest, wire: Lan) -> Station:
+    """Whom guest a talks with."""
+    station: Station = getattr(wire, request.param)
+    return station
+
+
+def test_document_test_eth0(wire: Lan, peer: Station) -> None:
+    """TCP 22 and 80 can be reached, the guest's ICMP goes out, nothing else goes either way."""
+    load(wire, wire.a, "test-eth0", DOCUMENTS_FILTERS, IP=wire.a.ip)
+    assert tcp(peer, wire.a, 22) is Got.ANSWER
+    assert tcp(peer, wire.a, 80) is Got.ANSWER
+    assert tcp(peer, wire.a, 443) is Got.NOTHING
+    assert tcp(wire.a, peer, 22) is Got.NOTHING
+    assert ping(wire.a, peer) is Got.ANSWER
+    assert ping(peer, wire.a) is Got.NOTHING
+    assert udp(wire.a, peer, 53) is Got.NOTHING
+    assert udp(peer, wire.a) is Got.NOTHING
+
+
+def test_document_test_eth0_with_dns(wire: Lan, peer: Station) -> None:
+    """Name servers answer the guest; they can't ask it."""
+    load(wire, wire.a, "test-eth0-dns", DOCUMENTS_FILTERS, IP=wire.a.ip)
+    assert udp(wire.a, peer, 53) is Got.ANSWER
+    assert udp(wire.a, peer, 54) is Got.NOTHING
+    assert udp(peer, wire.a, sport=53) is Got.NOTHING
+    assert tcp(peer, wire.a, 22) is Got.ANSWER
+
+
+def test_document_test_eth0_with_ping(wire: Lan, peer: Station) -> None:
+    """Echo requests out and replies in are all of ICMP that passes."""
+    load(wire, wire.a, "test-eth0-ping", DOCUMENTS_FILTERS, IP=wire.a.ip)
+    assert ping(wire.a, peer) is Got.ANSWER
+    assert ping(peer, wire.a) is Got.NOTHING
+    assert icmp(wire.a, peer, 13) is Got.NOTHING
+    assert tcp(peer, wire.a, 80) is Got.ANSWER
+
+
+@pytest.mark.parametrize("state", ["ESTABLISHED,RELATED", "ESTABLISHED"])
+def test_document_general_established_rules(wire: Lan, enforce: Enforce, peer: Station, state: str) -> None:
+    """New connections per port, all that is established both ways; the guest's ICMP errors only if RELATED is there."""
+    enforce(
+        rule("accept", "in", "all state='ESTABLISHED'"),
+        rule("accept", "out", f"all state='{state}'"),
+        rule("accept", "in", "tcp state='NEW' dstportstart='21'"),
+        rule("accept", "in", "udp state='NEW' dstportstart='21'"),
+        drop_all(),
+    )
+    assert tcp(peer, wire.a, 21) is Got.ANSWER
+    assert tcp(peer, wire.a, 22) is Got.NOTHING
+    assert tcp(wire.a, peer, 21) is Got.NOTHING
+    assert udp(peer, wire.a, 21) is Got.ANSWER
+    assert closed_port(peer, wire.a, 21) is (Got.REFUSED if "RELATED" in state else Got.NOTHING)
+
+
+# --- accept: the stateful pair, and its stateless forms
+
+
+EXCHANGES = {"tcp": tcp, "udp": udp, "sctp": sctp, "udplite": udplite}
+
+
+@both_versions
+@pytest.mark.parametrize("protocol", EXCHANGES)
+def test_accept_out_lets_the_guest_open_connections(wire: Lan, enforce: Enforce, protocol: str, version: int) -> None:
+    """The guest opens them and is answered; nobody opens one to it, and no other protocol passes."""
+    enforce(rule("accept", "out", f"{protocol}{SUFFIX[version]}"), drop_all(version))
+    for name, try_ in EXCHANGES.items():
+        assert try_(wire.a, wire.b, version=version) is (Got.ANSWER if name == protocol else Got.NOTHING), name
+    assert EXCHANGES[protocol](wire.b, wire.a, version=version) is Got.NOTHING
+
+
+@both_versions
+def test_accept_out_by_port(wire: Lan, enforce: Enforce, peer: Station, version: int) -> None:
+    """The way back is open to answers only: not to a new connection from the port that may be reached."""
+    enforce(rule("accept", "out", f"tcp{SUFFIX[version]} dstportstart='22'"), drop_all(version))
+    assert tcp(wire.a, peer, 22, version=version) is Got.ANSWER
+    assert tcp(wire.a, peer, 23, version=version) is Got.NOTHING
+    assert tcp(peer, wire.a, 22, version=version) is Got.NOTHING
+    assert tcp(peer, wire.a, sport=22, version=version) is Got.NOTHING
+
+
+@both_versions
+def test_accept_in_by_port(wire: Lan, enforce: Enforce, peer: Station, version: int) -> None:
+    """The guest may answer from the port, and not open a connection from it."""
+    enforce(rule("accept", "in", f"tcp{SUFFIX[version]} dstportstart='22'"), drop_all(version))
+    assert tcp(peer, wire.a, 22, version=version) is Got.ANSWER
+    assert tcp(peer, wire.a, 23, version=version) is Got.NOTHING
+    assert tcp(wire.a, peer, 22, version=version) is Got.NOTHING
+    assert tcp(wire.a, peer, sport=22, version=version) is Got.NOTHING
+
+
+@both_versions
+def test_accept_in_by_address(wire: Lan, enforce: Enforce, version: int) -> None:
+    """Addresses, too, are exchanged on the way back."""
+    source = wire.b.ip if version == 4 else wire.b.ip6
+    enforce(rule("accept", "in", f"all{SUFFIX[version]} srcipaddr='{source}'"), drop_all(version))
+    assert udp(wire.b, wire.a, version=version) is Got.ANSWER
+    assert udp(wire.host, wire.a, version=version) is Got.NOTHING
+    assert udp(wire.a, wire.b, version=version) is Got.NOTHING
+
+
+def test_port_ranges_include_both_ends(wire: Lan, enforce: Enforce) -> None:
+    """And nothing beside them."""
+    enforce(rule("accept", "in", "tcp dstportstart='100' dstportend='102'"), drop_all())
+    got = [tcp(wire.b, wire.a, port) for port in (99, 100, 102, 103)]
+    assert got == [Got.NOTHING, Got.ANSWER, Got.ANSWER, Got.NOTHING]
+
+
+@both_versions
+def test_accept_inout_is_stateless(wire: Lan, enforce: Enforce, peer: Station, version: int) -> None:
+    """The port is the guest's own, whoever opens the connection; it can't reach that port of others."""
+    enforce(rule("accept", "inout", f"tcp{SUFFIX[version]} dstportstart='80'"), drop_all(version))
+    assert tcp(peer, wire.a, 80, version=version) is Got.ANSWER
+    assert tcp(wire.a, peer, sport=80, version=version) is Got.ANSWER
+    assert tcp(wire.a, peer, 80, version=version) is Got.NOTHING
+    assert tcp(peer, wire.a, 81, version=version) is Got.NOTHING
+
+
+@pytest.mark.parametrize("statematch", ["true", "false"])
+@both_versions
+def test_statematch_false_lets_both_sides_open(wire: Lan, enforce: Enforce, version: int, statematch: str) -> None:
+    """The guest may open connections from the port that was to be reached."""
+    accept = rule("accept", "in", f"tcp{SUFFIX[version]} dstportstart='12345'", statematch=statematch)
+    enforce(accept, drop_all(version))
+    assert tcp(wire.b, wire.a, 12345, version=version) is Got.ANSWER
+    from_the_port = tcp(wire.a, wire.b, sport=12345, version=version)
+    assert from_the_port is (Got.ANSWER if statematch == "false" else Got.NOTHING)
+
+
+def test_statematch_false_overrides_state(wire: Lan, enforce: Enforce) -> None:
+    """With both, the list of states means nothing."""
+    enforce(rule("accept", "in", "tcp dstportstart='22' state='INVALID'", statematch="false"), drop_all())
+    assert tcp(wire.b, wire.a, 22) is Got.ANSWER
+    assert tcp(wire.b, wire.a, 23) is Got.NOTHING
+
+
+def test_state_makes_a_rule_one_directional(wire: Lan, enforce: Enforce) -> None:
+    """The request goes in, the answer doesn't come out."""
+    accept = rule("accept", "in", "udp dstportstart='22' state='NEW,ESTABLISHED'")
+    enforce(accept, drop_all())
+    assert udp(wire.b, wire.a, 22) is Got.THERE
+    enforce(accept, rule("accept", "out", "udp srcportstart='22' state='ESTABLISHED'"), drop_all())
+    assert udp(wire.b, wire.a, 22) is Got.ANSWER
+    assert udp(wire.a, wire.b, sport=22) is Got.NOTHING
+
+
+def test_state_none_is_stateless_and_one_directional(wire: Lan, enforce: Enforce) -> None:
+    """The documented stateless pair: the guest may also send first."""
+    accept = rule("accept", "in", "udp dstportstart='22' state='NONE'")
+    enforce(accept, drop_all())
+    assert udp(wire.b, wire.a, 22) is Got.THERE
+    enforce(accept, rule("accept", "out", "udp srcportstart='22' state='NONE'"), drop_all())
+    assert udp(wire.b, wire.a, 22) is Got.ANSWER
+    assert udp(wire.a, wire.b, sport=22) is Got.ANSWER
+    assert udp(wire.a, wire.b) is Got.NOTHING
+
+
+def test_dscp_must_hold_on_the_answers_too(wire: Lan, enforce: Enforce) -> None:
+    """A stateful pair asks it of every packet."""
+    enforce(rule("accept", "in", "udp dscp='34'"), drop_all())
+    assert udp(wire.b, wire.a, dscp=34) is Got.ANSWER
+    assert udp(wire.b, wire.a, dscp=33) is Got.NOTHING
+
+
+@pytest.mark.parametrize(("element", "number"), [("esp", 50), ("ah", 51), ("igmp", 2)])
+def test_protocols_without_ports(wire: Lan, enforce: Enforce, element: str, number: int) -> None:
+    """One packet there is all that can be asked; what was sent there may be answered, nobody else may begin."""
+    others = [other for other in (50, 51, 2, 47) if other != number]
+    payload = bytes(range(32))
+    enforce(rule("accept", "out", element), drop_all())
+    assert raw(wire.b, wire.a, number, payload) is Got.NOTHING
+    for other in others:
+        assert raw(wire.a, wire.b, other, payload) is Got.NOTHING
+    with wire.host.inside():
+        run("conntrack", "-F")  # what was dropped on its way out opened no connection, what came in may have
+    assert raw(wire.a, wire.b, number, payload) is Got.THERE
+    assert raw(wire.b, wire.a, number, payload) is Got.THERE
+
+
+# --- drop and reject
+
+
+@both_versions
+def test_drop_is_two_directional(wire: Lan, enforce: Enforce, version: int) -> None:
+    """`drop out` to port 25 also drops what comes from port 25, and nothing else."""
+    enforce(rule("drop", "out", f"tcp{SUFFIX[version]} dstportstart='25'"))
+    assert tcp(wire.a, wire.b, 25, version=version) is Got.NOTHING
+    assert tcp(wire.b, wire.a, sport=25, version=version) is Got.NOTHING
+    assert tcp(wire.b, wire.a, 25, version=version) is Got.ANSWER
+    assert tcp(wire.a, wire.b, 26, version=version) is Got.ANSWER
+
+
+def test_drop_in_all_blocks_the_guests_own_connections(wire: Lan, enforce: Enforce, peer: Station) -> None:
+    """And with `state` it doesn't."""
+    enforce(rule("drop", "in", "all"))
+    assert udp(wire.a, peer) is Got.NOTHING
+    assert udp(peer, wire.a) is Got.NOTHING
+    enforce(rule("drop", "in", "all state='NEW'"))
+    assert udp(wire.a, peer) is Got.ANSWER
+    assert udp(peer, wire.a) is Got.NOTHING
+
+
+def test_rules_of_one_version_leave_the_other_alone(wire: Lan, enforce: Enforce) -> None:
+    """`all` is IPv4, `all-ipv6` IPv6."""
+    for version, other in ((4, 6), (6, 4)):
+        enforce(drop_all(version))
+        assert udp(wire.a, wire.b, version=version) is Got.NOTHING
+        assert udp(wire.a, wire.b, version=other) is Got.ANSWER
+
+
+@both_versions
+def test_reject_answers_the_guest_at_once(wire: Lan, enforce: Enforce, peer: Station, version: int) -> None:
+    """Of all protocols; packets to the guest are dropped."""
+    enforce(rule("reject", "out", f"all{SUFFIX[version]} state='NEW'"), rule("reject", "in", f"tcp{SUFFIX[version]}"))
+    started = time.monotonic()
+    assert tcp(wire.a, peer, version=version) is Got.REFUSED
+    assert udp(wire.a, peer, version=version) in (Got.REFUSED, Got.NOTHING)
+    assert closed_port(wire.a, peer, fresh_port(), version=version) is Got.REFUSED
+    assert time.monotonic() - started < 2
+    assert tcp(peer, wire.a, version=version) is Got.NOTHING
+    assert udp(peer, wire.a, version=version) is Got.ANSWER
+
+
+# --- MAC addresses
+
+
+def test_mac_is_compared_in_the_rules_own_direction(wire: Lan, enforce: Enforce) -> None:
+    """`accept in` from b's MAC: b is answered by the guest, although its own frames have another source MAC."""
+    enforce(rule("accept", "in", f"tcp srcmacaddr='{wire.b.mac}'"), drop_all())
+    assert tcp(wire.b, wire.a) is Got.ANSWER
+    assert tcp(wire.host, wire.a) is Got.NOTHING
+    enforce(rule("accept", "out", "tcp srcmacaddr='$MAC'"), drop_all())
+    assert tcp(wire.a, wire.b) is Got.ANSWER
+    enforce(rule("accept", "out", "tcp match='no' srcmacaddr='$MAC'"), drop_all())
+    assert tcp(wire.a, wire.b) is Got.NOTHING
+
+
+def test_mac_alone_makes_no_rule_for_the_other_direction(wire: Lan, enforce: Enforce) -> None:
+    """`drop out` for foreign MACs drops those and nothing that comes to the guest."""
+    enforce(rule("drop", "out", "all match='no' srcmacaddr='$MAC'"))
+    assert udp(wire.a, wire.b) is Got.ANSWER
+    assert udp(wire.b, wire.a) is Got.ANSWER
+    assert _arrives(wire, wire.a.mac)
+    assert not _arrives(wire, OTHER_MAC)
+
+
+def test_mac_is_forgotten_in_the_other_direction(wire: Lan, enforce: Enforce) -> None:
+    """The documented trap: with a port beside it, whatever comes to the guest for that port is dropped."""
+    enforce(rule("drop", "out", "udp match='no' srcmacaddr='$MAC'", "udp srcportstart='25'"))
+    assert udp(wire.b, wire.a, 25) is Got.NOTHING
+    assert udp(wire.b, wire.a, 26) is Got.ANSWER
+    assert _arrives(wire, OTHER_MAC, sport=24)
+    assert not _arrives(wire, OTHER_MAC, sport=25)
+    assert _arrives(wire, wire.a.mac, sport=25)
+
+
+def _arrives(wire: Lan, mac: str, *, sport: int = 9, vlanid: int | None = None) -> bool:
+    """Whether a UDP datagram from guest a under this source MAC gets to guest b's wire."""
+    port = fresh_port()
+    with wire.b.inside():
+        tapped = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+    with tapped:
+        tapped.bind(("eth0", 0x0003))
+        tapped.settimeout(0.3)
+        packet = udp_packet(wire.a.ip, sport, wire.b.ip, port)
+        send(wire.a, ethernet(mac, wire.b.mac, packet, vlanid=vlanid))
+        try:
+            # A tag may have been taken off the frame, and is then told beside it; the packet is there anyhow.
+            while not tapped.recv(2000).endswith(packet):
+                pass
+        except TimeoutError:
+            return False
+    return True
+
+
+def test_l3_rules_do_not_look_into_vlan_tags(wire: Lan, enforce: Enforce) -> None:
+    """As in libvirt, where iptables never sees tagged frames: L2 rules decide over those."""
+    enforce(drop_all())
+    assert not _arrives(wire, wire.a.mac)
+    assert _arrives(wire, wire.a.mac, vlanid=5)
+    enforce(drop_all(), rule("drop", "inout", "vlan"))
+    assert not _arrives(wire, wire.a.mac, vlanid=5)
+
+
+# --- connlimit, ipset
+
+
+@both_versions
+def test_connlimit_in_counts_per_client(wire: Lan, enforce: Enforce, version: int) -> None:
+    """One connection each; a second one only when the first is closed."""
+    tcp_ = f"tcp{SUFFIX[version]}"
+    enforce(
+        rule("drop", "in", f"{tcp_} connlimit-above='1'", priority=400),
+        rule("accept", "in", f"{tcp_} dstportstart='22'"),
+        drop_all(version),
+    )
+    with listen(wire.a, 22, version=version) as door:
+        with connected(wire.b, door) as (near, far):
+            assert knock(wire.b, door) is Got.NOTHING
+            assert knock(wire.host, door) is Got.ANSWER
+            assert exchange(near, far) is Got.ANSWER
+        assert any(knock(wire.b, door) is Got.ANSWER for _ in range(10))
+
+
+def test_connlimit_out_counts_the_guests_connections(wire: Lan, enforce: Enforce) -> None:
+    """The documented example: one ping at a time."""
+    enforce(
+        rule("drop", "out", "icmp connlimit-above='1'", priority=400),
+        rule("accept", "out", "icmp"),
+        drop_all(),
+    )
+    assert [ping(wire.a, wire.b), ping(wire.a, wire.b)] == [Got.ANSWER, Got.NOTHING]
+
+
+def test_connlimit_negated_is_at_most(wire: Lan, enforce: Enforce) -> None:
+    """`accept` for up to two connections, stateless and one-directional."""
+    enforce(
+        rule("accept", "in", "tcp match='no' connlimit-above='2'"),
+        rule("accept", "out", "tcp state='ESTABLISHED'"),
+        drop_all(),
+    )
+    with listen(wire.a, 22) as door, connected(wire.b, door), connected(wire.b, door):
+        assert knock(wire.b, door) is Got.NOTHING
+        assert knock(wire.host, door) is Got.ANSWER
+
+
+@pytest.mark.parametrize("flags", ["src", "dst"])
+@both_versions
+def test_ipset_is_a_named_set_of_the_table(wire: Lan, enforce: Enforce, version: int, flags: str) -> None:
+    """Its addresses are compared with the side that `ipsetflags` says; what leaves the set is no longer accepted."""
+    direction = "in" if flags == "src" else "out"
+    set_rule = rule("accept", direction, f"udp{SUFFIX[version]} ipset='friends' ipsetflags='{flags}'")
+    enforce(set_rule, drop_all(version))
+
+    def try_(peer: Station) -> Got:
+        ends = (peer, wire.a) if flags == "src" else (wire.a, peer)
+        return udp(*ends, version=version)
+
+    (name,) = _sets(wire)
+    friend = str(wire.b.ip if version == 4 else wire.b.ip6)
+    assert [try_(wire.b), try_(wire.host)] == [Got.NOTHING, Got.NOTHING]
+    wire.nft("add", "element", "bridge", "nwfilter", name, f"{{ {friend} }}")
+    assert [try_(wire.b), try_(wire.host)] == [Got.ANSWER, Got.NOTHING]
+    enforce(set_rule, drop_all(version))
+    assert [try_(wire.b), try_(wire.host)] == [Got.ANSWER, Got.NOTHING]
+    wire.nft("delete", "element", "bridge", "nwfilter", name, f"{{ {friend} }}")
+    assert try_(wire.b) is Got.NOTHING
+
+
+def _sets(wire: Lan) -> list[str]:
+    lines = wire.nft("--terse", "list", "sets", "bridge").splitlines()
+    return [line.split()[1] for line in lines if line.strip().startswith("set ")]
+
+
+# --- ICMP types
+
+
+@both_versions
+def test_typed_icmp_rules_make_no_way_back(wire: Lan, enforce: Enforce, version: int) -> None:
+    """Ping needs a rule for each direction."""
+    element, request, reply = _echo(version)
+    out = rule("accept", "out", f"{element} type='{request}'")
+    enforce(out, drop_all(version))
+    assert icmp(wire.a, wire.b, request, version=version) is Got.THERE
+    assert ping(wire.a, wire.b, version=version) is Got.NOTHING
+    enforce(out, rule("accept", "in", f"{element} type='{reply}'"), drop_all(version))
+    assert ping(wire.a, wire.b, version=version) is Got.ANSWER
+    assert ping(wire.b, wire.a, version=version) is Got.NOTHING
+
+
+@both_versions
+def test_typed_icmp_inout_works_both_ways(wire: Lan, enforce: Enforce, version: int) -> None:
+    """Where libvirt makes no rule at all."""
+    element, request, reply = _echo(version)
+    enforce(*(rule("accept", "inout", f"{element} type='{kind}'") for kind in (request, reply)), drop_all(version))
+    assert ping(wire.a, wire.b, version=version) is Got.ANSWER
+    assert ping(wire.b, wire.a, version=version) is Got.ANSWER
+    enforce(rule("drop", "inout", f"{element} type='{request}'"))
+    assert ping(wire.a, wire.b, version=version) is Got.NOTHING
+    assert ping(wire.b, wire.a, version=version) is Got.NOTHING
+
+
+def test_icmp_drop_by_type_is_one_directional(wire: Lan, enforce: Enforce) -> None:
+    """Unlike other drops."""
+    enforce(rule("drop", "in", "icmp type='8'"))
+    assert ping(wire.b, wire.a) is Got.NOTHING
+    assert ping(wire.a, wire.b) is Got.ANSWER
+
+
+def test_icmp_code_narrows_the_type(wire: Lan, enforce: Enforce) -> None:
+    """And negated they are one condition: not (type and code)."""
+    enforce(rule("accept", "out", "icmp type='8' code='3'"), drop_all())
+    assert [icmp(wire.a, wire.b, 8, code) for code in (3, 4)] == [Got.THERE, Got.NOTHING]
+    enforce(rule("drop", "out", "icmp match='no' type='8' code='3'"))
+    got = [icmp(wire.a, wire.b, kind, code) for kind, code in ((8, 3), (8, 4), (13, 3))]
+    assert got == [Got.THERE, Got.NOTHING, Got.NOTHING]
+
+
+def _echo(version: int) -> tuple[str, int, int]:
+    return ("icmp", 8, 0) if version == 4 else ("icmpv6", 128, 129)
+
+
+# --- the layers, several guests, a connection's life
+
+
+def test_accept_at_l2_does_not_skip_l3(wire: Lan, enforce: Enforce) -> None:
+    """And a drop at L2 is final."""
+    enforce(rule("accept", "inout", "ip"), rule("drop", "out", "udp dstportstart='9'"))
+    assert udp(wire.a, wire.b, 9) is Got.NOTHING
+    assert udp(wire.a, wire.b, 10) is Got.ANSWER
+    enforce(rule("drop", "out", "ip protocol='udp' dstportstart='10'"), rule("accept", "out", "udp"), drop_all())
+    assert udp(wire.a, wire.b, 10) is Got.NOTHING
+    assert udp(wire.a, wire.b, 11) is Got.ANSWER
+
+
+def test_return_accepts_and_continue_goes_on(wire: Lan, enforce: Enforce) -> None:
+    """`return` leaves the tap's rules, in both directions; `continue` does nothing."""
+    enforce(rule("return", "out", "udp dstportstart='9'"), rule("continue", "out", "udp dstportstart='10'"), drop_all())
+    assert udp(wire.a, wire.b, 9) is Got.ANSWER
+    assert udp(wire.b, wire.a, sport=9) is Got.ANSWER
+    assert udp(wire.a, wire.b, 10) is Got.NOTHING
+
+
+def test_both_guests_filters_must_let_it_pass(wire: Lan, enforce: Enforce) -> None:
+    """The sender's on the way in, the receiver's on the way out."""
+    accept_out = rule("accept", "out", "tcp"), drop_all()
+    accept_in = rule("accept", "in", "tcp dstportstart='22'"), drop_all()
+    enforce(*accept_out, guest=wire.a)
+    enforce(*accept_in, guest=wire.b)
+    assert tcp(wire.a, wire.b, 22) is Got.ANSWER
+    assert tcp(wire.a, wire.b, 23) is Got.NOTHING
+    assert tcp(wire.a, wire.host, 23) is Got.ANSWER
+    assert tcp(wire.b, wire.a, 22) is Got.NOTHING
+
+
+def test_a_connection_lives_as_long_as_its_rule(wire: Lan, enforce: Enforce) -> None:
+    """Loading the same filter again leaves it alone; another filter ends it, and the first one lets it go on."""
+    with_rule = rule("accept", "in", "tcp dstportstart='22'"), drop_all()
+    enforce(*with_rule)
+    with listen(wire.a, 22) as door, connected(wire.b, door) as (near, far):
+        assert exchange(near, far) is Got.ANSWER
+        enforce(*with_rule)
+        assert exchange(near, far) is Got.ANSWER
+        enforce(drop_all())
+        assert exchange(near, far) is Got.NOTHING
+
+
+def test_an_older_connection_counts_as_new_where_it_is_seen_first(wire: Lan, enforce: Enforce) -> None:
+    """A connection from before the rules is picked up in the middle by its next packet, in that packet's direction."""
+    rules = rule("accept", "out", "tcp"), drop_all()
+    for sender_first, expected in (("guest", Got.ANSWER), ("peer", Got.NOTHING)):
+        wire.reset()
+        with listen(wire.b, fresh_port()) as door, connected(wire.a, door) as (near, far):
+            enforce(*rules)
+            assert exchange(*((near, far) if sender_first == "guest" else (far, near))) is expected
+
+
+def test_large_datagrams_pass_rules_on_ports(wire: Lan, enforce: Enforce, peer: Station) -> None:
+    """Fragments are put together before L3 looks at them."""
+    enforce(rule("accept", "out", "udp dstportstart='9'"), drop_all())
+    assert udp(wire.a, peer, 9, size=4000) is Got.ANSWER
+    assert udp(wire.a, peer, 10, size=4000) is Got.NOTHING
+
+
+@contextmanager
+def _br_netfilter() -> Iterator[None]:
+    run("modprobe", "br_netfilter")
+    try:
+        yield
+    finally:
+        run("modprobe", "--remove", "br_netfilter")
+
+
+def test_br_netfilter_changes_nothing(wire: Lan, enforce: Enforce, peer: Station) -> None:
+    """With it, bridged packets also pass iptables' hooks; states and verdicts are the same."""
+    out_only: Sequence[str] = (
+        rule("accept", "out", "tcp"),
+        rule("accept", "out", "tcp-ipv6"),
+        rule("reject", "out", "udp state='NEW'"),
+        *map(drop_all, (4, 6)),
+    )
+    with _br_netfilter():
+        enforce(*out_only)
+        for version, _ in itertools.product((4, 6), range(2)):
+            assert tcp(wire.a, peer, version=version) is Got.ANSWER
+            assert tcp(peer, wire.a, version=version) is Got.NOTHING
+        assert closed_port(wire.a, peer, fresh_port()) is Got.REFUSED
+
+
+def test_no_rule_without_its_twin(wire: Lan, peer: Station) -> None:
+    """With no filter everything above gets through: what was dropped, a rule dropped."""
+    for version in (4, 6):
+        for try_ in EXCHANGES.values():
+            assert try_(wire.a, peer, version=version) is Got.ANSWER
+            assert try_(peer, wire.a, version=version) is Got.ANSWER
+        assert ping(wire.a, peer, version=version) is Got.ANSWER
+        assert ping(peer, wire.a, version=version) is Got.ANSWER
+    for protocol in (2, 47, 50, 51):
+        assert raw(wire.a, peer, protocol, bytes(range(32))) is Got.THERE
