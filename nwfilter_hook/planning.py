@@ -27,7 +27,6 @@ from .render import (
     quarantine,
     render_install,
     render_remove,
-    ruleset_digest,
     stale_objects,
 )
 from .resolve import resolve
@@ -158,12 +157,12 @@ def plan(host: Host, domain: Domain, operation: str, *, fresh: bool, tolerant: b
     every_tap = [interface.tap for interface in domain.interfaces if interface.tap]
     stale = stale_objects(_known_objects(host, domain.uuid, every_tap), rulesets)
     script = render_install(rulesets, stale, Options(counters=host.config.counters, fresh=fresh))
-    bindings = tuple(binding_of(script, each, host.config.counters) for each in compiled)
+    bindings = tuple(binding_of(script, each) for each in compiled)
     record = Record(domain.name, domain.uuid, operation, bindings, stale, script.digest)
     return Plan(script, (record,), tuple(failed))
 
 
-def binding_of(script: Script, compiled: Compiled, counters: str) -> Binding:
+def binding_of(script: Script, compiled: Compiled) -> Binding:
     """What the record says of one tap after `script`."""
     interface, ruleset = compiled.interface, compiled.ruleset
     objects = objects_of(ruleset)
@@ -178,7 +177,7 @@ def binding_of(script: Script, compiled: Compiled, counters: str) -> Binding:
         parameters=dict(interface.reference.parameters) if interface.reference else {},
         objects=objects,
         fingerprints=tuple(fingerprint_of(script.statements[objects.family, chain]) for chain in objects.chains),
-        digest=ruleset_digest(ruleset, counters),
+        digest=script.digest_of(objects),
         quarantined=compiled.quarantined,
     )
 

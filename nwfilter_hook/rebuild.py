@@ -91,7 +91,7 @@ def _plan(host: Host, touched: Iterable[tuple[Record, list[Binding], list[Compil
         pending = host.state.read_pending(record.uuid)
         known = [binding.objects for binding in bindings if binding.tap in taps]
         known += [objects for objects in (pending.objects() if pending else ()) if objects.tap in taps]
-        stale.append(stale_objects(known, rulesets))
+        stale.append(stale_objects(known, [each.ruleset for each in compiled]))
     script = render_install(
         rulesets,
         [objects for group in stale for objects in group],
@@ -99,7 +99,7 @@ def _plan(host: Host, touched: Iterable[tuple[Record, list[Binding], list[Compil
     )
     records = []
     for (record, bindings, compiled), gone in zip(touched, stale):
-        anew = {each.ruleset.tap: binding_of(script, each, host.config.counters) for each in compiled}
+        anew = {each.ruleset.tap: binding_of(script, each) for each in compiled}
         kept = tuple(anew.get(binding.tap, binding) for binding in bindings)
         records.append(Record(record.guest, record.uuid, record.operation, kept, gone, script.digest))
     return Plan(script, tuple(records))

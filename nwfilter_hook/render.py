@@ -112,6 +112,11 @@ class Script:
     def digest(self) -> str:
         return hashlib.sha256(self.text.encode()).hexdigest()
 
+    def digest_of(self, objects: Objects) -> str:
+        """`ruleset_digest` of the ruleset that `objects` were made for by this script."""
+        chains = ((name, self.statements[objects.family, name]) for name in objects.chains)
+        return _digest((f"{name}: {line}" for name, lines in chains for line in lines), objects)
+
 
 @dataclass(frozen=True)
 class Options:
@@ -169,8 +174,11 @@ def render_lines(ruleset: Ruleset, counters: str) -> list[str]:
 
 def ruleset_digest(ruleset: Ruleset, counters: str) -> str:
     """Equal digests: equal rules and sets."""
-    lines = [*render_lines(ruleset, counters), *objects_of(ruleset).sets]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    return _digest(render_lines(ruleset, counters), objects_of(ruleset))
+
+
+def _digest(lines: Iterable[str], objects: Objects) -> str:
+    return hashlib.sha256("\n".join((*lines, *objects.sets)).encode()).hexdigest()
 
 
 def quarantine(tap: str, attachment: Attachment, source: Source) -> Ruleset:
