@@ -226,4 +226,4 @@ def _print_views(views: list[TapView]) -> None:
 
 
 # the commands of other subjects register themselves
-from . import cli_library  # noqa: E402,F401
+from . import cli_library, cli_sets  # noqa: E402,F401
