@@ -8,7 +8,7 @@ TEST_PACKAGES := libvirt-daemon-system libvirt-clients qemu-system-x86 busybox-s
 DESTDIR ?=
 PREFIX ?= /usr
 
-.PHONY: demo test lint bench install clean
+.PHONY: demo test lint bench soak install clean
 
 demo: $(VENV)/demo-ready
 	$(VENV)/bin/python tests/demo.py
@@ -21,6 +21,11 @@ lint: $(VENV)/test-ready
 
 bench: $(VENV)/test-ready
 	$(VENV)/bin/python tests/bench/run.py
+	$(VENV)/bin/python tests/bench/redefine.py
+
+# A filter redefined 1000 times under a flood; `make test` does it a hundred times.
+soak: $(VENV)/test-ready
+	NWFILTER_HOOK_REDEFINITIONS=1000 $(VENV)/bin/python -m pytest --timeout 1500 tests/library/test_no_gap.py
 
 $(VENV)/demo-ready: Makefile setup.cfg
 	@echo "Installing from Debian: $(RUN_PACKAGES); from PyPI, into $(VENV): click rich scapy"

@@ -26,7 +26,8 @@ from .filter_format import format_filterref
 from .filter_xml import parse_filterref
 from .host import Host
 from .model import Carrier, Domain, Interface, PortKind
-from .pipeline import install, remove
+from .pipeline import remove, sweep
+from .planning import apply_plan, plan
 from .state import Binding, Record
 from .values import format_mac, parse_mac
 from .xml import Element, parse_xml, source_of
@@ -80,15 +81,18 @@ def create_binding(host: Host, data: bytes, path: str) -> str:
         The tap.
 
     Raises:
-        InputError, NwfilterHookError: it is wrong, or the tap has a filter already; nothing has changed.
+        InputError: it is wrong.
+        UpdateError: the tap has a filter already.
+        MissingFeature, NftError, StateError: it can't be put into force; nothing has changed.
     """
     domain = parse_binding(data, path)
     tap = domain.interfaces[0].tap or ""
-    owner = host.state.owner(tap)
-    if owner not in (None, domain.uuid):
-        guest = next((record.guest for record, binding in all_bindings(host) if binding.tap == tap), "a guest")
-        raise UpdateError(f"tap {tap} has a filter already, as a tap of {guest}")
-    install(host, domain, OPERATION, fresh=True)
+    with host.state.locked():
+        sweep(host)
+        for record, binding in all_bindings(host):
+            if binding.tap == tap:
+                raise UpdateError(f"tap {tap} has a filter already, {binding.filter}, as a tap of {record.guest}")
+        apply_plan(host, plan(host, domain, OPERATION, fresh=True))
     return tap
 
 
@@ -98,6 +102,7 @@ def delete_binding(host: Host, tap: str) -> None:
 
     Raises:
         UpdateError: it has none, or it is a libvirt guest's.
+        NftError, StateError: what is left is removed at the next event.
     """
     record, _ = find_binding(host, tap)
     if record.operation != OPERATION:
@@ -106,10 +111,11 @@ def delete_binding(host: Host, tap: str) -> None:
 
 
 def all_bindings(host: Host) -> Iterator[tuple[Record, Binding]]:
-    """Every tap under filter, by guest."""
+    """Every tap under filter, by guest; not what an older record says of a tap that is another guest's by now."""
     for record in host.state.records():
         for binding in record.bindings:
-            yield record, binding
+            if host.state.owner(binding.tap) in (record.uuid, None):
+                yield record, binding
 
 
 def find_binding(host: Host, tap: str) -> tuple[Record, Binding]:
@@ -130,7 +136,7 @@ def format_binding(record: Record, binding: Binding) -> str:
         "  </owner>",
         f"  <portdev name='{binding.tap}'/>",
         f"  <mac address='{binding.mac}'/>",
-        *format_filterref(binding.reference("record"), "  "),
+        *(format_filterref(binding.reference("record"), "  ") if binding.filter else ()),
         "</filterbinding>",
     ]
     return "".join(line + "\n" for line in lines)

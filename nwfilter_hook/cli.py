@@ -23,7 +23,7 @@ from .model import Attachment, FilterRef
 from .pipeline import check, plan_removal
 from .planning import compile_reference, plan
 from .render import Options, render_install
-from .show import TapView, read_views
+from .show import TapView, format_learned, read_views
 from .values import format_mac, parse_mac
 
 OPERATIONS = (*hook.CHECKING, *hook.INSTALLING, "started", *hook.VERIFYING, *hook.REMOVING)
@@ -209,7 +209,7 @@ def show(name: str | None, as_json: bool) -> None:
 
 
 def _print_views(views: list[TapView]) -> None:
-    headings = ("GUEST", "TAP", "FILTER", "PARAMETERS", "STATE", "CHAINS", "DROPPED")
+    headings = ("GUEST", "TAP", "FILTER", "PARAMETERS", "STATE", "LEARNED", "CHAINS", "DROPPED")
     rows = [
         (
             view.guest,
@@ -217,6 +217,7 @@ def _print_views(views: list[TapView]) -> None:
             view.filter,
             " ".join(f"{key}={','.join(values)}" for key, values in view.parameters.items()) or "-",
             view.state,
+            format_learned(view),
             str(len(view.chains)),
             "-" if view.dropped is None else str(view.dropped),
         )
@@ -226,4 +227,4 @@ def _print_views(views: list[TapView]) -> None:
 
 
 # the commands of other subjects register themselves
-from . import cli_library, cli_sets  # noqa: E402,F401
+from . import cli_learning, cli_library, cli_sets  # noqa: E402,F401

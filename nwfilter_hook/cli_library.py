@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -23,14 +24,17 @@ from .definitions import (
     dump_definition,
     find_definition,
     list_definitions,
+    read_definition,
     reload,
     undefine,
 )
-from .errors import NwfilterHookError
+from .errors import NwfilterHookError, one_line
+from .filter_format import normal_form
 from .nft import run_editor
 
 _dry_run = click.option("--dry-run", is_flag=True, help="Say which taps would change and how; change nothing.")
 _json = click.option("--json", "as_json", is_flag=True, help="For programs.")
+_xml = click.option("--xml", is_flag=True, default=True, help="It is XML anyhow; for those who want to be sure.")
 
 
 @cli.command("list")
@@ -76,10 +80,9 @@ def list_(as_json: bool) -> None:
 @_json
 def define_(file: str, dry_run: bool, as_json: bool) -> None:
     """Define or redefine the filter in FILE (- is standard input), and update every tap that uses it."""
-    host = open_cli_host(readonly=False)
-    _say(
-        define(host, read_input(file), "<stdin>" if file == "-" else file, dry_run=dry_run), dry_run, as_json, "defined"
-    )
+    data, name = read_input(file), "<stdin>" if file == "-" else file
+    update = define(open_cli_host(readonly=False), data, name, dry_run=dry_run)
+    _say(update, f"filter {update.name} defined from {name}", dry_run, as_json)
 
 
 @cli.command("undefine")
@@ -88,14 +91,16 @@ def define_(file: str, dry_run: bool, as_json: bool) -> None:
 @_json
 def undefine_(filter: str, dry_run: bool, as_json: bool) -> None:
     """Remove a local filter that is not in use."""
-    _say(undefine(open_cli_host(readonly=False), filter, dry_run=dry_run), dry_run, as_json, "undefined")
+    update = undefine(open_cli_host(readonly=False), filter, dry_run=dry_run)
+    _say(update, f"filter {update.name} undefined", dry_run, as_json)
 
 
 @cli.command("dumpxml")
 @click.argument("filter", metavar="NAME|UUID")
-def dumpxml(filter: str) -> None:
+@_xml
+def dumpxml(filter: str, xml: bool) -> None:
     """Print a filter in normal form."""
-    click.echo(dump_definition(open_cli_host(readonly=True), filter), nl=False)
+    _print_xml(dump_definition(open_cli_host(readonly=True), filter))
 
 
 @cli.command("reload")
@@ -103,10 +108,10 @@ def dumpxml(filter: str) -> None:
 @_json
 def reload_(dry_run: bool, as_json: bool) -> None:
     """Put the filter files into force as they are now, after they were changed by other means."""
-    _say(reload(open_cli_host(readonly=False), dry_run=dry_run), dry_run, as_json, "reloaded")
+    _say(reload(open_cli_host(readonly=False), dry_run=dry_run), "filters reloaded", dry_run, as_json)
 
 
-def _say(update: Update, dry_run: bool, as_json: bool, done: str) -> None:
+def _say(update: Update, done: str, dry_run: bool, as_json: bool = False) -> None:
     if as_json:
         found = {
             "name": update.name,
@@ -118,14 +123,22 @@ def _say(update: Update, dry_run: bool, as_json: bool, done: str) -> None:
         click.echo(json.dumps(found, indent=2))
         return
     for note in update.notes:
-        click.echo(note, err=note.startswith("warning"))
+        click.echo(one_line(note), err=note.startswith("warning"))
     for line in update.diff:
         click.echo(line)
     for guest, tap in update.changed:
-        click.echo(f"{'would change' if dry_run else 'changed'}: {guest} {tap}")
+        click.echo(one_line(f"{'would change' if dry_run else 'changed'}: {guest} {tap}"))
     count = len(update.changed)
-    what = f"filter {update.name} {done}" if update.name else "filters " + done
-    click.echo(f"{'nothing done; ' if dry_run else ''}{what}, {count} tap{'' if count == 1 else 's'} changed")
+    taps = f"{count} tap{'' if count == 1 else 's'}"
+    if dry_run:
+        click.echo(f"dry run, nothing done; {taps} would change")
+    else:
+        click.echo(one_line(f"{done}; {taps} changed"))
+
+
+def _print_xml(text: str) -> None:
+    """Always UTF-8, as XML without a declaration is."""
+    click.echo(text.encode(), nl=False)
 
 
 # --- edit -------------------------------------------------------------------------------------------------------------
@@ -137,45 +150,60 @@ def _say(update: Update, dry_run: bool, as_json: bool, done: str) -> None:
 def edit(filter: str, dry_run: bool) -> None:
     """Edit a filter with $EDITOR and redefine it. What you wrote is kept until it is in force or you give up."""
     host = open_cli_host(readonly=False)
-    definition = find_definition(host, filter)
-    before = Path(definition.path).read_bytes()
+    name = find_definition(host, filter).name
+    before = read_definition(host, name)
+    start = _editable(before)
     directory = Path(tempfile.mkdtemp(prefix="nwfilter-hook-"))
-    copy = directory / f"{definition.name}.xml"
-    copy.write_text(dump_definition(host, definition.name))
-    start = copy.read_bytes()
+    copy = directory / f"{name}.xml"
+    copy.write_bytes(start)
     while True:
         run_editor(_editor(), str(copy))
-        text = copy.read_bytes()
+        text = _written(copy)
         if text == start:
-            click.echo("nothing was changed")
+            click.echo(f"filter {name} not changed")
             break
         try:
             # a new host each time: the library may have changed meanwhile
-            _refuse_if_changed(definition.path, before)
             host = open_cli_host(readonly=False)
-            update = define(host, text, str(copy), dry_run=dry_run)
+            update = define(host, text, str(copy), dry_run=dry_run, expected={name: before})
         except NwfilterHookError as error:
             click.echo(f"nwfilter-hook: {error}", err=True)
-            if sys.stdin.isatty() and click.confirm("Edit it again?", default=True):
-                before = Path(definition.path).read_bytes()
+            if _again():
+                before = read_definition(open_cli_host(readonly=True), name)
                 continue
             raise NwfilterHookError(f"not defined; your text is kept in {copy}") from None
-        _say(update, dry_run, False, "defined")
+        _say(update, f"filter {name} edited", dry_run)
         if dry_run:
             click.echo(f"your text is kept in {copy}")
             return
         break
-    copy.unlink()
-    directory.rmdir()
+    shutil.rmtree(directory, ignore_errors=True)  # with what the editor may have left beside it
 
 
-def _refuse_if_changed(path: str, before: bytes) -> None:
+def _editable(before: tuple[str, bytes]) -> bytes:
+    """The normal form; of a file that is no filter, what is in it."""
+    path, data = before
     try:
-        unchanged = Path(path).read_bytes() == before
-    except OSError:
-        unchanged = False
-    if not unchanged:
-        raise NwfilterHookError(f"{path} was changed by someone else while you edited it; look at it before you go on")
+        return normal_form(data, path).encode()
+    except NwfilterHookError as error:
+        click.echo(f"nwfilter-hook: {error}", err=True)
+        return data
+
+
+def _written(copy: Path) -> bytes:
+    try:
+        return copy.read_bytes()
+    except OSError as error:
+        raise NwfilterHookError(f"not defined; what you wrote can't be read: {copy}: {error.strerror}") from error
+
+
+def _again() -> bool:
+    """Whether the person, if there is one, wants another try."""
+    try:
+        return sys.stdin.isatty() and click.confirm("Edit it again?", default=True)
+    except click.Abort:
+        click.echo(err=True)
+        return False
 
 
 def _editor() -> Sequence[str]:
@@ -199,9 +227,10 @@ def binding_list(as_json: bool) -> None:
 
 @cli.command("binding-dumpxml")
 @click.argument("tap")
-def binding_dumpxml(tap: str) -> None:
+@_xml
+def binding_dumpxml(tap: str, xml: bool) -> None:
     """Print a tap's binding as XML."""
-    click.echo(format_binding(*find_binding(open_cli_host(readonly=True), tap)), nl=False)
+    _print_xml(format_binding(*find_binding(open_cli_host(readonly=True), tap)))
 
 
 @cli.command("binding-create")
@@ -209,8 +238,9 @@ def binding_dumpxml(tap: str) -> None:
 def binding_create(file: str) -> None:
     """Put a filter on a tap that libvirt doesn't manage; FILE holds a <filterbinding>, - is standard input."""
     host = open_cli_host(readonly=False)
-    tap = create_binding(host, read_input(file), "<stdin>" if file == "-" else file)
-    click.echo(f"binding created for {tap}")
+    name = "<stdin>" if file == "-" else file
+    tap = create_binding(host, read_input(file), name)
+    click.echo(one_line(f"binding on {tap} created from {name}"))
 
 
 @cli.command("binding-delete")
@@ -218,4 +248,4 @@ def binding_create(file: str) -> None:
 def binding_delete(tap: str) -> None:
     """Take the filter of a tap away that binding-create put there."""
     delete_binding(open_cli_host(readonly=False), tap)
-    click.echo(f"binding of {tap} deleted")
+    click.echo(one_line(f"binding on {tap} deleted"))

@@ -24,6 +24,7 @@ from .conditions import (
 from .errors import UnsupportedMatch
 from .frozen import dataclass
 from .language import ELEMENTS, chain_prefix
+from .learning import with_learning
 from .model import (
     Action,
     AnyState,
@@ -35,7 +36,7 @@ from .model import (
     Equals,
     Field,
     InSet,
-    Masked,
+    Learning,
     Match,
     NamedSet,
     Purpose,
@@ -44,7 +45,6 @@ from .model import (
     Tree,
     Verdict,
 )
-from .values import prefix_mask
 
 _JUMP_CONDITIONS = {
     "mac": (),
@@ -78,12 +78,15 @@ _NEW_OR_ESTABLISHED = frozenset(("new", "established"))
 _ESTABLISHED = frozenset(("established",))
 
 
-def compile_tap(tap: str, attachment: Attachment, mac: int, rules: Iterable[BoundRule]) -> Ruleset:
+def compile_tap(
+    tap: str, attachment: Attachment, mac: int, rules: Iterable[BoundRule], learning: Learning | None = None
+) -> Ruleset:
     """
     Compile `rules` into the chains that filter `tap`.
 
     Args:
-        mac: the guest's address, whose frames teach the learned address.
+        mac: the guest's address, whose frames teach the learned addresses.
+        learning: how they are learned, if rules use them.
 
     Returns:
         For each tree that has rules: its root chain, then its sub-chains by first appearance.
@@ -110,7 +113,7 @@ def compile_tap(tap: str, attachment: Attachment, mac: int, rules: Iterable[Boun
             for tree, compiled in _compile_l2(rule):
                 trees[tree].add(rule.chain, rule.chain_priority, rule.priority, compiled)
     chains = [chain for tree in Tree for chain in trees[tree].chains()]
-    chains = _with_learning(chains, mac)
+    chains = with_learning(chains, mac, learning or Learning())
     return Ruleset(tap, attachment, tuple(chains), tuple(_sets(chains)))
 
 
@@ -122,16 +125,18 @@ class _Tree:
         self._root: list[tuple[int, Rule]] = []
         self._sub: dict[str, list[Rule]] = {}
         self._priority: dict[str, int] = {}
+        self._known: set[tuple[str, Rule]] = set()
 
     def add(self, chain: str, chain_priority: int, priority: int, rule: Rule) -> None:
+        if chain != "root":
+            self._priority[chain] = chain_priority  # of several filters' priorities the one that sorts last wins
+        if (chain, rule) in self._known:
+            return  # a filter that is referred to twice; the first of two equal rules decides
+        self._known.add((chain, rule))
         if chain == "root":
-            if rule not in (known for _, known in self._root):
-                self._root.append((priority, rule))
-            return
-        rules = self._sub.setdefault(chain, [])
-        self._priority[chain] = chain_priority  # of several filters' priorities the one that sorts last wins
-        if rule not in rules:
-            rules.append(rule)
+            self._root.append((priority, rule))
+        else:
+            self._sub.setdefault(chain, []).append(rule)
 
     def chains(self) -> Iterator[Chain]:
         if self._tree in (Tree.FROM_L3, Tree.TO_L3):
@@ -302,49 +307,5 @@ def _sets(chains: Iterable[Chain]) -> list[NamedSet]:
             for match in rule.matches:
                 if isinstance(match.test, (InSet, CountAbove)):
                     found[match.test.set] = None
+            found.update((named, None) for _, named in rule.stores)
     return list(found)
-
-
-def _with_learning(chains: list[Chain], mac: int) -> list[Chain]:
-    """
-    `chains`, with rules at the head of what the guest sends that store the first address it uses.
-
-    A frame teaches if it has the guest's own MAC and a unicast address: an IPv4 packet its source, an ARP frame its
-    sender (which is 0.0.0.0 in a probe). The set holds one address, so a second one doesn't get in.
-    """
-    stores = [named for named in _sets(chains) if named.purpose is Purpose.LEARNED]
-    if not stores:
-        return chains
-    user = next(
-        rule
-        for chain in chains
-        for rule in chain.rules
-        for match in rule.matches
-        if isinstance(match.test, InSet) and match.test.set in stores
-    )
-    own = Match(Field.ETHER_SRC, Equals(mac))
-
-    def learn(field: Field, *matches: Match) -> Rule:
-        unicast = (
-            Match(field, Equals(0), negated=True),
-            Match(field, Masked(prefix_mask(3, 32), 0xE0000000), negated=True),
-        )
-        targets = tuple((field, named) for named in stores)
-        return Rule((own, *matches, *unicast), Verdict.LEARN, user.filter, user.source, stores=targets)
-
-    rules = (
-        learn(Field.IP_SRC, Match(Field.ETHER_TYPE, Equals(0x0800))),
-        learn(
-            Field.ARP_SRC_IP,
-            Match(Field.ETHER_TYPE, Equals(0x0806)),
-            Match(Field.ARP_HTYPE, Equals(1)),
-            Match(Field.ARP_PTYPE, Equals(0x0800)),
-            Match(Field.ARP_HLEN, Equals(6)),
-            Match(Field.ARP_PLEN, Equals(4)),
-            Match(Field.ARP_SRC_MAC, Equals(mac)),
-        ),
-    )
-    for index, chain in enumerate(chains):
-        if chain.tree is Tree.FROM_L2 and chain.name is None:
-            return [*chains[:index], Chain(chain.tree, None, rules + chain.rules), *chains[index + 1 :]]
-    return [Chain(Tree.FROM_L2, None, rules), *chains]

@@ -21,7 +21,6 @@ from .model import (
     Equals,
     Field,
     InSet,
-    Kind,
     Learned,
     Masked,
     Match,
@@ -42,8 +41,11 @@ NEVER: Alternatives = ()
 
 BPDU_ADDRESS = 0x0180C2000000
 # LLC 42 42 03, protocol identifier 0, version 0: all that the kernel's ebt_stp takes for a BPDU
+_MAX_SET_KEY_BITS = 512  # NFT_DATA_VALUE_MAXLEN, linux/netfilter/nf_tables.h
 _BPDU_HEADER = 0x424203000000
 _CONFIGURATION_BPDU = 0
+# option 1 (source) or 2 (target link-layer address), one unit of 8 octets long; RFC 4861 4.6.1
+_MAC_OPTION = Masked(0xFCFF, 0x0001)
 
 _ORDER = {field: index for index, field in enumerate(Field)}
 _EXCHANGED = {
@@ -154,6 +156,10 @@ def _protocol(rule: BoundRule, element: Element) -> Alternatives:
     if element.protocol is not None:
         field = Field.L4_PROTOCOL if element.is_ipv6 else Field.IP_PROTOCOL
         matches.append(Match(field, Equals(element.protocol)))
+    if any(name.startswith("nd") for name in rule.values):
+        matches.append(Match(Field.IP6_NEXT_HEADER, Equals(58)))
+    if "ndmacaddr" in rule.values:
+        matches.append(Match(Field.ND_OPTION, _MAC_OPTION))
     if element.name in ("arp", "rarp"):
         fields = {attribute.field for name, attribute in element.attributes.items() if name in rule.values}
         addresses = rule.values.get("gratuitous", (False, False))[0] or fields.intersection(_ARP_IPS)
@@ -204,11 +210,13 @@ def _learned(
     rule: BoundRule, attribute: Attribute, field: Field, value: object, mask: object, end: object, negated: bool
 ) -> Alternatives:
     if not isinstance(value, Learned) or not (mask is None or isinstance(mask, int)) or end is not None:
-        raise UnsupportedMatch(f"{attribute.name}: a range or a mask can't be learned; give parameter IP", rule.source)
+        variable = next(part.variable for part in (value, mask, end) if isinstance(part, Learned))
+        message = f"{attribute.name}: a range or a mask can't be learned; give parameter {variable}"
+        raise UnsupportedMatch(message, rule.source)
     if mask == 0:
         return NEVER if negated else ALWAYS
     stored = mask if mask != (1 << field.bits) - 1 else None
-    return _one(field, InSet(NamedSet(Purpose.LEARNED, "", Kind.IPV4, mask=stored)), negated)
+    return _one(field, InSet(NamedSet(Purpose.LEARNED, "", field.kind, mask=stored)), negated)
 
 
 def _special(rule: BoundRule, element: Element) -> list[Alternatives]:
@@ -288,6 +296,9 @@ def _ipset(rule: BoundRule, element: Element) -> Alternatives:
     assert isinstance(flags, SetFlags)
     source, destination = (Field.IP6_SRC, Field.IP6_DST) if element.is_ipv6 else (Field.IP_SRC, Field.IP_DST)
     fields = [source if from_source else destination for from_source in flags.source]
+    if len(fields) * source.bits > _MAX_SET_KEY_BITS:
+        message = f"ipsetflags: {len(fields)} addresses are more than a key of a set can hold"
+        raise UnsupportedMatch(message, rule.source)
     named = NamedSet(Purpose.IPSET, name, source.kind, dimensions=len(fields))
     return _one(fields[0], InSet(named, tuple(fields[1:])))
 

@@ -12,19 +12,20 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import uuid as uuids
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from .errors import InputError, NftError, NwfilterHookError, Source, UnknownFilter, UpdateError
+from .errors import InputError, NftError, NwfilterHookError, Source, UpdateError, did_you_mean, one_line
 from .filter_format import normal_form
 from .filter_xml import parse_filter
 from .frozen import dataclass, replace
 from .host import Host
 from .library import Library, read_filter_file
-from .model import Filter, FilterRef
+from .model import Filter, FilterRef, FilterRule
 from .pipeline import sweep
-from .planning import announce, commit, compile_interface, withdraw
-from .rebuild import Rebuild, interface_of, plan_rebuild, recover_update
+from .planning import commit, compile_interface
+from .rebuild import Rebuild, announce_update, interface_of, plan_rebuild, recover_update, withdraw_update
 from .render import render_lines
 from .resolve import filters_in_tree
 
@@ -77,54 +78,68 @@ class Update:
 def list_definitions(host: Host) -> list[Definition]:
     """Every filter of the library, by name, also those whose file is wrong."""
     users = _users(host, host.library)
-    found = []
-    for name in host.library.names():
-        paths = host.library.paths(name)
-        if not paths:
-            continue
-        definition: Filter | None = None
-        problem = None
-        try:
-            definition = host.library.read(name, _HERE)
-        except NwfilterHookError as error:
-            problem = str(error)
-        found.append(
-            Definition(
-                name=name,
-                uuid=definition.uuid if definition else None,
-                origin=_origin(host, paths[0]),
-                chain=definition.chain if definition else None,
-                path=paths[0],
-                shadows=len(paths) > 1,
-                taps=tuple(tap for _, tap in users.get(name, ())),
-                problem=problem,
-            )
-        )
-    return found
+    found = (_definition(host, name) for name in host.library.names())
+    return [replace(each, taps=tuple(tap for _, tap in users.get(each.name, ()))) for each in found if each]
+
+
+def _definition(host: Host, name: str) -> Definition | None:
+    """What there is under that name, without the taps that use it."""
+    paths = host.library.paths(name)
+    if not paths:
+        return None
+    definition: Filter | None = None
+    problem = None
+    try:
+        definition = host.library.read(name, _HERE)
+    except NwfilterHookError as error:
+        problem = str(error)
+    return Definition(
+        name=name,
+        uuid=definition.uuid if definition else None,
+        origin=_origin(host, paths[0]),
+        chain=definition.chain if definition else None,
+        path=paths[0],
+        shadows=len(paths) > 1,
+        taps=(),
+        problem=problem,
+    )
 
 
 def find_definition(host: Host, name_or_uuid: str) -> Definition:
     """
-    The filter of that name or UUID.
+    The filter of that name or UUID, without the taps that use it.
 
     Raises:
         UpdateError: there is none.
     """
-    wanted = name_or_uuid.lower()
-    found = list_definitions(host)
-    for definition in found:
-        if definition.name == name_or_uuid:
-            return definition
-    for definition in found:
-        if definition.uuid == wanted:
-            return definition
-    raise UpdateError(f"no filter has the name or UUID {name_or_uuid!r}")
+    names = host.library.names()
+    if name_or_uuid in names:
+        found = _definition(host, name_or_uuid)
+        if found:
+            return found
+    try:
+        wanted = str(uuids.UUID(name_or_uuid))
+    except ValueError:
+        near = did_you_mean(name_or_uuid, names)
+        raise UpdateError(f"no filter has the name {name_or_uuid!r}{near}") from None
+    for name in names:
+        found = _definition(host, name)
+        if found and found.uuid == wanted:
+            return found
+    raise UpdateError(f"no filter has the name or uuid {name_or_uuid!r}")
 
 
 def dump_definition(host: Host, name_or_uuid: str) -> str:
     """The filter in normal form. Raises UpdateError, InputError."""
     definition = find_definition(host, name_or_uuid)
+    host.library.read(definition.name, _HERE)
     return normal_form(_read(definition.path), definition.path)
+
+
+def read_definition(host: Host, name: str) -> tuple[str, bytes]:
+    """The path of the filter's file and what is in it; ("", b"") if there is none. Raises UpdateError."""
+    paths = host.library.paths(name)
+    return (paths[0], _read(paths[0])) if paths else ("", b"")
 
 
 def _origin(host: Host, path: str) -> str:
@@ -137,9 +152,14 @@ def _origin(host: Host, path: str) -> str:
 def _users(host: Host, library: Library) -> dict[str, list[tuple[str, str]]]:
     """(guest, tap) of the taps whose tree holds a filter, by the filter's name."""
     users: dict[str, list[tuple[str, str]]] = {}
+    trees: dict[str, frozenset[str]] = {"": frozenset()}
     for record in host.state.records():
         for binding in record.bindings:
-            for name in _tree(library, binding.filter) if binding.filter else ():
+            if host.state.owner(binding.tap) not in (record.uuid, None):
+                continue
+            if binding.filter not in trees:
+                trees[binding.filter] = _tree(library, binding.filter)
+            for name in trees[binding.filter]:
                 users.setdefault(name, []).append((record.guest, binding.tap))
     return users
 
@@ -158,30 +178,66 @@ def _read(path: str) -> bytes:
 # --- change -----------------------------------------------------------------------------------------------------------
 
 
-def define(host: Host, data: bytes, path: str, *, dry_run: bool = False) -> Update:
+def define(
+    host: Host,
+    data: bytes,
+    path: str,
+    *,
+    dry_run: bool = False,
+    expected: Mapping[str, tuple[str, bytes]] | None = None,
+) -> Update:
     """
     Define or redefine the filter in `data`, and put it into force on every tap that uses it.
 
     Args:
         path: what to call `data` in messages.
+        expected: by filter name, what `read_definition` must still say.
 
     Raises:
         InputError: `data` is not a filter.
-        UpdateError: another filter has its name or UUID, it would close a loop, or a tap's rules can't be made from it.
+        UpdateError: another filter has its name or UUID, it would close a loop, a tap's rules can't be made from it, or
+            someone else has changed what is `expected`.
         NftError, StateError: the kernel or the disk refused.
     """
     parsed = parse_filter(data, path)
     with host.state.locked():
-        sweep(host)
+        if not dry_run:
+            sweep(host)
+        for name, before in (expected or {}).items():
+            if read_definition(host, name) != before:
+                where = before[0] or host.library.path_of(name)
+                raise UpdateError(f"{where} was changed by someone else meanwhile; look at it before you go on")
         uuid, notes = _identity(host, parsed)
         text = normal_form(data, path, uuid)
         stored = host.library.path_of(parsed.name)
+        notes += _check_references(Library(host.library.directories, defined={parsed.name: parsed}), parsed)
+        if _same_file(stored, text):
+            return Update(parsed.name, (), ("nothing changes: its normal form is the same", *notes), ())
         anew = parse_filter(text.encode(), stored)
         library = Library(host.library.directories, defined={parsed.name: anew})
-        notes += _check_references(library, anew, path)
-        if os.path.exists(stored) and _same_file(stored, text):
-            return Update(parsed.name, (), ("nothing changes: its normal form is the same", *notes), ())
-        return _put_in_force(host, library, anew.name, notes, dry_run, text=text)
+        try:
+            return _put_in_force(host, library, anew.name, notes, dry_run, text=text)
+        except (UpdateError, NftError) as error:
+            message = _as_given(str(error), anew, parsed)
+            raise (
+                NftError(message, unsure=error.unsure) if isinstance(error, NftError) else UpdateError(message)
+            ) from error
+
+
+def _as_given(message: str, stored: Filter, given: Filter) -> str:
+    """`message` with the path and lines of what was given, for those of the normal form that isn't stored yet."""
+    lines = {stored.source.line: given.source.line}
+    for mine, theirs in zip(stored.entries, given.entries):
+        lines[mine.source.line] = theirs.source.line
+        if isinstance(mine, FilterRule) and isinstance(theirs, FilterRule):
+            for name, setting in mine.settings.items():
+                if name in theirs.settings:
+                    lines[setting.source.line] = theirs.settings[name].source.line
+    return re.sub(
+        re.escape(stored.source.path) + r":(\d+)",
+        lambda match: f"{given.source.path}:{lines.get(int(match[1]), given.source.line)}",
+        message,
+    )
 
 
 def undefine(host: Host, name_or_uuid: str, *, dry_run: bool = False) -> Update:
@@ -190,9 +246,11 @@ def undefine(host: Host, name_or_uuid: str, *, dry_run: bool = False) -> Update:
 
     Raises:
         UpdateError: there is none, it is not a local one, or it is in use.
+        NftError, StateError: the kernel or the disk refused.
     """
     with host.state.locked():
-        sweep(host)
+        if not dry_run:
+            sweep(host)
         definition = find_definition(host, name_or_uuid)
         if definition.origin != "local":
             where = os.path.dirname(definition.path)
@@ -203,7 +261,7 @@ def undefine(host: Host, name_or_uuid: str, *, dry_run: bool = False) -> Update:
             more = f" and {len(users) - 5} more" if len(users) > 5 else ""
             raise UpdateError(f"filter {definition.name!r} is in use by {named}{more}")
         library = Library(host.library.directories, hidden=frozenset((definition.path,)))
-        notes = _left_dangling(library, definition) if not definition.shadows else ()
+        notes = _left_dangling(host, library, definition) if not definition.shadows else ()
         return _put_in_force(host, library, definition.name, notes, dry_run, text=None)
 
 
@@ -216,12 +274,12 @@ def reload(host: Host, *, dry_run: bool = False) -> Update:
         NftError, StateError: the kernel or the disk refused.
     """
     with host.state.locked():
-        recover_update(host)
-        sweep(host)
+        if not dry_run:
+            sweep(host)
         rebuild = plan_rebuild(host, lambda binding: True)
         update = _describe("", rebuild, (), ())
-        if not dry_run:
-            _commit(host, rebuild, lambda: None)
+        if not dry_run and rebuild.plan.records:
+            _carry_out(host, rebuild, lambda: None, lambda: None, "")
         return update
 
 
@@ -247,30 +305,39 @@ def _identity(host: Host, parsed: Filter) -> tuple[str, tuple[str, ...]]:
     return str(uuids.uuid4()), ()
 
 
-def _check_references(library: Library, anew: Filter, path: str) -> tuple[str, ...]:
+def _check_references(library: Library, anew: Filter) -> tuple[str, ...]:
     """Refuse a loop through the filter; name the references that dangle."""
     notes: list[str] = []
-
-    def walk(current: Filter, trail: tuple[str, ...]) -> None:
-        for reference in (entry for entry in current.entries if isinstance(entry, FilterRef)):
-            name = reference.filter
-            if name in (anew.name, *trail):
-                cycle = " -> ".join((*trail[trail.index(name) :], name) if name in trail else (*trail, name))
-                raise UpdateError(f"{path}: filters would include each other: {cycle}")
-            try:
-                inner = library.read(name, reference.source)
-            except UnknownFilter:
-                notes.append(f"warning: no filter {name!r} yet, referred to at {reference.source}")
-            except InputError as error:
-                notes.append(f"warning: {error}")
-            else:
-                walk(inner, (*trail, name))
-
-    walk(anew, (anew.name,))
+    trail = [anew.name]
+    waiting = [_references(anew)]
+    done: set[str] = set()
+    while waiting:
+        reference = next(waiting[-1], None)
+        if reference is None:
+            waiting.pop()
+            done.add(trail.pop())
+            continue
+        name = reference.filter
+        if name in trail:
+            cycle = " -> ".join((*trail[trail.index(name) :], name))
+            raise UpdateError(f"{reference.source}: filters would include each other: {cycle}")
+        if name in done:
+            continue
+        try:
+            inner = library.read(name, reference.source)
+        except InputError as error:
+            notes.append(f"warning: {error}")
+        else:
+            trail.append(name)
+            waiting.append(_references(inner))
     return tuple(dict.fromkeys(notes))
 
 
-def _left_dangling(library: Library, definition: Definition) -> tuple[str, ...]:
+def _references(definition: Filter) -> Iterator[FilterRef]:
+    return (entry for entry in definition.entries if isinstance(entry, FilterRef))
+
+
+def _left_dangling(host: Host, library: Library, definition: Definition) -> tuple[str, ...]:
     users = []
     for name in library.names():
         if name == definition.name:
@@ -279,9 +346,11 @@ def _left_dangling(library: Library, definition: Definition) -> tuple[str, ...]:
             found = library.read(name, _HERE)
         except NwfilterHookError:
             continue
-        if any(isinstance(entry, FilterRef) and entry.filter == definition.name for entry in found.entries):
-            users.append(name)
-    return (f"warning: {', '.join(users)} refer to it",) if users else ()
+        if any(reference.filter == definition.name for reference in _references(found)):
+            users.append(f"filter {name}")
+    defaults = host.config.default_filters.items()
+    users += [f"the configuration's bridge.{bridge}" for bridge, name in defaults if name == definition.name]
+    return (f"warning: still referred to by {', '.join(users)}",) if users else ()
 
 
 def _same_file(path: str, text: str) -> bool:
@@ -307,42 +376,49 @@ def _put_in_force(
     update = _describe(name, rebuild, notes, _diff(host, rebuild) if dry_run else ())
     if dry_run:
         return update
+    files = host.library
     if text is None:
-        _commit(host, rebuild, lambda: host.library.remove(name))
-        return update
-    temporary = host.library.write_temporary(name, text)
-    try:
-        _commit(host, rebuild, lambda: host.library.rename_temporary(temporary, name), temporary)
-    except BaseException:
-        host.library.discard(temporary)
-        raise
+        _carry_out(host, rebuild, lambda: None, lambda: files.remove(name), "")
+    else:
+        new = text
+        _carry_out(
+            host,
+            rebuild,
+            lambda: files.write_temporary(name, new),
+            lambda: files.rename_temporary(name),
+            files.temporary_of(name),
+        )
     return update
 
 
-def _commit(host: Host, rebuild: Rebuild, change_file: Callable[[], None], temporary: str = "") -> None:
-    """The kernel, then the file, then the records; the journal goes round it (rebuild.py says how)."""
-    if not rebuild.changes:
-        change_file()
-        return
+def _carry_out(
+    host: Host, rebuild: Rebuild, prepare_file: Callable[[], None], change_file: Callable[[], None], temporary: str
+) -> None:
+    """The new text, the kernel, the file, the records; the journal goes round them (rebuild.py says how)."""
+    planned = rebuild.plan
     host.state.write_journal(temporary)
     try:
-        announce(host, rebuild.plan)
-    except NwfilterHookError:
-        host.state.delete_journal()
-        raise
-    try:
-        host.nft.apply_script(rebuild.plan.script)
-    except NftError as error:
-        if not error.unsure:
-            withdraw(host, rebuild.plan)
+        prepare_file()
+        announce_update(host, planned)
+        if planned.records:
+            host.nft.apply_script(planned.script)
+    except NwfilterHookError as error:
+        host.library.discard(temporary)
+        unsure = isinstance(error, NftError) and error.unsure
+        if not unsure and not rebuild.unfinished:  # else the next event settles what was announced
+            withdraw_update(host, planned)
             host.state.delete_journal()
         raise
     try:
         change_file()
-    except NwfilterHookError:
-        recover_update(host)  # the file is the old one, so the kernel goes back to it
-        raise
-    commit(host, rebuild.plan)
+    except NwfilterHookError as error:
+        # the file is the old one, so the kernel goes back to it; or does at the next event
+        try:
+            recover_update(host)
+        except NwfilterHookError as again:
+            host.report(f"the kernel has the new rules until the next event: {again}")
+        raise error
+    commit(host, planned)
     host.state.delete_journal()
 
 
@@ -364,6 +440,6 @@ def _diff(host: Host, rebuild: Rebuild) -> tuple[str, ...]:
         except NwfilterHookError:
             before = []
         after = render_lines(change.compiled.ruleset, "none")
-        title = f"{change.guest} {change.binding.tap}"
+        title = one_line(f"{change.guest} {change.binding.tap}")
         lines += difflib.unified_diff(before, after, f"{title} now", f"{title} then", n=1, lineterm="")
     return tuple(lines)

@@ -28,12 +28,11 @@ from .errors import DomainError, InputError, Source, did_you_mean
 from .filter_xml import parse_filterref
 from .frozen import replace
 from .model import Carrier, Domain, FilterRef, Interface, PortKind
-from .values import format_mac, parse_mac
+from .values import format_mac, is_tap_name, parse_mac
 from .xml import Element, children, parse_xml, source_of
 
 METADATA_NAMESPACE = "https://nwfilter-hook.org/xmlns/1"
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_TAP = re.compile(r"[A-Za-z0-9_.-]{1,15}")
 _SELECTORS = ("mac", "alias", "dev")
 
 
@@ -96,7 +95,7 @@ def check_tap(name: str, source: Source) -> str:
     Raises:
         DomainError: it can't.
     """
-    if not _TAP.fullmatch(name) or name in (".", ".."):
+    if not is_tap_name(name):
         raise DomainError(f"tap name {name!r}: use up to 15 of A-Z a-z 0-9 _ . -", source)
     return name
 

@@ -34,7 +34,7 @@ class NwfilterHookError(Exception):
     """Base of all; `str()` is one line without control characters, whatever the input held."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(one_line(message))
+        super().__init__(_shortened(one_line(message)))
 
 
 class InputError(NwfilterHookError):
@@ -109,6 +109,14 @@ class StateError(NwfilterHookError):
 def one_line(text: str) -> str:
     """`text` with every control character spelled out, so that no input can forge a second line of output."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def _shortened(line: str) -> str:
+    """What a person can read: the beginning of a long line and its end, where the advice stands."""
+    return line if len(line) <= _READABLE else f"{line[: _READABLE - 250]} … {line[-240:]}"
+
+
+_READABLE = 900
 
 
 def did_you_mean(word: str, candidates: Iterable[str]) -> str:

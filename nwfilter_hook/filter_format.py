@@ -12,12 +12,12 @@ import ipaddress
 import re
 from collections.abc import Iterator
 from typing import Any
-from xml.sax.saxutils import escape, quoteattr
+from xml.sax.saxutils import escape
 
 from lxml import etree
 
 from .filter_xml import parse_filter
-from .language import ELEMENTS, Element
+from .language import CHAIN_PRIORITIES, ELEMENTS, Element, chain_prefix
 from .model import Filter, FilterRef, FilterRule, Parameters, SetFlags, TcpFlags, Variable
 from .values import ARP_OPCODES, ETHERTYPES, PROTOCOLS, STATES, TCP_FLAG_BITS, format_mac, parse_comment
 
@@ -52,29 +52,41 @@ def normal_form(data: bytes, path: str, uuid: str | None = None) -> str:
 
 
 def _filter(parsed: Filter, root: Any, uuid: str | None) -> Iterator[str]:
-    yield from _leading_comments(root)
-    priority = f" priority='{parsed.priority}'" if parsed.chain != "root" and parsed.priority else ""
+    yield from reversed([_comment(node) for node in root.itersiblings(preceding=True) if _is_comment(node)])
+    default = CHAIN_PRIORITIES.get(chain_prefix(parsed.chain) or "", 0)
+    # libvirt leaves a 0 away even where the default is another number, and so changes it
+    priority = f" priority='{parsed.priority}'" if parsed.priority or default else ""
     yield f"<filter name={_quoted(parsed.name)} chain='{parsed.chain}'{priority}>"
     if parsed.uuid or uuid:
         yield f"  <uuid>{parsed.uuid or uuid}</uuid>"
     entries = iter(parsed.entries)
     for node in root:
-        if node.tag is etree.Comment:
-            yield f"  <!--{node.text}-->"
+        if _is_comment(node):
+            yield f"  {_comment(node)}"
         elif node.tag in ("rule", "filterref"):
             entry = next(entries)
-            yield from _rule(entry, node) if isinstance(entry, FilterRule) else format_filterref(entry, "  ")
+            yield from _rule(entry, node) if isinstance(entry, FilterRule) else _filterref(entry, node)
+        elif node.tag == "uuid":
+            yield from _comments_in(node, "  ")
     yield "</filter>"
+    yield from (_comment(node) for node in root.itersiblings() if _is_comment(node))
 
 
-def _leading_comments(root: Any) -> Iterator[str]:
-    found = []
-    node = root.getprevious()
-    while node is not None:
-        if node.tag is etree.Comment:
-            found.append(f"<!--{node.text}-->")
-        node = node.getprevious()
-    yield from reversed(found)
+def _is_comment(node: Any) -> bool:
+    return node.tag is etree.Comment
+
+
+def _comment(node: Any) -> str:
+    return f"<!--{node.text}-->"
+
+
+def _comments_in(node: Any, indent: str) -> list[str]:
+    return [indent + _comment(child) for child in node.iter(etree.Comment)]
+
+
+def _filterref(reference: FilterRef, node: Any) -> Iterator[str]:
+    yield from _comments_in(node, "  ")
+    yield from format_filterref(reference, "  ")
 
 
 def format_filterref(reference: FilterRef, indent: str) -> Iterator[str]:
@@ -96,8 +108,7 @@ def _with_parameters(start: str, parameters: Parameters, indent: str) -> Iterato
 def _rule(rule: FilterRule, node: Any) -> Iterator[str]:
     state = "" if rule.statematch else " statematch='false'"
     start = f"rule action='{rule.action.value}' direction='{rule.direction.value}' priority='{rule.priority}'{state}"
-    comments = [f"    <!--{child.text}-->" for child in node if child.tag is etree.Comment]
-    lines = [*comments, *_elements(rule, node)]
+    lines = [*_comments_in(node, "    "), *_elements(rule, node)]
     if not lines:
         yield f"  <{start}/>"
         return
@@ -169,5 +180,4 @@ def _flags(bits: int) -> str:
 
 
 def _quoted(text: str) -> str:
-    quoted = quoteattr(text)
-    return f"'{escape(text)}'" if quoted[0] == '"' and "'" not in text else quoted
+    return "'" + escape(text, {"'": "&apos;", "\n": "&#10;", "\r": "&#13;", "\t": "&#9;"}) + "'"

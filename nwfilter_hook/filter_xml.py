@@ -25,7 +25,7 @@ MAX_NAME = 100
 DEFAULT_RULE_PRIORITY = 500
 _FILTER_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:+@-]*")
 _CHAIN = re.compile(r"[A-Za-z0-9_.:-]{1,12}")
-_INTEGER = re.compile(r"[ \t]*[+-]?[0-9]+")
+_INTEGER = re.compile(r"[ \t]*[+-]?[0-9]{1,9}")
 _PARAMETER_NAME = re.compile(r"[A-Za-z0-9_]+")
 _PARAMETER_VALUE = re.compile(r"[A-Za-z0-9_.:]+")
 _VARIABLE = re.compile(r"\$([A-Za-z0-9_]+)(?:\[[ \t]*(@?)[ \t]*([0-9]{1,6})[ \t]*\])?[ \t]*")
@@ -216,6 +216,8 @@ def _settings(node: XmlElement, element: Element, source: Source) -> dict[str, S
     sign = node.get("match", "yes")
     if sign not in ("yes", "no"):
         raise FilterSyntaxError(f"match={sign!r} is neither 'yes' nor 'no'", source)
+    for child in children(node):
+        raise FilterSyntaxError(f"<{_local(child)}> in <{element.name}>: nothing goes in there", source)
     settings = {}
     for key, text in node.items():
         name = element.aliases.get(str(key), str(key))

@@ -113,11 +113,13 @@ def has_work(operation: str, data: bytes, config: Config) -> bool:
         return False
     except OSError:
         return True
-    known = [name for name in names if not name.endswith(".tmp")]
     if odd or b"<uuid" not in data:
-        return bool(known)
+        return bool(names)
     lower = data.lower()
-    if any(name.endswith((".leftover", ".journal")) or name.split(".")[0].encode() in lower for name in known):
+    if any(
+        name.startswith("~") or name.endswith((".leftover", ".journal")) or name.split(".")[0].encode() in lower
+        for name in names
+    ):
         return True
     if operation in REMOVING:
         return False

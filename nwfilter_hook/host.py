@@ -38,11 +38,12 @@ class Host:
 
 def open_host(config: Config, report: Report, log: Report | None = None, *, readonly: bool = False) -> Host:
     """The host that `config` describes; touches nothing yet; `readonly` only looks at the state."""
+    state = State(config.state_dir, report, readonly=readonly)
     return Host(
         config=config,
         library=Library(config.filter_dirs),
-        nft=Nft(config.nft, config.timeout_s),
-        state=State(config.state_dir, report, readonly=readonly),
+        nft=Nft(config.nft, config.timeout_s, state.lock_descriptors),
+        state=state,
         report=report,
         log=log or report,
     )

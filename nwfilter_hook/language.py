@@ -130,6 +130,10 @@ _IPV6 = (
     + _PORTS
     # one condition in common: type in its range and code in its range, with the sign of type
     + tuple(Attribute(name, "UINT8") for name in ("type", "typeend", "code", "codeend"))
+    # ours: neighbour discovery, which libvirt has no words for
+    + _plain("ndlength", "UINT16", Field.IP6_LENGTH)
+    + _plain("ndtarget", "IPV6_ADDR", Field.ND_TARGET)
+    + _plain("ndmacaddr", "MAC_ADDR", Field.ND_MAC)
     + _COMMENT
 )
 

@@ -39,7 +39,7 @@ class Library:
         defined: Mapping[str, Filter] | None = None,
         hidden: frozenset[str] = frozenset(),
     ) -> None:
-        self.directories = tuple(directories)
+        self.directories = tuple(map(os.path.normpath, directories))
         self._filters: dict[str, Filter] = dict(defined or {})
         self._hidden = hidden
 
@@ -78,7 +78,9 @@ class Library:
             try:
                 data = read_filter_file(path)
             except FileNotFoundError:
-                continue
+                if not os.path.islink(path):
+                    continue
+                raise UnknownFilter(f"filter {name!r} can't be read: {path} links to nothing", wanted_by) from None
             except OSError as error:
                 raise UnknownFilter(f"filter {name!r} can't be read: {error.strerror}: {path}", wanted_by) from error
             found = parse_filter(data, path)
@@ -95,23 +97,24 @@ class Library:
         """Where `define` puts the filter."""
         return os.path.join(self.directories[0], f"{name}.xml")
 
-    def write_temporary(self, name: str, text: str) -> str:
+    def temporary_of(self, name: str) -> str:
+        """Where `write_temporary` writes the filter's new text, beside its file."""
+        return os.path.join(self.directories[0], _TEMPORARY.format(name))
+
+    def write_temporary(self, name: str, text: str) -> None:
         """
         Write a filter's new text beside its file, safely on the disk; `rename_temporary` puts it in place.
-
-        Returns:
-            The path.
 
         Raises:
             StateError: it can't be written; nothing is left of it.
         """
-        directory = self.directories[0]
-        path = os.path.join(directory, _TEMPORARY.format(name))
+        path = self.temporary_of(name)
         try:
-            os.makedirs(directory, mode=0o755, exist_ok=True)
+            os.makedirs(self.directories[0], mode=0o755, exist_ok=True)
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
-            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644), "w") as file:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            with open(os.open(path, flags, 0o644), "w", encoding="utf-8") as file:
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
@@ -119,12 +122,11 @@ class Library:
             with contextlib.suppress(OSError):
                 os.unlink(path)
             raise StateError(f"{path} can't be written: {error.strerror}") from error
-        return path
 
-    def rename_temporary(self, temporary: str, name: str) -> None:
-        """Raises StateError."""
+    def rename_temporary(self, name: str) -> None:
+        """Put the text of `write_temporary` in place. Raises StateError."""
         try:
-            os.replace(temporary, self.path_of(name))
+            os.replace(self.temporary_of(name), self.path_of(name))
         except OSError as error:
             raise StateError(f"{self.path_of(name)} can't be replaced: {error.strerror}") from error
 
@@ -145,5 +147,9 @@ class Library:
 
 def read_filter_file(path: str) -> bytes:
     """The bytes of one filter file, one more than accepted at most. Raises OSError."""
-    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-        return file.read(MAX_BYTES + 1)
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        with open(descriptor, "rb", closefd=False) as file:
+            return file.read(MAX_BYTES + 1)
+    finally:
+        os.close(descriptor)

@@ -64,7 +64,9 @@ class Variable:
 
 @dataclass(frozen=True)
 class Learned:
-    """Stands for the IPv4 address that the kernel learns from the guest's own traffic."""
+    """Stands for the addresses that the kernel learns: the guest's IPv4 addresses for $IP, IPv6 for $IPV6."""
+
+    variable: str = "IP"
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,26 @@ class FilterRule:
     element: str | None
     settings: Mapping[str, Setting]
     source: Source
+
+
+@dataclass(frozen=True)
+class Learning:
+    """
+    How an interface's addresses are learned where nobody gives them.
+
+    Attributes:
+        mode: of $IP: "any" (what the guest sends first), "dhcp" (what it is leased) or "none".
+        maximum: how many addresses are learned for $IP.
+        servers: the DHCP servers whose leases count; () for all.
+        ipv6: whether $IPV6 is learned.
+        ipv6_maximum: how many addresses are learned for $IPV6.
+    """
+
+    mode: str = "any"
+    maximum: int = 1
+    servers: tuple[int, ...] = ()
+    ipv6: bool = False
+    ipv6_maximum: int = 8
 
 
 @dataclass(frozen=True)
@@ -178,6 +200,7 @@ class Kind(enum.Enum):
     MAC = "mac"
     IPV4 = "ipv4"
     IPV6 = "ipv6"
+    INTERFACE = "interface"
 
 
 class Field(enum.Enum):
@@ -185,7 +208,11 @@ class Field(enum.Enum):
     A field of a frame or of its connection: (name, width in bits, kind).
 
     ARP_* stand for RARP frames too; L4_PROTOCOL is the transport protocol behind IPv6 extension headers, IP_PROTOCOL
-    the octet of the IPv4 header. ETHER_TYPE is the outer type: 0x8100 for a tagged frame.
+    the octet of the IPv4 header. ETHER_TYPE is the outer type: 0x8100 for a tagged frame. IP6_NEXT_HEADER is what
+    follows the IPv6 header at once. ND_* are those of neighbour discovery messages (RFC 4861): ND_OPTION the first
+    option's type and length, ND_MAC its address. DHCP_* are at their offsets behind the UDP header (RFC 2131),
+    DHCP_OPTIONS the first 16 octets behind the magic cookie. TAP is the interface, and so the same value for every
+    frame of a tap.
     """
 
     ETHER_SRC = ("ether-src", 48, Kind.MAC)
@@ -231,6 +258,17 @@ class Field(enum.Enum):
     STP_MAX_AGE = ("stp-max-age", 16, Kind.NUMBER)
     STP_HELLO_TIME = ("stp-hello-time", 16, Kind.NUMBER)
     STP_FORWARD_DELAY = ("stp-forward-delay", 16, Kind.NUMBER)
+    IP6_NEXT_HEADER = ("ip6-next-header", 8, Kind.NUMBER)
+    IP6_LENGTH = ("ip6-length", 16, Kind.NUMBER)
+    ND_TARGET = ("nd-target", 128, Kind.IPV6)
+    ND_OPTION = ("nd-option", 16, Kind.NUMBER)
+    ND_MAC = ("nd-mac", 48, Kind.MAC)
+    DHCP_OP = ("dhcp-op", 8, Kind.NUMBER)
+    DHCP_ADDRESS = ("dhcp-address", 32, Kind.IPV4)
+    DHCP_CLIENT = ("dhcp-client", 48, Kind.MAC)
+    DHCP_COOKIE = ("dhcp-cookie", 32, Kind.NUMBER)
+    DHCP_OPTIONS = ("dhcp-options", 128, Kind.NUMBER)
+    TAP = ("tap", 128, Kind.INTERFACE)
     CT_STATE = ("ct-state", 0, Kind.NUMBER)
     CT_DIRECTION = ("ct-direction", 0, Kind.NUMBER)
 
@@ -319,6 +357,8 @@ class Purpose(enum.Enum):
     """What a named set is for; decides its name and who may empty it."""
 
     LEARNED = "learned-ip"
+    LEASED = "leased"
+    UNREAD = "unread-lease"
     CONNLIMIT = "connlimit"
     IPSET = "ipset"
 
@@ -329,9 +369,12 @@ class NamedSet:
     A set of the table that lives beside the chains.
 
     Attributes:
-        name: the ipset's name; for CONNLIMIT a number that is unique for the tap; "" for LEARNED.
+        name: the ipset's name; for CONNLIMIT a number that is unique for the tap; "" for what is learned.
         mask: what is stored of an address: all of it (None), or the address under this mask (LEARNED).
         dimensions: addresses per element (IPSET).
+        size: how many elements are learned, beside `initial`; a further one isn't stored, and its rule doesn't apply.
+        initial: elements that are there from the beginning.
+        newest: a further element replaces the one that is there (size is 1).
     """
 
     purpose: Purpose
@@ -339,6 +382,9 @@ class NamedSet:
     kind: Kind
     mask: int | None = None
     dimensions: int = 1
+    size: int = 1
+    initial: tuple[int, ...] = ()
+    newest: bool = False
 
 
 class Tree(enum.Enum):
@@ -351,7 +397,7 @@ class Tree(enum.Enum):
 
 
 class Verdict(enum.Enum):
-    """What a rule does with the packet. LEARN stores and goes on, as CONTINUE does."""
+    """What a rule does with the packet. LEARN stores and goes on, as CONTINUE does; see NamedSet for a full set."""
 
     ACCEPT = "accept"
     DROP = "drop"
@@ -370,7 +416,7 @@ class Rule:
     Attributes:
         matches: in the order they must be tested (link layer before network before transport).
         target: sub-chain of the same tree to jump to (JUMP).
-        stores: the sets the field goes to (LEARN).
+        stores: the sets the field goes to, in this order; nothing more is stored once a set is full (LEARN).
         filter, source: where it comes from.
     """
 

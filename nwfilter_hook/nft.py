@@ -10,7 +10,7 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from .errors import NftError, NwfilterHookError
@@ -31,11 +31,14 @@ class Nft:
     Args:
         program: a path, or a name to look up in PATH and the sbin directories.
         timeout_s: after which a run is given up.
+        inherited: gives the descriptors that nft is to hold open: the lock's, so that an nft that outlives a killed
+            hook keeps everyone else waiting until it is through.
     """
 
-    def __init__(self, program: str, timeout_s: float) -> None:
+    def __init__(self, program: str, timeout_s: float, inherited: Callable[[], tuple[int, ...]] = tuple) -> None:
         self._program = program
         self._timeout_s = timeout_s
+        self._inherited = inherited
 
     def apply_script(self, script: Script) -> None:
         """
@@ -109,6 +112,7 @@ class Nft:
                 env=environment,
                 cwd="/",
                 check=False,
+                pass_fds=self._inherited(),
             )
         except subprocess.TimeoutExpired as error:
             message = f"{self._program} did not answer within {self._timeout_s:g} s and was given up"

@@ -89,6 +89,7 @@ def sweep(host: Host) -> None:
     Finish what others left unfinished: an update of filters that was cut off, guests that stopped while nft failed.
     Its own failures are logged and tried again at the next event.
     """
+    host.state.drop_temporaries()
     try:
         recover_update(host)
     except NwfilterHookError as error:

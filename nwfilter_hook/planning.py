@@ -8,7 +8,7 @@ Out: a `Plan`; `apply_plan` makes it true in the kernel and in the records, or c
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from .compiler import compile_tap
 from .domain_xml import check_tap
@@ -16,6 +16,7 @@ from .errors import DomainError, InputError, MissingFeature, NftError, NwfilterH
 from .features import check_features
 from .frozen import dataclass
 from .host import Host
+from .learning import read_learning
 from .library import Library
 from .model import Attachment, Carrier, Domain, FilterRef, Interface, PortKind, Ruleset
 from .nft import fingerprint_of
@@ -29,7 +30,7 @@ from .render import (
     render_remove,
     stale_objects,
 )
-from .resolve import resolve
+from .resolve import resolve, uses_learned
 from .state import Binding, Record
 from .values import parse_mac
 
@@ -73,7 +74,9 @@ def compile_reference(reference: FilterRef, tap: str, attachment: Attachment, ma
     Raises:
         InputError: see resolve.resolve and compiler.compile_tap.
     """
-    return compile_tap(tap, attachment, parse_mac(mac), resolve(reference, mac, library.read))
+    rules = resolve(reference, mac, library.read)
+    learning = read_learning(reference) if uses_learned(rules) else None
+    return compile_tap(tap, attachment, parse_mac(mac), rules, learning)
 
 
 def attachment_of(interface: Interface) -> Attachment:
@@ -194,16 +197,30 @@ def own_objects(host: Host, uuid: str, objects: Iterable[Objects]) -> list[Objec
 
 def _known_objects(host: Host, uuid: str, taps: Sequence[str]) -> list[Objects]:
     """What may be in the kernel of this guest, and of others under tap names that are this guest's now."""
-    found = own_objects(host, uuid, (objects for record in own_records(host, uuid) for objects in record.objects()))
+    found = own_objects(host, uuid, (each for record in host.state.read_everything(uuid) for each in record.objects()))
     for tap in taps:
         owner = host.state.owner(tap)
         if owner is not None and owner != uuid:
-            others = (objects for record in own_records(host, owner) for objects in record.objects())
+            others = (each for record in host.state.read_everything(owner) for each in record.objects())
             found += [objects for objects in others if objects.tap == tap]
     return found
 
 
 # --- apply ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Announced:
+    """
+    What `announce` wrote over, for `withdraw`.
+
+    Attributes:
+        pending: by UUID, what an earlier transaction that was cut off may have left.
+        owners: by tap, the guest whose it was.
+    """
+
+    pending: Mapping[str, Record | None]
+    owners: Mapping[str, str | None]
 
 
 def apply_plan(host: Host, planned: Plan) -> None:
@@ -214,50 +231,63 @@ def apply_plan(host: Host, planned: Plan) -> None:
         NftError, StateError: nothing has changed; if nft was given up, what it may have done is remembered.
     """
     if any(record.bindings or record.stale for record in planned.records):
-        announce(host, planned)
+        announced = announce(host, planned)
         try:
             host.nft.apply_script(planned.script)
         except NftError as error:
             if not error.unsure:
-                withdraw(host, planned)
+                withdraw(host, announced)
             raise
     commit(host, planned)
 
 
-def announce(host: Host, planned: Plan) -> None:
+def announce(host: Host, planned: Plan) -> Announced:
     """
     Write down what is about to be in the kernel.
 
     Raises:
         StateError: that can't be written; nothing is left of it.
     """
+    announced = Announced(
+        {record.uuid: host.state.read_pending(record.uuid) for record in planned.records},
+        {binding.tap: host.state.owner(binding.tap) for record in planned.records for binding in record.bindings},
+    )
     try:
         for record in planned.records:
             host.state.write_pending(record)
             for binding in record.bindings:
                 host.state.set_owner(binding.tap, record.uuid)
     except StateError:
-        withdraw(host, planned)
+        withdraw(host, announced)
         raise
+    return announced
 
 
-def withdraw(host: Host, planned: Plan) -> None:
-    """The announced has not come true: nothing has changed."""
-    for record in planned.records:
-        host.state.drop_pending(record.uuid)
+def withdraw(host: Host, announced: Announced) -> None:
+    """The announced has not come true: nothing has changed, and everything is written as it was before."""
+    for uuid, before in announced.pending.items():
+        if before is None:
+            host.state.drop_pending(uuid)
+        else:
+            host.state.write_pending(before)
+    for tap, owner in announced.owners.items():
+        if owner is None:
+            host.state.clear_owner(tap)
+        else:
+            host.state.set_owner(tap, owner)
 
 
 def commit(host: Host, planned: Plan) -> None:
-    """The announced has come true."""
+    """The announced has come true. The record goes last, since only it tells what is still to be tidied."""
     for record in planned.records:
-        if record.bindings:
-            host.state.commit(record.uuid)
-        else:
-            host.state.delete(record.uuid)
         taps = {binding.tap for binding in record.bindings}
         for objects in record.stale:
             if objects.tap not in taps:
                 host.state.clear_owner(objects.tap)
+        if record.bindings:
+            host.state.commit(record.uuid)
+        else:
+            host.state.delete(record.uuid)
 
 
 def remove_objects(host: Host, uuid: str, objects: Iterable[Objects]) -> None:

@@ -10,7 +10,7 @@ first, so deleting what isn't there is no error (nft before 1.0.8 has no `destro
     table bridge nwfilter     maps and base chains for all taps, and per tap
         from/TAP  to/TAP      layer 2, what the guest sends and gets; from/TAP/CHAIN its sub-chains
         from-l3/TAP  to-l3/TAP
-        learned-ip/TAP  connlimit/TAP/N        sets of the tap; ipset/NAME sets of the administrator
+        learned-ip/TAP  connlimit/TAP/N        sets of the tap; ipset/NAME sets of the administrator (render_sets)
     table netdev nwfilter     the same chain names, as base chains of devices that are no bridge ports
 """
 
@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
-import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from .errors import Source
@@ -34,7 +33,6 @@ from .model import (
     Kind,
     Masked,
     Match,
-    NamedSet,
     Present,
     Purpose,
     Rule,
@@ -43,6 +41,21 @@ from .model import (
     Tree,
     Verdict,
 )
+from .render_sets import (
+    RAW_FIELDS,
+    RAW_ONLY,
+    declaration,
+    encode,
+    initial_elements,
+    interface_field,
+    is_remembered,
+    kind_of,
+    names_of,
+    raw_sets,
+    replace_newest,
+    store,
+)
+from .render_sets import set_name as set_name
 from .values import format_mac
 
 TABLE = "nwfilter"
@@ -168,7 +181,7 @@ def render_lines(ruleset: Ruleset, counters: str) -> list[str]:
         f"{chain_name(ruleset.tap, chain.tree, chain.name)}: {statement}"
         for chain in ruleset.chains
         for rule in chain.rules
-        for statement in render_rule(ruleset.tap, chain.tree, rule, counters)
+        for statement in render_rule(ruleset, chain.tree, rule, counters)
     ]
 
 
@@ -194,30 +207,14 @@ def objects_of(ruleset: Ruleset) -> Objects:
         tap=ruleset.tap,
         family=ruleset.attachment.family,
         chains=tuple(chain_name(ruleset.tap, chain.tree, chain.name) for chain in ruleset.chains),
-        sets=tuple(set_name(ruleset.tap, named) for named in ruleset.sets if named.purpose is not Purpose.IPSET),
+        sets=names_of(ruleset),
     )
 
 
 def chain_name(tap: str, tree: Tree, name: str | None) -> str:
     """`from/vnet0`, `from/vnet0/arp-mac`. A tap's name holds no "/", so no two taps' chains can be confused."""
     root = f"{tree.value}/{tap}"
-    return root if name is None else f"{root}/{_encode(name)}"
-
-
-def set_name(tap: str, named: NamedSet) -> str:
-    """`learned-ip/vnet0`, `learned-ip/vnet0/ffffff00`, `connlimit/vnet0/0`, `ipset/NAME`. The name tells its type."""
-    version = "6" if named.kind is Kind.IPV6 else ""
-    prefix = f"{named.purpose.value}{version}"
-    if named.purpose is Purpose.IPSET:
-        return f"{prefix}/{_encode(named.name)}" + (f"/{named.dimensions}" if named.dimensions > 1 else "")
-    if named.purpose is Purpose.CONNLIMIT:
-        return f"{prefix}/{tap}/{named.name}"
-    return f"{prefix}/{tap}" + ("" if named.mask is None else f"/{named.mask:08x}")
-
-
-def _encode(name: str) -> str:
-    """nwfilter names may hold what nft identifiers may not: written as "/" and two hexadecimal digits."""
-    return re.sub(r"[^A-Za-z0-9_.-]", lambda match: f"/{ord(match[0]):02x}", name)
+    return root if name is None else f"{root}/{encode(name)}"
 
 
 def without(objects: Iterable[Objects], kept: set[tuple[str, str]]) -> list[Objects]:
@@ -293,12 +290,17 @@ class _Builder:
         )
 
     def sets(self, ruleset: Ruleset) -> None:
+        """The tap's sets; what was learned stays in them unless the guest starts anew."""
         family = ruleset.attachment.family
         for named in ruleset.sets:
-            name = set_name(ruleset.tap, named)
-            self._add(f"add set {family} {TABLE} {name} {_set_type(name, named.dimensions)}")
-            if named.purpose is Purpose.CONNLIMIT or (named.purpose is Purpose.LEARNED and self._options.fresh):
-                self._add(f"flush set {family} {TABLE} {name}")
+            if named.purpose is Purpose.IPSET:
+                self._add(render_set(family, set_name(ruleset.tap, named), named.dimensions))
+        for name in names_of(ruleset):
+            self._add(render_set(family, name))
+            if self._options.fresh or not is_remembered(name):
+                self._add(f"flush {kind_of(name)} {family} {TABLE} {name}")
+        for name, element in initial_elements(ruleset):
+            self._add(f"add element {family} {TABLE} {name} {{ {element} }}")
 
     def chains(self, ruleset: Ruleset) -> None:
         family = ruleset.attachment.family
@@ -313,7 +315,7 @@ class _Builder:
             name = chain_name(ruleset.tap, chain.tree, chain.name)
             statements = self._statements.setdefault((family, name), [])
             for rule in chain.rules:
-                for statement in render_rule(ruleset.tap, chain.tree, rule, self._options.counters):
+                for statement in render_rule(ruleset, chain.tree, rule, self._options.counters):
                     statements.append(statement)
                     self._add(f"add rule {family} {TABLE} {name} {statement}")
                     self._sources[len(self._lines)] = (rule.filter, rule.source)
@@ -336,8 +338,8 @@ class _Builder:
         for each in gone:
             self._add(*(f"delete chain {each.family} {TABLE} {name}" for name in each.chains))
             for name in each.sets:
-                self._add(f"add set {each.family} {TABLE} {name} {_set_type(name)}")
-                self._add(f"delete set {each.family} {TABLE} {name}")
+                self._add(render_set(each.family, name))
+                self._add(f"delete {kind_of(name)} {each.family} {TABLE} {name}")
 
 
 def _device_hook(ruleset: Ruleset, chain: Chain) -> str:
@@ -349,14 +351,9 @@ def _device_hook(ruleset: Ruleset, chain: Chain) -> str:
     return f' {{ type filter hook {hook} device "{ruleset.tap}" priority -300; policy accept; }}'
 
 
-def _set_type(name: str, dimensions: int = 1) -> str:
-    purpose = name.split("/")[0]
-    version = "ipv6_addr" if purpose.endswith("6") else "ipv4_addr"
-    if purpose.startswith(Purpose.LEARNED.value):
-        return f"{{ type {version}; size 1; flags dynamic; }}"
-    if purpose.startswith(Purpose.CONNLIMIT.value):
-        return f"{{ type {version}; size 65535; flags dynamic; }}"
-    return f"{{ type {' . '.join([version] * dimensions)}; flags interval; }}"
+def render_set(family: str, name: str, dimensions: int = 1) -> str:
+    """The command that makes the set or map `name` (of render_sets) unless it is there."""
+    return f"add {kind_of(name)} {family} {TABLE} {name} {declaration(name, dimensions)}"
 
 
 # --- rules -----------------------------------------------------------------------------------------------------------
@@ -395,6 +392,8 @@ _SYMBOLIC = {
     Field.ICMP_CODE: "icmp code",
     Field.ICMPV6_TYPE: "icmpv6 type",
     Field.ICMPV6_CODE: "icmpv6 code",
+    Field.IP6_NEXT_HEADER: "ip6 nexthdr",
+    Field.IP6_LENGTH: "ip6 length",
     Field.CT_STATE: "ct state",
     Field.CT_DIRECTION: "ct direction",
 }
@@ -428,48 +427,77 @@ _STP_OFFSETS = {
 }
 
 
+_IN_TRANSPORT_HEADER = (
+    *(Field.SRC_PORT, Field.DST_PORT, Field.TCP_FLAGS, Field.TCP_OPTION),
+    *(Field.ICMP_TYPE, Field.ICMP_CODE, Field.ICMPV6_TYPE, Field.ICMPV6_CODE),
+    *RAW_ONLY,
+)
+# The kernel has a short cut for loads of 1, 2 or 4 octets, and there it takes what is in a fragment that isn't the
+# first for the header (nft_payload_fast_eval in net/netfilter/nf_tables_core.c). It refuses a load of 3.
+_HAS_TRANSPORT_HEADER = "@th,0,24 >= 0x0"
+
+
 @dataclass(frozen=True)
 class _Frame:
-    """What the matches of a rule say about the frame, where nft's spelling of a field depends on it."""
+    """
+    What the matches of a rule say about the frame, where nft's spelling of a match depends on it.
+
+    Attributes:
+        apart: fields whose "!=" must not be merged with another one: nft (1.0.6 at least) makes of `A != 1 B != 2`,
+            where A and B are neighbours in a header, `A.B != 1.2`, which is "not both". A mask keeps them apart.
+    """
 
     is_rarp: bool
     port_header: str
+    apart: frozenset[Field]
+    interface: str
 
 
-def render_rule(tap: str, tree: Tree, rule: Rule, counters: str) -> tuple[str, ...]:
+def render_rule(ruleset: Ruleset, tree: Tree, rule: Rule, counters: str) -> tuple[str, ...]:
     """
-    `rule` as nft statements, without "add rule …" in front: one, or several if a negated comparison needs them.
+    `rule` of a tap as nft statements, without "add rule …" in front: one, or several if a negated comparison or a
+    store needs them.
     """
-    frame = _frame(rule.matches)
-    verdict = _verdict(tap, tree, rule, counters)
+    frame = _frame(ruleset, tree, rule.matches)
     comment = f'comment "{rule.filter}:{rule.source.line}"'
     variants: list[list[str]] = [[]]
     for match in rule.matches:
-        texts = _match(tap, match, frame)
+        texts = _match(ruleset.tap, match, frame)
+        if match.field in _IN_TRANSPORT_HEADER and not any(_HAS_TRANSPORT_HEADER in variant for variant in variants):
+            variants = [[*variant, _HAS_TRANSPORT_HEADER] for variant in variants]
         variants = [[*variant, text] for variant in variants for text in texts]
-    return tuple(" ".join([*variant, verdict, comment]) for variant in variants)
+    ends = _stores(ruleset, rule, frame) if rule.verdict is Verdict.LEARN else (_verdict(ruleset.tap, tree, rule),)
+    counter = _counter(rule, counters)
+    return tuple(" ".join([*variant, *counter, end, comment]) for variant in variants for end in ends)
 
 
-def _frame(matches: Sequence[Match]) -> _Frame:
+def _frame(ruleset: Ruleset, tree: Tree, matches: Sequence[Match]) -> _Frame:
     exact = {match.field: match.test.value for match in matches if isinstance(match.test, Equals) and not match.negated}
     protocol = exact.get(Field.IP_PROTOCOL, exact.get(Field.L4_PROTOCOL))
-    return _Frame(exact.get(Field.ETHER_TYPE) == _RARP, _PORT_HEADERS.get(protocol or 0, "th"))
+    unequal = [match.field for match in matches if isinstance(match.test, Equals) and match.negated]
+    apart = frozenset(field for field in unequal[1:] if field.bits % 8 == 0 and field is not Field.L4_PROTOCOL)
+    interface = interface_field(tree, ruleset.attachment)
+    return _Frame(exact.get(Field.ETHER_TYPE) == _RARP, _PORT_HEADERS.get(protocol or 0, "th"), apart, interface)
 
 
-def _verdict(tap: str, tree: Tree, rule: Rule, counters: str) -> str:
+def _counter(rule: Rule, counters: str) -> tuple[str, ...]:
     stops = rule.verdict in (Verdict.DROP, Verdict.REJECT)
-    counter = "counter " if counters == "all" or (counters == "drops" and stops) else ""
-    if rule.verdict is Verdict.JUMP:
-        return f"{counter}jump {chain_name(tap, tree, rule.target)}"
-    if rule.verdict is Verdict.LEARN:
-        stores = (f"add @{set_name(tap, named)} {{ {_key(field, named)} }}" for field, named in rule.stores)
-        return counter + " ".join(stores)
-    return f"{counter}{rule.verdict.value}"
+    return ("counter",) if counters == "all" or (counters == "drops" and stops) else ()
 
 
-def _key(field: Field, named: NamedSet) -> str:
-    name = _SYMBOLIC[field]
-    return name if named.mask is None else f"{name} & {_number(field, named.mask)}"
+def _verdict(tap: str, tree: Tree, rule: Rule) -> str:
+    return f"jump {chain_name(tap, tree, rule.target)}" if rule.verdict is Verdict.JUMP else rule.verdict.value
+
+
+def _stores(ruleset: Ruleset, rule: Rule, frame: _Frame) -> tuple[str, ...]:
+    raw = raw_sets(ruleset)
+    first, second = replace_newest(ruleset.tap, rule.stores, raw, frame.interface)
+    stores = [
+        store(ruleset.tap, _field(field, frame), RAW_FIELDS.get(field, ""), named, raw=named in raw)
+        for field, named in rule.stores
+        if not named.newest
+    ]
+    return (*first, " ".join(filter(None, [second, *stores])))
 
 
 def _match(tap: str, match: Match, frame: _Frame) -> tuple[str, ...]:
@@ -479,6 +507,9 @@ def _match(tap: str, match: Match, frame: _Frame) -> tuple[str, ...]:
     if isinstance(test, Equals):
         if field is Field.CT_DIRECTION:
             return (f"{name} {'reply' if test.value else 'original'}",)
+        if match.negated and field in frame.apart:
+            test = Masked((1 << field.bits) - 1, test.value)
+            return _match(tap, Match(field, test, negated=True), frame)
         return (f"{name} {sign}{_number(field, test.value, raw=name.startswith('@'))}",)
     if isinstance(test, Masked):
         raw = name.startswith("@")
@@ -495,7 +526,8 @@ def _match(tap: str, match: Match, frame: _Frame) -> tuple[str, ...]:
         if test.set.mask is not None:
             name = f"{name} & {_number(field, test.set.mask, raw=name.startswith('@'))}"
         key = " . ".join([name, *(_field(other, frame) for other in test.fields)])
-        return (f"{key} {sign}@{set_name(tap, test.set)}",)
+        raw = name.startswith("@") and test.set.purpose is Purpose.LEARNED
+        return (f"{key} {sign}@{set_name(tap, test.set, raw=raw)}",)
     if isinstance(test, CountAbove):
         over = "" if match.negated else "over "
         return (f"add @{set_name(tap, test.set)} {{ {name} ct count {over}{test.limit} }}",)
@@ -518,6 +550,10 @@ def _field(field: Field, frame: _Frame) -> str:
         return f"@ll,{_STP_OFFSETS[field]},{field.bits}"
     if frame.is_rarp and field in _ARP_OFFSETS:
         return f"@nh,{_ARP_OFFSETS[field]},{field.bits}"
+    if field in RAW_ONLY:
+        return RAW_ONLY[field]
+    if field is Field.TAP:
+        return frame.interface
     if field in (Field.SRC_PORT, Field.DST_PORT):
         return f"{frame.port_header} {'sport' if field is Field.SRC_PORT else 'dport'}"
     return _SYMBOLIC[field]

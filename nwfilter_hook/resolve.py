@@ -5,26 +5,27 @@ In:  a `FilterRef`, the interface's MAC, and a function that reads a filter by n
 Out: `BoundRule`s in document order, depth first, one for each combination of list values.
 
 Parameters: an outer reference's value replaces an inner one's, whole list by whole list, so an inner parameter is a
-default for its subtree. MAC is the interface's; IP, where nobody gives it, is learned by the kernel.
+default for its subtree. MAC is the interface's; IP (and IPV6, if asked for), where nobody gives it, is learned.
 https://libvirt.org/formatnwfilter.html, "Usage of variables in filters", "Advanced Filter Configuration Topics".
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Callable, Union
 
 from .errors import BadValue, FilterLoop, InputError, Source, UnboundVariable
 from .frozen import dataclass
 from .language import ELEMENTS
+from .learning import IPV6_MODE, is_learnable, read_learning
 from .model import BoundRule, Filter, FilterRef, FilterRule, Learned, Parameters, Setting, Value, Variable
 from .values import parse_bound
 
+MAX_DEPTH = 100
 MAX_COMBINATIONS = 4096
 """Rules made of one <rule>; libvirt has no bound and would take hours."""
 
-LEARNING = "CTRL_IP_LEARNING"
 _Item = Union[str, Learned]
 ReadFilter = Callable[[str, Source], Filter]
 """A filter by its name and the place that refers to it; `Library.read`."""
@@ -54,8 +55,8 @@ def resolve(reference: FilterRef, mac: str, read_filter: ReadFilter) -> tuple[Bo
     """
     outer = {"MAC": (mac,), **reference.parameters}
     occurrences = tuple(_walk(reference, outer, read_filter, ()))
-    learned = _check_bound(occurrences, reference)
-    return tuple(rule for occurrence in occurrences for rule in _bind(occurrence, learned, reference))
+    _check_bound(occurrences, reference)
+    return tuple(rule for occurrence in occurrences for rule in _bind(occurrence, reference))
 
 
 def filters_in_tree(name: str, read_filter: ReadFilter) -> frozenset[str]:
@@ -81,6 +82,8 @@ def _walk(
     if reference.filter in path:
         cycle = " -> ".join((*path[path.index(reference.filter) :], reference.filter))
         raise FilterLoop(f"filters include each other: {cycle}", reference.source)
+    if len(path) >= MAX_DEPTH:
+        raise FilterLoop(f"filters refer to each other more than {MAX_DEPTH} deep", reference.source)
     filter_ = read_filter(reference.filter, reference.source)
     for entry in filter_.entries:
         if isinstance(entry, FilterRule):
@@ -96,26 +99,8 @@ def _accesses(rule: FilterRule) -> Iterator[tuple[str, Setting, Variable]]:
             yield name, setting, setting.value
 
 
-def learning_mode(reference: FilterRef) -> str:
-    """
-    "any" or "none": how $IP is found when nobody gives it.
-
-    Raises:
-        BadValue: CTRL_IP_LEARNING has another value.
-    """
-    text = reference.parameters.get(LEARNING, ("any",))[0]
-    mode = text.lower()
-    if mode == "dhcp":
-        raise BadValue(
-            f"parameter {LEARNING}: learning from DHCP is not available yet; use 'any', or give IP", reference.source
-        )
-    if mode not in ("any", "none"):
-        raise BadValue(f"parameter {LEARNING}: {text!r} is not one of any none", reference.source)
-    return mode
-
-
-def _check_bound(occurrences: Sequence[Occurrence], reference: FilterRef) -> bool:
-    """Whether $IP is to be learned; every other variable that nobody gave is an error."""
+def _check_bound(occurrences: Sequence[Occurrence], reference: FilterRef) -> None:
+    """Every variable that nobody gave, and that isn't learned, is an error."""
     missing: dict[str, Setting] = {}
     learnable = True
     for occurrence in occurrences:
@@ -123,21 +108,31 @@ def _check_bound(occurrences: Sequence[Occurrence], reference: FilterRef) -> boo
             if variable.name not in occurrence.parameters:
                 missing.setdefault(variable.name, setting)
                 plain = variable.iterator == 0 and variable.index is None
-                learnable = learnable and variable.name == "IP" and plain
+                learnable = learnable and variable.name in ("IP", "IPV6") and plain
     if not missing:
-        return False
-    if learnable and learning_mode(reference) == "any":
-        return True
+        return
+    if learnable:
+        learning = read_learning(reference)
+        missing = {name: setting for name, setting in missing.items() if not is_learnable(name, learning)}
+        if not missing:
+            return
     names = sorted(missing)
     places = ", ".join(f"${name} at {missing[name].source}" for name in names)
     plural = "variables have" if len(names) > 1 else "variable has"
     hint = f"<parameter name='{names[0]}' value='…'/>"
+    if learnable and names[0] == "IPV6":
+        hint += f", or {IPV6_MODE} with the value any to learn it"
     raise UnboundVariable(f"filter {reference.filter!r}: {plural} no value: {places}; add {hint}", reference.source)
 
 
-def _bind(occurrence: Occurrence, learned: bool, reference: FilterRef) -> Iterator[BoundRule]:
+def uses_learned(rules: Iterable[BoundRule]) -> bool:
+    """Whether a rule compares with an address that nobody gave."""
+    return any(isinstance(value, Learned) for rule in rules for value, _ in rule.values.values())
+
+
+def _bind(occurrence: Occurrence, reference: FilterRef) -> Iterator[BoundRule]:
     rule, filter_ = occurrence.rule, occurrence.filter
-    for values in _combinations(occurrence, learned):
+    for values in _combinations(occurrence):
         bound: dict[str, tuple[Value, bool]] = {}
         for name, setting in rule.settings.items():
             if isinstance(setting.value, Variable):
@@ -162,11 +157,15 @@ def _bind(occurrence: Occurrence, learned: bool, reference: FilterRef) -> Iterat
 def _typed(
     rule: FilterRule, name: str, setting: Setting, variable: Variable, item: _Item, reference: FilterRef
 ) -> Value:
-    if isinstance(item, Learned):
-        return item
     assert rule.element is not None  # a rule without an element has no settings
+    type_name = ELEMENTS[rule.element].attributes[name].type
+    if isinstance(item, Learned):
+        if not type_name.startswith(f"{item.variable}_"):
+            message = f"${variable.name} is learned, and can't be {name} on <{rule.element}> at {setting.source}"
+            raise BadValue(message, reference.source)
+        return item
     try:
-        return parse_bound(ELEMENTS[rule.element].attributes[name].type, item)
+        return parse_bound(type_name, item)
     except ValueError as error:
         message = (
             f"parameter {variable.name}: {item!r} can't be {name} on <{rule.element}> at {setting.source}: it is not"
@@ -174,7 +173,7 @@ def _typed(
         raise BadValue(f"{message} {error}", reference.source) from None
 
 
-def _combinations(occurrence: Occurrence, learned: bool) -> Iterator[Mapping[Variable, _Item]]:
+def _combinations(occurrence: Occurrence) -> Iterator[Mapping[Variable, _Item]]:
     """Each way to give the rule's variables one value: iterators side by side, the first met varying fastest."""
     groups: dict[int, list[Variable]] = {}
     fixed: dict[Variable, _Item] = {}
@@ -186,7 +185,7 @@ def _combinations(occurrence: Occurrence, learned: bool) -> Iterator[Mapping[Var
     columns: list[list[dict[Variable, _Item]]] = []
     # iterator 0 first, then in the order of the attributes, as libvirt counts
     for iterator in sorted(groups, key=lambda number: number != 0):
-        lists = [_list(occurrence, variable, learned) for variable in groups[iterator]]
+        lists = [_list(occurrence, variable) for variable in groups[iterator]]
         if len({len(values) for values in lists}) > 1:
             named = ", ".join(f"${v.name} has {len(values)}" for v, values in zip(groups[iterator], lists))
             message = f"lists that advance together differ in length: {named}; use $NAME[@1] for independent ones"
@@ -206,9 +205,9 @@ def _combinations(occurrence: Occurrence, learned: bool) -> Iterator[Mapping[Var
         yield values
 
 
-def _list(occurrence: Occurrence, variable: Variable, learned: bool) -> tuple[_Item, ...]:
-    if learned and variable.name == "IP" and "IP" not in occurrence.parameters:
-        return (Learned(),)
+def _list(occurrence: Occurrence, variable: Variable) -> tuple[_Item, ...]:
+    if variable.name not in occurrence.parameters:
+        return (Learned(variable.name),)
     return occurrence.parameters[variable.name]
 
 

@@ -31,6 +31,7 @@ from .errors import Source, StateError
 from .frozen import dataclass
 from .model import Attachment, FilterRef, Purpose, Tree
 from .render import Objects
+from .values import is_tap_name
 
 SCHEMA = 1
 LOCK_WAIT_S = 60.0
@@ -103,6 +104,7 @@ class State:
         self.path = path
         self._report = report
         self._readonly = readonly
+        self._lock_descriptors: tuple[int, ...] = ()
         self._domains = os.path.join(path, "domains")
         self._taps = os.path.join(path, "taps")
         self._journal = os.path.join(self._domains, "update.journal")
@@ -124,9 +126,15 @@ class State:
             raise StateError(f"{path} can't be opened: {error.strerror}") from error
         try:
             _lock(descriptor, path, wait_s)
+            self._lock_descriptors = (descriptor,)
             yield
         finally:
+            self._lock_descriptors = ()
             os.close(descriptor)
+
+    def lock_descriptors(self) -> tuple[int, ...]:
+        """The lock's descriptor while it is held; a process that inherits it holds the lock too."""
+        return self._lock_descriptors
 
     # --- records ------------------------------------------------------------------------------------------------------
 
@@ -143,9 +151,18 @@ class State:
         found = [self._read(name) for name in self._list() if name.endswith(".json")]
         return sorted((record for record in found if record), key=lambda record: (record.guest, record.uuid))
 
+    def read_everything(self, uuid: str) -> list[Record]:
+        """All that may be in the kernel of the guest: its record, a cut-off transaction, what a failed stop left."""
+        names = (f"{uuid}{suffix}" for suffix in (".json", ".pending", ".json.leftover", ".pending.leftover"))
+        return [record for record in map(self._read, names) if record]
+
     def write_pending(self, record: Record) -> None:
         """Say what is about to be in the kernel. Raises StateError (then nothing may be done)."""
-        self._write(os.path.join(self._domains, f"{record.uuid}.pending"), _to_json(record))
+        text = _to_json(record)
+        if len(text) > _MAX_RECORD:
+            limit = f"{_MAX_RECORD >> 20} MiB"
+            raise StateError(f"the record of {record.guest} would be larger than {limit}: too many rules")
+        self._write(os.path.join(self._domains, f"{record.uuid}.pending"), text)
 
     def commit(self, uuid: str) -> None:
         """The pending record has come true. Needs no space on the disk."""
@@ -194,10 +211,20 @@ class State:
         """The update has ended."""
         _unlink(self._journal)
 
+    def drop_temporaries(self) -> None:
+        """Remove what a process that was killed had half-written; the lock is held."""
+        for directory in (self.path, self._domains, self._taps):
+            with contextlib.suppress(FileNotFoundError):
+                for name in os.listdir(directory):
+                    if name.startswith("~"):
+                        _unlink(os.path.join(directory, name))
+
     # --- taps ---------------------------------------------------------------------------------------------------------
 
     def owner(self, tap: str) -> str | None:
         """UUID of the guest that `tap`'s chains belong to."""
+        if not is_tap_name(tap):
+            return None
         try:
             with open(os.path.join(self._taps, tap), encoding="utf-8") as file:
                 return file.read(64).strip() or None
@@ -249,15 +276,16 @@ class State:
         except OSError as error:
             reason = "it is a symbolic link" if error.errno == errno.ELOOP else str(error.strerror)
             return self._move_aside(path, reason)
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            os.close(descriptor)
+            return self._move_aside(path, "it is not a file")
         with open(descriptor, "rb") as file:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                return self._move_aside(path, "it is not a file")
             if status.st_uid != os.geteuid():
                 return self._move_aside(path, f"it belongs to user {status.st_uid}")
             try:
                 record = _from_json(file.read(_MAX_RECORD))
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
                 return self._move_aside(path, f"it can't be read: {type(error).__name__}: {error}")
         if not name.startswith(record.uuid):
             return self._move_aside(path, f"it is of another guest, {record.uuid}")
@@ -285,7 +313,8 @@ class State:
             raise StateError(f"{self._domains}/{old} can't be renamed: {error.strerror}") from error
 
     def _write(self, path: str, text: str) -> None:
-        temporary = f"{path}.tmp"  # one writer at a time: the lock is held
+        # one writer at a time: the lock is held; no tap's name and no UUID begins so
+        temporary = os.path.join(os.path.dirname(path), f"~{os.path.basename(path)}")
         try:
             _unlink(temporary)
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -53,9 +53,10 @@ TCP_FLAG_BITS = {
 STATES = ("new", "established", "related", "invalid", "none")
 COMMENT_BYTES = 256  # libvirt cuts longer ones, https://libvirt.org/formatnwfilter.html
 
-_DECIMAL = re.compile(r"[ \t]*\+?([0-9]+)")
-_HEXADECIMAL = re.compile(r"[ \t]*\+?(?:0[xX])?([0-9a-fA-F]+)")
+_DECIMAL = re.compile(r"[ \t]*\+?([0-9]{1,40})")
+_HEXADECIMAL = re.compile(r"[ \t]*\+?(?:0[xX])?([0-9a-fA-F]{1,40})")
 _MAC = re.compile(r"[0-9a-fA-F]{1,2}(:[0-9a-fA-F]{1,2}){5}")
+_TAP_NAME = re.compile(r"[A-Za-z0-9_.-]{1,15}")
 _SET_NAME = re.compile(r"[A-Za-z0-9_.:+ -]{1,31}")
 
 
@@ -157,7 +158,7 @@ def _mask(bits: int, parse_address: Callable[[str], int], example: str) -> Parse
 
     def parse(text: str) -> int:
         if text.isascii() and text.isdigit():
-            if int(text) > bits:
+            if len(text) > 3 or int(text) > bits:
                 raise ValueError(expected)
             return prefix_mask(int(text), bits)
         try:
@@ -191,6 +192,11 @@ def parse_tcp_flags(text: str) -> TcpFlags:
             value |= TCP_FLAG_BITS[token]
         bits.append(value)
     return TcpFlags(mask=bits[0], flags=bits[1])
+
+
+def is_tap_name(text: str) -> bool:
+    """Whether `text` can name chains, a file and an element of a verdict map; libvirt's own schema allows no more."""
+    return _TAP_NAME.fullmatch(text) is not None and text not in (".", "..")
 
 
 def parse_set_name(text: str) -> str:
@@ -263,6 +269,6 @@ def parse_bound(type_name: str, text: str) -> Value:
     Raises:
         ValueError: as the type's parser; or plain digits where libvirt would read them as hexadecimal.
     """
-    if type_name in HEX_IN_VARIABLES and text.isascii() and text.isdigit() and int(text) > 9:
+    if type_name in HEX_IN_VARIABLES and text.isascii() and text.isdigit() and len(text) > 1:
         raise ValueError(f"a number with 0x in front here (libvirt reads a variable's {text} as 0x{text})")
     return TYPES[type_name](text)

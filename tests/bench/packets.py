@@ -8,8 +8,8 @@ import tempfile
 from pathlib import Path
 from types import TracebackType
 
-from nwfilter_hook.library import Library
 from nwfilter_hook.errors import Source
+from nwfilter_hook.library import Library
 from nwfilter_hook.model import Attachment, FilterRef, Ruleset
 from nwfilter_hook.planning import compile_reference
 from nwfilter_hook.render import render_install

@@ -17,7 +17,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -101,6 +101,9 @@ class Snapshot:
     files: Mapping[str, bytes]
 
 
+_running: dict[tuple[str, str, str], Snapshot] = {}
+
+
 class Sandbox:
     """
     Ends with the `with` block, with everything in it.
@@ -140,6 +143,10 @@ class Sandbox:
     ) -> None:
         self._wire.__exit__(kind, value, traceback)
 
+    def inside(self) -> AbstractContextManager[None]:
+        """The calling thread is in the sandbox's network namespace meanwhile."""
+        return self._wire.inside()
+
     # configuration
 
     def configure(self, text: str = "", *, state_dir: Path | str | None = None, **nftables: object) -> None:
@@ -154,13 +161,13 @@ class Sandbox:
         ]
         self.conf.write_text("\n".join(lines) + "\n")
 
-    def fake_nft(self, body: str, **nftables: object) -> Path:
+    def fake_nft(self, body: str, timeout_s: float = 20) -> Path:
         """From now on the hooks run this shell script for nft; $NFT is the real one."""
         path = self.directory / "fake-nft"
         real = shutil.which("nft")
         path.write_text(f"#!/bin/sh\nNFT={real}\nHERE={self.directory}\n{body}\n")
         path.chmod(0o755)
-        self.configure(nft=path, **nftables)
+        self.configure(nft=path, timeout_s=timeout_s)
         return path
 
     def write_filter(self, name: str, rules: str, *, attributes: str = "") -> Path:
@@ -185,7 +192,7 @@ class Sandbox:
     ) -> subprocess.Popen[bytes]:
         """Start a hook as libvirt does, and let it run; `finish` it."""
         suboperation = "end" if operation in REMOVING else "begin"
-        with self._wire.inside():
+        with self.inside():
             return subprocess.Popen(
                 [*command, guest, operation, suboperation, "-"],
                 stdin=stdin,
@@ -237,10 +244,23 @@ class Sandbox:
         self.hook(guest, "start", xml).fine()
         return xml
 
+    def running(self, guest: str = GUEST, tap: str = TAP, filter_name: str = FILTER) -> str:
+        """
+        A guest that runs, in a sandbox in which nothing has happened yet; its XML.
+
+        The same as `start`, but what the hook does is done once and then copied.
+        """
+        key = (guest, tap, filter_name)
+        if key in _running:
+            self.load(_running[key])
+        else:
+            self.start(*key)
+            _running[key] = self.save()
+        return guest_xml(*key)
+
     def stop(self, guest: str = GUEST) -> None:
         """What libvirt calls at the end of a guest's life: no tap names in the XML any more."""
-        for operation in REMOVING:
-            self.hook(guest, operation, guest_xml(guest, None)).fine()
+        self.hook(guest, "stopped", guest_xml(guest, None)).fine()
 
     # the kernel
 
@@ -272,39 +292,44 @@ class Sandbox:
             tap: only what belongs to it: chains, rules, sets, map elements; none of another tap's.
             exact: with handles, so that a rule that was replaced by an equal one shows; else without.
         """
-        found = []
+        return self._listing(exact).get(tap, [])
+
+    def _listing(self, exact: bool) -> dict[str | None, list[str]]:
+        """What `kernel` returns, for every tap, and for None."""
+        found: dict[str | None, list[tuple[str, str]]] = {}
+
+        def add(tap: str | None, kind: str, owner: str, value: dict[str, Any]) -> None:
+            line = json.dumps({kind: _plain(value, exact)})
+            found.setdefault(tap, []).append((f"{kind} {value['family']} {owner}", line))
+
         for item in json.loads(self.nft("--json", "list", "ruleset"))["nftables"]:
             ((kind, value),) = item.items()
             if kind == "metainfo":
                 continue
+            owner = value["chain"] if kind == "rule" else value["name"]
             if kind == "map":
-                elements = sorted(value.get("elem", ()), key=str)
-                if tap is not None:
-                    elements = [element for element in elements if element[0] == tap]
-                    if not elements:
-                        continue
-                value = {**value, "elem": elements}
-            elif tap is not None:
-                name = value.get("chain") if kind == "rule" else value.get("name") if kind in ("chain", "set") else ""
-                if [*str(name).split("/"), ""][1] != tap:
-                    continue
-            owner = value.get("chain") if kind == "rule" else value.get("name")
-            found.append((f"{kind} {value['family']} {owner}", json.dumps({kind: _plain(value, exact)})))
+                value["elem"] = sorted(value.get("elem", ()), key=str)
+                for element in value["elem"]:
+                    add(element[0], kind, owner, {**value, "elem": [element]})
+            elif "/" in owner and kind in ("rule", "chain", "set"):
+                add(owner.split("/")[1], kind, owner, value)
+            add(None, kind, owner, value)
         # stable: the rules of a chain keep their order
-        return [line for _, line in sorted(found, key=lambda pair: pair[0])]
+        return {tap: [line for _, line in sorted(lines, key=lambda pair: pair[0])] for tap, lines in found.items()}
+
+    def by_tap(self) -> dict[str, list[str]]:
+        """What `kernel` lists for each tap that has anything, in one go."""
+        return {tap: lines for tap, lines in self._listing(False).items() if tap is not None}
 
     def chains(self, tap: str) -> list[str]:
         """Names of the tap's chains."""
         chains = [json.loads(line).get("chain") for line in self.kernel(tap)]
         return sorted(chain["name"] for chain in chains if chain)
 
-    def in_force(self, tap: str = TAP) -> bool:
-        """Whether the tap has chains, and traffic is led to them: by map elements, or by hooks of their own."""
-        items = [json.loads(line) for line in self.kernel(tap)]
-        roots = [item["chain"] for item in items if "chain" in item and item["chain"]["name"].count("/") == 1]
-        elements = [verdict for item in items if "map" in item for _, verdict in item["map"]["elem"]]
-        led_to = {verdict["jump"]["target"] for verdict in elements if "jump" in verdict}
-        return bool(roots) and all("hook" in chain or chain["name"] in led_to for chain in roots)
+    def in_force(self, *taps: str) -> bool:
+        """Whether each tap has chains, and traffic is led to them: by map elements, or by hooks of their own."""
+        listing = self.by_tap()
+        return all(_is_led_to_chains(listing.get(tap, [])) for tap in taps or (TAP,))
 
     def quarantined(self, tap: str = TAP) -> bool:
         """Whether from/TAP and to/TAP are all the tap has, and each holds nothing but a drop."""
@@ -350,6 +375,10 @@ class Sandbox:
         files = {path: text for path, text in self.files().items() if uuid in path or text == uuid}
         return self.kernel(BYSTANDER_TAP, exact=True), files
 
+    def forget_bystander(self) -> None:
+        """It is going to change or to be out of sight, on purpose."""
+        self._bystander = None
+
     def check_bystander(self) -> None:
         """The bystander's chains, rules, sets, map elements, record and tap are what they were, handles too."""
         if self._bystander is not None:
@@ -364,16 +393,17 @@ class Sandbox:
 
     def assert_nothing_left(self, guest: str = GUEST, *taps: str) -> None:
         """Neither kernel nor state directory knows the guest or its taps."""
-        for tap in taps or (TAP,):
-            self.assert_nothing_left_of_tap(tap)
+        self.assert_nothing_left_of_tap(*(taps or (TAP,)))
         uuid = uuid_of(guest)
         assert [path for path, text in self.files().items() if uuid in path or text == uuid] == []
         self.assert_tidy()
 
-    def assert_nothing_left_of_tap(self, tap: str) -> None:
-        """Neither kernel nor state directory knows the tap."""
-        assert self.kernel(tap) == []
-        assert not (self.state_dir / "taps" / tap).exists()
+    def assert_nothing_left_of_tap(self, *taps: str) -> None:
+        """Neither kernel nor state directory knows the taps."""
+        listing = self.by_tap()
+        for tap in taps:
+            assert listing.get(tap, []) == []
+            assert not (self.state_dir / "taps" / tap).exists()
 
     def assert_tidy(self) -> None:
         """Nothing half-written or half-done lies in the state directory: records, and owners of taps in them."""
@@ -406,11 +436,20 @@ class Sandbox:
         shutil.rmtree(self.state_dir, ignore_errors=True)
         for path, data in snapshot.files.items():
             target = self.state_dir / path
-            target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for directory in (self.state_dir, target.parent):
+                directory.mkdir(mode=0o700, exist_ok=True)
             target.write_bytes(data)
             target.chmod(0o600)
         if self._bystander is not None:
             self._bystander = self._seen_of_bystander()
+
+
+def _is_led_to_chains(lines: list[str]) -> bool:
+    items = [json.loads(line) for line in lines]
+    roots = [item["chain"] for item in items if "chain" in item and item["chain"]["name"].count("/") == 1]
+    elements = [verdict for item in items if "map" in item for _, verdict in item["map"]["elem"]]
+    led_to = {verdict["jump"]["target"] for verdict in elements if "jump" in verdict}
+    return bool(roots) and all("hook" in chain or chain["name"] in led_to for chain in roots)
 
 
 def _plain(value: Any, exact: bool) -> Any:
@@ -419,9 +458,7 @@ def _plain(value: Any, exact: bool) -> Any:
         return value
     if isinstance(value, dict):
         return {
-            key: None if key == "counter" else _plain(each, exact)
-            for key, each in value.items()
-            if key != "handle"
+            key: None if key == "counter" else _plain(each, exact) for key, each in value.items() if key != "handle"
         }
     return [_plain(each, exact) for each in value] if isinstance(value, list) else value
 

@@ -13,7 +13,7 @@ from tests.support.netns import REPOSITORY
 
 pytestmark = pytest.mark.hook
 
-FLUSH = "\";flush ruleset;add table bridge evil;#"
+FLUSH = '";flush ruleset;add table bridge evil;#'
 HOSTILE = (
     FLUSH,
     "'; flush ruleset; '",
@@ -22,7 +22,7 @@ HOSTILE = (
     "}}; flush ruleset",
     "$(reboot)",
     "`reboot`",
-    "\\\"; flush ruleset",
+    '\\"; flush ruleset',
     "../../../../etc/passwd",
     "/etc/passwd",
     "..",
@@ -56,20 +56,22 @@ def assert_no_injection(box: Sandbox) -> None:
 
 
 @pytest.mark.parametrize("name", HOSTILE, ids=ascii)
-@pytest.mark.parametrize("operation", ("start", "reconnect"))
-def test_a_hostile_reference_is_refused(box: Sandbox, name: str, operation: str) -> None:
+def test_a_hostile_reference_is_refused(box: Sandbox, name: str) -> None:
     """A filter name that could leave its directory or its place in the script is refused by name."""
-    ran = box.hook(GUEST, operation, referring(name))
-    if operation == "start":
-        ran.refused(GUEST, "filter")
-        box.assert_nothing_left()
-    else:
-        ran.excused(GUEST, "filter")
-        assert box.quarantined()
+    with box.unchanged():
+        box.hook(GUEST, "start", referring(name)).refused(GUEST, "filter")
     assert_no_injection(box)
 
 
-@pytest.mark.parametrize("name", ("a" * 100, "1", "a.b", "a:b", "x-y_z", "drop", "from", "-x"), ids=ascii)
+@pytest.mark.parametrize("name", [FLUSH, "../../../../etc/passwd", "x\nflush ruleset"], ids=ascii)
+def test_a_hostile_reference_closes_a_running_guests_tap(box: Sandbox, name: str) -> None:
+    """At reconnect, where nothing can be refused, the tap is closed, and the name gets nowhere either."""
+    box.hook(GUEST, "reconnect", referring(name)).excused(GUEST, "filter")
+    assert box.quarantined()
+    assert_no_injection(box)
+
+
+@pytest.mark.parametrize("name", ["a" * 100, "1", "a.b", "a:b", "x-y_z", "drop", "from", "-x"], ids=ascii)
 def test_odd_but_plain_filter_names(box: Sandbox, name: str) -> None:
     """nft's words and long names are fine for a filter, and provenance fits; what isn't is refused by name."""
     box.write_filter(name, accept_all())
@@ -97,7 +99,7 @@ def test_a_hostile_comment_stays_text(box: Sandbox, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("attributes", "rules"),
-    (
+    [
         (f"chain={raw('mac-' + FLUSH)}", accept_all()),
         ("chain='mac-x y'", accept_all()),
         ("chain='../mac'", accept_all()),
@@ -123,7 +125,7 @@ def test_a_hostile_comment_stays_text(box: Sandbox, text: str) -> None:
         ("", f"<filterref filter='no-mac-spoofing'><parameter name={raw(FLUSH)} value='X'/></filterref>"),
         ("xmlns='urn:x'", accept_all()),
         ("evil='1'", accept_all()),
-    ),
+    ],
 )
 def test_a_hostile_attribute_is_refused_at_its_line(box: Sandbox, attributes: str, rules: str) -> None:
     """Whatever attribute holds nft syntax, the filter is refused with file and line, and nothing changes."""
@@ -133,7 +135,7 @@ def test_a_hostile_attribute_is_refused_at_its_line(box: Sandbox, attributes: st
     assert_no_injection(box)
 
 
-@pytest.mark.parametrize("text", ("plain", "with.dot-and_dash:", "a/b", "a b", "a'b", "a{b", "a\u00e4"), ids=ascii)
+@pytest.mark.parametrize("text", ["plain", "with.dot-and_dash:", "a/b", "a b", "a'b", "a{b", "a\u00e4"], ids=ascii)
 def test_an_odd_set_name_is_encoded_or_refused(box: Sandbox, text: str) -> None:
     """The name of an ipset never becomes nft syntax."""
     rule = f"<rule action='drop' direction='in' statematch='0'><all ipset={raw(text)} ipsetflags='src'/></rule>"
@@ -159,7 +161,7 @@ def test_a_hostile_parameter_is_refused(box: Sandbox, value: str) -> None:
     assert_no_injection(box)
 
 
-@pytest.mark.parametrize("value", ("10.0.0.256", "10.0.0", "1", "::1", "accept", "10.0.0.1.", "0.0.0.0.0", "drop"))
+@pytest.mark.parametrize("value", ["10.0.0.256", "10.0.0", "1", "::1", "accept", "10.0.0.1.", "0.0.0.0.0", "drop"])
 def test_a_value_of_another_type_is_refused(box: Sandbox, value: str) -> None:
     """A parameter that its attribute can't hold is an error naming parameter, filter and line."""
     with box.unchanged():
@@ -186,7 +188,7 @@ def test_a_filter_file_may_be_a_link(box: Sandbox) -> None:
     assert box.in_force()
 
 
-@pytest.mark.parametrize("kind", ("directory", "dangling", "loop", "fifo", "device", "passwd", "empty", "socket"))
+@pytest.mark.parametrize("kind", ["directory", "dangling", "loop", "fifo", "device", "passwd", "empty", "socket"])
 def test_a_filter_file_that_is_none_is_refused(box: Sandbox, kind: str) -> None:
     """A file that can't hold a filter is an error naming it, in bounded time."""
     path = box.filters / "mine.xml"
@@ -199,8 +201,8 @@ def test_a_filter_file_that_is_none_is_refused(box: Sandbox, kind: str) -> None:
     elif kind == "socket":
         box.run("python3", "-c", f"import socket; socket.socket(socket.AF_UNIX).bind({str(path)!r})")
     else:
-        target = {"dangling": "/nowhere", "loop": path, "device": "/dev/zero", "passwd": "/etc/passwd"}[kind]
-        path.symlink_to(target)
+        targets = {"dangling": "/nowhere", "loop": str(path), "device": "/dev/zero", "passwd": "/etc/passwd"}
+        path.symlink_to(targets[kind])
     with box.unchanged():
         line = box.hook(GUEST, "start", guest_xml(filter_name="mine"), timeout_s=10).refused("mine")
     assert "root:x" not in line
@@ -257,7 +259,7 @@ def test_a_filter_cannot_multiply_without_end(box: Sandbox) -> None:
         box.hook(GUEST, "start", guest_xml(filter_name="twice0"), timeout_s=10).refused("twice")
 
 
-@pytest.mark.parametrize("filter_dirs", ("/nowhere", "/etc/passwd", "/dev/null"))
+@pytest.mark.parametrize("filter_dirs", ["/nowhere", "/etc/passwd", "/dev/null"])
 def test_a_filter_directory_that_is_none_holds_no_filters(box: Sandbox, filter_dirs: str) -> None:
     """The message says where the filter was looked for."""
     box.conf.write_text(f"[paths]\nstate_dir = {box.state_dir}\nfilter_dirs = {filter_dirs}\n")
@@ -276,7 +278,7 @@ def test_a_rule_that_nft_refuses_is_named(box: Sandbox) -> None:
 def test_many_guests_of_one_filter(box: Sandbox) -> None:
     """A guest with interfaces of every stock filter starts and stops without a trace."""
     names = sorted(path.stem for path in (REPOSITORY / "filters").glob("*.xml"))
-    assert len(names) == 24
+    assert len(names) >= 24
     interfaces = [
         interface(
             f"tap{number}",
@@ -292,7 +294,7 @@ def test_many_guests_of_one_filter(box: Sandbox) -> None:
     ]
     taps = [f"tap{number}" for number in range(len(names))]
     box.hook(GUEST, "start", domain(GUEST, interfaces)).fine()
-    assert [tap for tap in taps if not box.in_force(tap)] == []
+    assert box.in_force(*taps)
     box.hook(GUEST, "reconnect", domain(GUEST, interfaces)).fine()
     box.stop()
     box.assert_nothing_left(GUEST, *taps)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import frames
+from tests.support.discovery import advertise, detect, redirect, router_advertisement, router_solicitation, solicit
 from tests.support.domains import domain, interface
 from tests.support.frames import (
     GUEST,
@@ -483,6 +484,74 @@ SPECS = {
             refuses(incoming(ipv6, src=THIRD), by=REST),
         ),
         parameters=(*ADDRESSES, ("GATEWAY_MAC", OTHER)),
+    ),
+    "no-dhcp-server": Spec(
+        (
+            passes(dhcp_discover()),
+            passes(dhcpv6_solicit()),
+            passes(udp()),
+            passes(vlan(dhcp_offer(src=GUEST))),
+            drops(dhcp_offer(src=GUEST, src_ip=GUEST_IP), by="no-dhcp-server"),
+            drops(udp(sport=1067, dport=68), by="no-dhcp-server"),
+            drops(udp(sport=67, dport=67), by="no-dhcp-server"),
+            drops(dhcpv6_reply(src=GUEST, dst=OTHER), by="no-dhcp-server"),
+            drops(udp6(sport=1547, dport=546), by="no-dhcp-server"),
+            admits(dhcp_offer()),
+            admits(dhcpv6_reply()),
+        )
+    ),
+    "no-router-advertisements": Spec(
+        (
+            passes(router_solicitation()),
+            passes(solicit()),
+            passes(ping6()),
+            drops(router_advertisement(), by="no-router-advertisements"),
+            drops(redirect(), by="no-router-advertisements"),
+        )
+    ),
+    "no-ipv6-nd-spoofing": Spec(
+        (
+            passes(solicit()),
+            passes(solicit(mac=None)),
+            passes(advertise()),
+            passes(advertise(mac=None)),
+            passes(detect()),
+            passes(detect(nonce=True)),
+            passes(router_solicitation()),
+            passes(ipv6(src_ip="2001:db8::3")),
+            drops(solicit(src_ip="2001:db8::3"), by="no-ipv6-nd-spoofing"),
+            drops(solicit(mac=OTHER), by="no-ipv6-nd-spoofing"),
+            drops(advertise("2001:db8::3"), by="no-ipv6-nd-spoofing"),
+            drops(advertise(mac=OTHER), by="no-ipv6-nd-spoofing"),
+            drops(detect("2001:db8::3"), by="no-ipv6-nd-spoofing"),
+        ),
+        parameters=(("IPV6", frames.GUEST_IP6), ("IPV6", GUEST_LINK_LOCAL)),
+    ),
+    "clean-traffic-dual": Spec(
+        (
+            passes(ipv4(), by="clean-traffic-dual"),
+            passes(arp(), by="clean-traffic-dual"),
+            passes(ping6(), by="clean-traffic-dual"),
+            passes(solicit(src_ip=GUEST_LINK_LOCAL), by="clean-traffic-dual"),
+            passes(advertise(), by="clean-traffic-dual"),
+            passes(detect(), by="clean-traffic-dual"),
+            passes(router_solicitation(src_ip="::"), by="clean-traffic-dual"),
+            passes(dhcpv6_solicit(), by="clean-traffic-dual"),
+            passes(rarp_announce(), by="qemu-announce-self-rarp"),
+            drops(ping6(src=OTHER), by="no-mac-spoofing"),
+            *NOT_CLEAN,
+            drops(ping6(src_ip="2001:db8::3"), by="no-ipv6-spoofing"),
+            drops(ping6(src_ip="::"), by="no-ipv6-spoofing"),
+            drops(advertise("2001:db8::3"), by="no-ipv6-nd-spoofing"),
+            drops(detect("2001:db8::3"), by="no-ipv6-nd-spoofing"),
+            drops(router_advertisement(), by="no-router-advertisements"),
+            drops(vlan(ipv6()), by=REST),
+            admits(incoming(ipv4), by="allow-incoming-ipv4"),
+            admits(incoming(ipv6), by="allow-incoming-ipv6"),
+            admits(incoming_arp(), by="clean-traffic-dual"),
+            refuses(vlan(incoming(ipv6)), by=REST),
+        ),
+        parameters=(*ADDRESSES, ("IPV6", frames.GUEST_IP6), ("IPV6", GUEST_LINK_LOCAL)),
     ),
 }
 

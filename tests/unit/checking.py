@@ -61,7 +61,7 @@ def _run(text: str, devices: Iterable[str]) -> list[tuple[int, str]]:
             pytest.skip(f"{program} is missing: apt-get install nftables iproute2 util-linux")
     if os.geteuid() != 0:
         pytest.skip("nft --check needs root")
-    command = 'for device; do ip link add "$device" type dummy || exit 99; done; exec nft --check --file -'
+    command = 'for device; do ip link add "$device" type bridge || exit 99; done; exec nft --check --file -'
     done = subprocess.run(
         ["unshare", "--net", "sh", "-c", command, "sh", *devices],
         input=text,

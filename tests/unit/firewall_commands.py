@@ -159,7 +159,10 @@ def _arp(option: str, value: str, sign: str) -> Iterator[str]:
     if option == "--arp-gratuitous":
         yield from ("arp-ptype=0x800", f"arp-src-ip{sign}arp-dst-ip")
     else:
-        yield from ("arp-htype=1", f"{option[2:].replace('mac-src', 'src-mac').replace('mac-dst', 'dst-mac')}{sign}{value}")
+        yield from (
+            "arp-htype=1",
+            f"{option[2:].replace('mac-src', 'src-mac').replace('mac-dst', 'dst-mac')}{sign}{value}",
+        )
 
 
 def _masked_mac(field: str, address: str, mask: str, sign: str) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Every attribute of every protocol element, from the table of the language: parsed, bound, compiled, and taken by nft."""
+"""Every attribute of every protocol element, from the language's table: parsed, bound, compiled, taken by nft."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_no_other_attribute(element: str) -> None:
 
 @pytest.mark.netns
 def test_nft_takes_every_value_of_every_attribute() -> None:
-    """What the table allows becomes a script that nft and the kernel take: each bound, each name, negated, both ways."""
+    """What the table allows becomes a script that nft and kernel take: each bound, each name, negated, both ways."""
     rulesets = []
     for number, row in enumerate(ROWS):
         given = example(row)

@@ -29,7 +29,7 @@ def complaint(text: str) -> str:
 
 
 def test_a_filter_as_it_is_written() -> None:
-    """A filter keeps name, uuid, chain, priority, and its rules and references in document order, each with its line."""
+    """A filter keeps name, uuid, chain, priority, rules and references in document order, each with its line."""
     found = parse_filter(
         b"""<filter name='web' chain='ipv4-web' priority='-690'>
   <uuid>5C6D49AF B0716127-b4ec6f8ed4b55335</uuid>
@@ -171,7 +171,9 @@ def test_variables(text: str, variable: Variable) -> None:
     assert rule_of(f"<ip srcipaddr='{text}'/>").settings["srcipaddr"].value == variable
 
 
-@pytest.mark.parametrize("text", ["$", "$A-B", "$A/24", "$A[", "$A[]", "$A[@x]", "$A[@1001]", "$A[-1]", "$A ", "$$A", "${A}"])
+@pytest.mark.parametrize(
+    "text", ["$", "$A-B", "$A/24", "$A[", "$A[]", "$A[@x]", "$A[@1001]", "$A[-1]", "$A ", "$$A", "${A}"]
+)
 def test_malformed_variables(text: str) -> None:
     """Anything else that begins with $ is an error that names the attribute."""
     assert "srcipaddr on <ip>: " in complaint(filter_xml(rule_xml(f"<ip srcipaddr='{text}'/>")))
@@ -281,13 +283,13 @@ def test_a_message_stays_readable(value: str) -> None:
     ids=lambda value: repr(value[:24]),
 )
 def test_what_is_no_xml_of_ours(data: bytes, message: str) -> None:
-    """Not XML, a document type, entities, too much, too deep: an error of one line, without any of it being acted on."""
+    """Not XML, a document type, entities, too much, too deep: an error of one line; none of it is acted on."""
     with pytest.raises(XmlSyntaxError, match=message) as caught:
         parse_filter(data, "f.xml")
     assert str(caught.value).isprintable()
 
 
-@pytest.mark.parametrize("name", ["a\"; add table x", "a'b", "x\ny", "$(id)", "a{b}", "a#b", "<", "a\\"])
+@pytest.mark.parametrize("name", ['a"; add table x', "a'b", "x\ny", "$(id)", "a{b}", "a#b", "<", "a\\"])
 def test_a_name_cannot_hold_nft(name: str) -> None:
     """A filter's name, which stands in nft comments, holds nothing that means something there."""
     escaped = re.sub(r"[\"'<&\n]", lambda match: f"&#{ord(match[0])};", name)

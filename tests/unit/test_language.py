@@ -33,10 +33,13 @@ def test_every_attribute_refers_to_what_is_there(name: str) -> None:
     assert not set(element.aliases) & set(element.attributes)
 
 
-@pytest.mark.parametrize(("name", "fields"), [
-    ("icmp", (Field.ICMP_TYPE, Field.ICMP_CODE)),
-    ("icmpv6", (Field.ICMPV6_TYPE, Field.ICMPV6_CODE)),
-])
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        ("icmp", (Field.ICMP_TYPE, Field.ICMP_CODE)),
+        ("icmpv6", (Field.ICMPV6_TYPE, Field.ICMPV6_CODE)),
+    ],
+)
 def test_types_of_icmp(name: str, fields: tuple[Field, Field]) -> None:
     """Each version of ICMP has its own type and code."""
     assert icmp_fields(ELEMENTS[name]) == fields

@@ -56,7 +56,9 @@ def test_macs() -> None:
     assert values.format_mac(0x0001020AFF10) == "00:01:02:0a:ff:10"
 
 
-@pytest.mark.parametrize(("text", "bits"), [("24", 0xFFFFFF00), ("255.255.255.0", 0xFFFFFF00), ("0", 0), ("32", 2**32 - 1)])
+@pytest.mark.parametrize(
+    ("text", "bits"), [("24", 0xFFFFFF00), ("255.255.255.0", 0xFFFFFF00), ("0", 0), ("32", 2**32 - 1)]
+)
 def test_a_mask_is_its_bits(text: str, bits: int) -> None:
     """A prefix length and a dotted mask are the same mask."""
     assert values.TYPES["IP_MASK"](text) == bits
@@ -103,7 +105,7 @@ def test_a_comment_is_cut_as_libvirt_cuts_it() -> None:
 def test_plain_digits_in_a_variable_where_libvirt_reads_hexadecimal(type_name: str) -> None:
     """A variable's digits that libvirt would take for hexadecimal are refused; 0x says which is meant."""
     assert values.parse_bound(type_name, "0x0800") == 0x800
-    with pytest.raises(ValueError, match="0x in front here .* reads a variable's 2048 as 0x2048"):
+    with pytest.raises(ValueError, match=r"0x in front here .* reads a variable's 2048 as 0x2048"):
         values.parse_bound(type_name, "2048")
 
 

@@ -33,12 +33,11 @@ class InVm(pytest.Item):
     def runtest(self) -> None:
         """Fail if the test failed, was skipped or left no report."""
         run = _vm_run(self.session)
-        outcome = run.outcomes.get(self.nodeid)
-        if outcome is None or not outcome.finished:
-            said = f"\n{outcome.text}" if outcome else ""
-            raise FailedInVm(f"did not finish in the VM{said}\n--- console ---\n{run.console_tail()}")
-        if outcome.failed:
-            raise FailedInVm(outcome.text)
+        failure = run.failure(self.nodeid)
+        if failure is not None:
+            raise FailedInVm(failure)
+        if run.outcomes[self.nodeid].xfailed:
+            pytest.xfail("in the VM")
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: object = None) -> str:
         """Show what the VM said and nothing of the code above."""
@@ -80,7 +79,8 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     if REPORTS_ENV not in os.environ:
         return
     text = "\n".join([report.longreprtext, *(f"--- {title} ---\n{body}" for title, body in report.sections)])
-    line = {"nodeid": report.nodeid, "when": report.when, "outcome": report.outcome, "text": text.strip("\n")}
+    outcome = "xfailed" if report.skipped and hasattr(report, "wasxfail") else report.outcome
+    line = {"nodeid": report.nodeid, "when": report.when, "outcome": outcome, "text": text.strip("\n")}
     with Path(os.environ[REPORTS_ENV]).open("a") as reports:
         reports.write(json.dumps(line) + "\n")
 

@@ -19,7 +19,7 @@ from enum import Enum, auto
 from tests.vm import packets
 from tests.vm.lan import Station
 
-PATIENCE_S = 0.4
+PATIENCE_S = 0.6
 ECHO_REQUEST = {4: 8, 6: 128}
 ECHO_REPLY = {4: 0, 6: 129}
 _ICMP = {4: socket.IPPROTO_ICMP, 6: socket.IPPROTO_ICMPV6}
@@ -49,11 +49,13 @@ def address(station: Station, version: int) -> str:
     return str(station.ip if version == 4 else station.ip6)
 
 
-def open_socket(station: Station, version: int, kind: int, protocol: int = 0) -> socket.socket:
+def open_socket(
+    station: Station, version: int, kind: int, protocol: int = 0, *, patience_s: float = PATIENCE_S
+) -> socket.socket:
     """A socket of the station."""
     with station.inside():
         made = socket.socket(_FAMILY[version], kind, protocol)
-    made.settimeout(PATIENCE_S)
+    made.settimeout(patience_s)
     if kind == socket.SOCK_STREAM:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     return made
@@ -79,10 +81,12 @@ def listen(server: Station, port: int, *, version: int = 4, protocol: int = 0) -
 
 
 @contextmanager
-def connected(client: Station, listener: socket.socket, *, sport: int = 0) -> Iterator[Connection]:
+def connected(
+    client: Station, listener: socket.socket, *, sport: int = 0, patience_s: float = PATIENCE_S
+) -> Iterator[Connection]:
     """An open connection, as (client's socket, server's socket); OSError if it doesn't come about."""
     version = 4 if listener.family == socket.AF_INET else 6
-    with open_socket(client, version, socket.SOCK_STREAM, listener.proto) as near:
+    with open_socket(client, version, socket.SOCK_STREAM, listener.proto, patience_s=patience_s) as near:
         near.bind((address(client, version), sport))
         near.connect(listener.getsockname()[:2])
         far, _ = listener.accept()
@@ -106,19 +110,28 @@ def exchange(near: socket.socket, far: socket.socket) -> Got:
     return Got.ANSWER
 
 
-def knock(client: Station, listener: socket.socket, *, sport: int = 0) -> Got:
+def knock(client: Station, listener: socket.socket, *, sport: int = 0, patience_s: float = PATIENCE_S) -> Got:
     """Connect to the listener, exchange a byte each way, close."""
     try:
-        with connected(client, listener, sport=sport) as (near, far):
+        with connected(client, listener, sport=sport, patience_s=patience_s) as (near, far):
             return exchange(near, far)
     except OSError as error:
         return _failure(error)
 
 
-def tcp(client: Station, server: Station, port: int = 0, *, sport: int = 0, version: int = 4, protocol: int = 0) -> Got:
-    """Connect, exchange a byte each way; on a port that is free on both sides if none is given."""
+def tcp(
+    client: Station,
+    server: Station,
+    port: int = 0,
+    *,
+    sport: int = 0,
+    version: int = 4,
+    protocol: int = 0,
+    patience_s: float = PATIENCE_S,
+) -> Got:
+    """Connect, exchange a byte each way."""
     with listen(server, port or fresh_port(), version=version, protocol=protocol) as listener:
-        return knock(client, listener, sport=sport)
+        return knock(client, listener, sport=sport, patience_s=patience_s)
 
 
 def sctp(client: Station, server: Station, port: int = 0, *, sport: int = 0, version: int = 4) -> Got:

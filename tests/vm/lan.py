@@ -27,7 +27,7 @@ CLONE_NEWNET = 0x40000000
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Station:
     """
     One end of the LAN.
@@ -42,6 +42,9 @@ class Station:
     mac: str
     ip: IPv4Address
     ip6: IPv6Address
+
+    def __repr__(self) -> str:
+        return self.namespace.rpartition("-")[2]
 
     @contextmanager
     def inside(self) -> Iterator[None]:

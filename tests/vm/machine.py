@@ -37,6 +37,7 @@ MODULES = (
     "nf_conntrack_bridge nft_reject_bridge nft_meta_bridge nft_ct nft_connlimit nft_limit nf_conntrack_netlink "
     "veth tun macvtap dummy 8021q sctp"
 )
+CONSOLE_LINES = 60
 BOOT_S = 180  # about 15 s on an idle machine
 PER_TEST_S = 30
 
@@ -49,12 +50,14 @@ class Outcome:
     Attributes:
         finished: False if the test never got to the end of its teardown (the VM died or was stopped).
         failed: True if any phase failed or was skipped: there is no reason to skip a test in here.
+        xfailed: True if it failed as its xfail mark says.
         text: traceback, captured output or reason for skipping, "" if there is nothing to say.
     """
 
-    finished: bool
-    failed: bool
-    text: str
+    finished: bool = False
+    failed: bool = False
+    xfailed: bool = False
+    text: str = ""
 
 
 @dataclass(frozen=True)
@@ -64,9 +67,13 @@ class VmRun:
     outcomes: Mapping[str, Outcome]
     console: str
 
-    def console_tail(self, lines: int = 60) -> str:
-        """The end of what the console showed."""
-        return "\n".join(self.console.splitlines()[-lines:])
+    def failure(self, nodeid: str) -> str | None:
+        """Why this test counts as failed, with the end of the console if it left no full report; None if it doesn't."""
+        outcome = self.outcomes.get(nodeid, Outcome())
+        if not outcome.finished:
+            tail = "\n".join(self.console.splitlines()[-CONSOLE_LINES:])
+            return f"did not finish in the VM\n{outcome.text}\n--- console ---\n{tail}"
+        return outcome.text or "failed in the VM" if outcome.failed else None
 
 
 def run_in_vm(nodeids: Sequence[str], directory: Path, timeout_s: float | None = None) -> VmRun:
@@ -137,10 +144,11 @@ def read_outcomes(reports: str) -> dict[str, Outcome]:
             phase = json.loads(line)
         except ValueError:
             continue
-        before = outcomes.get(phase["nodeid"], Outcome(finished=False, failed=False, text=""))
+        before = outcomes.get(phase["nodeid"], Outcome())
         outcomes[phase["nodeid"]] = Outcome(
             finished=phase["when"] == "teardown",
-            failed=before.failed or phase["outcome"] != "passed",
+            failed=before.failed or phase["outcome"] in ("failed", "skipped"),
+            xfailed=before.xfailed or phase["outcome"] == "xfailed",
             text="\n".join(filter(None, (before.text, phase["text"]))),
         )
     return outcomes

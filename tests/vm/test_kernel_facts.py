@@ -56,6 +56,63 @@ def flow(request: pytest.FixtureRequest, wire: Lan) -> tuple[Station, Station]:
     return getattr(wire, client), getattr(wire, server)
 
 
+# --- VLAN tags at L2
+
+
+OF_A = "ether saddr 52:54:00:00:00:01"
+ETHER_TYPES = {
+    # what a frame's rule says: the frames it matches
+    "ether type ip": {"untagged"},
+    "ether type != ip": {"tagged", "priority-tagged", "tagged arp"},
+    "ether type ip ip saddr 10.0.0.1": {"untagged"},
+    "ether type ip ip protocol udp udp dport 9": {"untagged"},
+    "ether type arp": set(),
+    "ether type 8021q": {"tagged", "priority-tagged", "tagged arp"},
+    "ether type 8021q vlan id 5": {"tagged", "tagged arp"},
+    "ether type 8021q vlan type 0x0800": {"tagged", "priority-tagged"},
+    # nft loads what stands side by side in the header at once
+    f"{OF_A} ether type 8021q": {"tagged", "priority-tagged", "tagged arp"},
+    f"ether daddr 52:54:00:00:00:02 {OF_A} ether type ip": {"untagged"},
+    f"ether daddr 52:54:00:00:00:02 {OF_A} ether type 8021q": {"tagged", "priority-tagged", "tagged arp"},
+    f"{OF_A} ether type 8021q vlan id 5 vlan type 0x0806": {"tagged arp"},
+    "ether saddr & ff:ff:ff:00:00:00 == 52:54:00:00:00:00 ether type 8021q vlan id 0": {"priority-tagged"},
+    # these look inside the tag, which libvirt's rules don't
+    "ip saddr 10.0.0.1": {"untagged", "tagged", "priority-tagged"},
+    "meta protocol ip": {"untagged", "tagged", "priority-tagged"},
+}
+
+
+@pytest.mark.parametrize("vlan_filtering", [0, 1])
+def test_ether_type_is_the_outer_one(wire: Lan, vlan_filtering: int) -> None:
+    """At the first hook and the last: `ether type ip` matches no tagged packet, `ether type 8021q` all of them."""
+    rules = "\n".join(f'{{0}} {text} counter comment "{number}"' for number, text in enumerate(ETHER_TYPES))
+    packet = udp_packet(wire.a.ip, 9, wire.b.ip, 9)
+    header = wire.a.mac, wire.b.mac
+    frames = {
+        "untagged": ethernet(*header, packet),
+        "tagged": ethernet(*header, packet, vlanid=5),
+        "priority-tagged": ethernet(*header, packet, vlanid=0),
+        "tagged arp": ethernet(*header, bytes(28), ethertype=0x0806, vlanid=5),
+    }
+    matched: dict[str, set[tuple[str, str]]] = {text: set() for text in ETHER_TYPES}
+    expected: dict[str, set[tuple[str, str]]] = {text: set() for text in ETHER_TYPES}
+    with _vlan_filtering(wire, vlan_filtering):
+        for hook, port in (("l2pre", "iifname vnet0"), ("l2post", "oifname vnet1")):
+            for name, frame in frames.items():
+                # pkttype: a's kernel has something to say to multicast groups, too
+                load(wire, **{hook: rules.format(f"{port} meta pkttype other")})
+                send(wire.a, frame)
+                for number in counted(wire):
+                    matched[list(ETHER_TYPES)[int(number)]].add((hook, name))
+                wire.nft("delete", "table", "bridge", "facts")
+                # A bridge that filters VLANs gives a priority-tagged frame its port's VLAN, here an untagged one.
+                seen_as = "untagged" if (hook, name, vlan_filtering) == ("l2post", "priority-tagged", 1) else name
+                for text, names in ETHER_TYPES.items():
+                    if seen_as in names:
+                        expected[text].add((hook, name))
+    assert matched == expected
+
+
 # --- connection tracking
 
 
@@ -223,3 +280,53 @@ def test_a_dynamic_set_of_one_learns_one_address(wire: Lan) -> None:
     for source in ("10.0.0.1", "10.0.0.1", "10.0.0.77", "10.0.0.1"):
         send(wire.a, ethernet(wire.a.mac, wire.b.mac, udp_packet(source, 9, wire.b.ip, 9)))
     assert counted(wire) == {"added": 1, "known": 2, "foreign": 1}
+
+
+# --- what the host itself sends toward a guest
+
+
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize("how", ["reject", "reject with tcp reset"])
+def test_the_answer_of_reject_is_local_and_untracked(wire: Lan, version: int, how: str) -> None:
+    """It passes postrouting, where it differs from all that came in through a port: pkttype host and state invalid."""
+    family = {4: "ip", 6: "ip6"}[version]
+    load(
+        wire,
+        l3pre=f"iifname vnet0 ether type {family} meta l4proto tcp ct state new {how}",
+        l3post=f"""
+            oifname vnet0 ether type {family} meta pkttype host ct state invalid counter accept comment "answer"
+            oifname vnet0 ether type {family} counter comment "other" """,
+    )
+    assert tcp(wire.a, wire.b, version=version, patience_s=3) is Got.REFUSED
+    # A TCP6 socket may need a second try (test_stateful.py).
+    assert set(counted(wire)) == {"answer"}
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_bridged_packets_are_not_of_pkttype_host(wire: Lan, version: int) -> None:
+    """So a peer can't forge what passes for an answer of `reject`."""
+    load(
+        wire,
+        l3pre="ct state invalid accept",
+        l3post="""
+            oifname vnet0 meta pkttype other counter comment "bridged"
+            oifname vnet0 meta pkttype host counter comment "local" """,
+    )
+    assert ping(wire.b, wire.a, version=version) is Got.ANSWER
+    assert set(counted(wire)) == {"bridged"}
+    assert ping(wire.host, wire.a, version=version) is Got.ANSWER
+    assert set(counted(wire)) == {"bridged", "local"}
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_the_hosts_fragments_come_in_pieces_with_the_connections_state(wire: Lan, version: int) -> None:
+    """Nobody puts them together: later ones have no port to match, but state and direction."""
+    later = {4: "ether type ip ip frag-off & 0x1fff != 0", 6: "ether type ip6 frag frag-off != 0"}[version]
+    load(
+        wire,
+        l3post=f"""
+            oifname vnet0 udp sport 9 counter comment "with port"
+            oifname vnet0 {later} ct state established ct direction reply counter comment "later" """,
+    )
+    assert udp(wire.a, wire.host, 9, size=4000, version=version) is Got.ANSWER
+    assert counted(wire) == {"with port": 1, "later": 2}

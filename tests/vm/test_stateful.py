@@ -6,11 +6,10 @@ Unless a test says otherwise the filter is guest a's, and "in" and "out" are see
 
 from __future__ import annotations
 
-import itertools
+import shutil
 import socket
-import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -62,26 +61,38 @@ Enforce = Callable[..., None]
 
 @pytest.fixture
 def enforce(wire: Lan, tmp_path: Path) -> Enforce:
-    """enforce(*rules, guest=wire.a): compile a filter of these rules and load it for the guest's tap."""
+    """
+    enforce(*rules, guest=wire.a, beside=False): compile a filter of these rules and load it for the guest's tap, in the
+    place of all that was loaded or beside it.
+    """
 
-    def enforce(*rules: str, guest: Station | None = None) -> None:
+    def enforce(*rules: str, guest: Station | None = None, beside: bool = False) -> None:
         (tmp_path / "under-test.xml").write_text(f"<filter name='under-test'>{''.join(rules)}</filter>")
-        load(wire, guest or wire.a, "under-test", tmp_path)
+        load(wire, guest or wire.a, "under-test", tmp_path, beside=beside)
 
     return enforce
 
 
-def load(wire: Lan, guest: Station, name: str, directory: Path, **parameters: object) -> None:
-    """Compile the filter `name` for the guest's tap and hand the script to the kernel."""
+def load(wire: Lan, guest: Station, name: str, directory: Path, *, beside: bool = False, **parameters: object) -> None:
+    """Compile the filter `name` for the guest's tap and hand the script to the kernel, as one transaction."""
     arguments = ["compile", "--filter", name, "--filters", str(directory), "--tap", guest.tap, "--mac", guest.mac]
     arguments += [f"-p{key}={value}" for key, value in parameters.items()]
     done = CliRunner().invoke(cli, arguments)
     if done.exception:
         raise done.exception
-    wire.nft(script=done.stdout)
+    first = "" if beside else "add table bridge nwfilter\ndelete table bridge nwfilter\n"
+    wire.nft(script=first + done.stdout)
 
 
 # --- the document's examples
+
+
+@pytest.fixture
+def examples(tmp_path: Path) -> Path:
+    """test-eth0 and its variants, on top of the stock clean-traffic: that of 2010 lets no IPv4 out (its comment)."""
+    for path in DOCUMENTS_FILTERS.glob("test-eth0*.xml"):
+        shutil.copy(path, tmp_path)
+    return tmp_path
 
 
 @pytest.fixture(params=["b", "host"])
@@ -91,9 +102,9 @@ def peer(request: pytest.FixtureRequest, wire: Lan) -> Station:
     return station
 
 
-def test_document_test_eth0(wire: Lan, peer: Station) -> None:
+def test_document_test_eth0(wire: Lan, examples: Path, peer: Station) -> None:
     """TCP 22 and 80 can be reached, the guest's ICMP goes out, nothing else goes either way."""
-    load(wire, wire.a, "test-eth0", DOCUMENTS_FILTERS, IP=wire.a.ip)
+    load(wire, wire.a, "test-eth0", examples, IP=wire.a.ip)
     assert tcp(peer, wire.a, 22) is Got.ANSWER
     assert tcp(peer, wire.a, 80) is Got.ANSWER
     assert tcp(peer, wire.a, 443) is Got.NOTHING
@@ -104,18 +115,18 @@ def test_document_test_eth0(wire: Lan, peer: Station) -> None:
     assert udp(peer, wire.a) is Got.NOTHING
 
 
-def test_document_test_eth0_with_dns(wire: Lan, peer: Station) -> None:
+def test_document_test_eth0_with_dns(wire: Lan, examples: Path, peer: Station) -> None:
     """Name servers answer the guest; they can't ask it."""
-    load(wire, wire.a, "test-eth0-dns", DOCUMENTS_FILTERS, IP=wire.a.ip)
+    load(wire, wire.a, "test-eth0-dns", examples, IP=wire.a.ip)
     assert udp(wire.a, peer, 53) is Got.ANSWER
     assert udp(wire.a, peer, 54) is Got.NOTHING
     assert udp(peer, wire.a, sport=53) is Got.NOTHING
     assert tcp(peer, wire.a, 22) is Got.ANSWER
 
 
-def test_document_test_eth0_with_ping(wire: Lan, peer: Station) -> None:
+def test_document_test_eth0_with_ping(wire: Lan, examples: Path, peer: Station) -> None:
     """Echo requests out and replies in are all of ICMP that passes."""
-    load(wire, wire.a, "test-eth0-ping", DOCUMENTS_FILTERS, IP=wire.a.ip)
+    load(wire, wire.a, "test-eth0-ping", examples, IP=wire.a.ip)
     assert ping(wire.a, peer) is Got.ANSWER
     assert ping(peer, wire.a) is Got.NOTHING
     assert icmp(wire.a, peer, 13) is Got.NOTHING
@@ -142,7 +153,7 @@ def test_document_general_established_rules(wire: Lan, enforce: Enforce, peer: S
 # --- accept: the stateful pair, and its stateless forms
 
 
-EXCHANGES = {"tcp": tcp, "udp": udp, "sctp": sctp, "udplite": udplite}
+EXCHANGES: dict[str, Callable[..., Got]] = {"tcp": tcp, "udp": udp, "sctp": sctp, "udplite": udplite}
 
 
 @both_versions
@@ -150,9 +161,25 @@ EXCHANGES = {"tcp": tcp, "udp": udp, "sctp": sctp, "udplite": udplite}
 def test_accept_out_lets_the_guest_open_connections(wire: Lan, enforce: Enforce, protocol: str, version: int) -> None:
     """The guest opens them and is answered; nobody opens one to it, and no other protocol passes."""
     enforce(rule("accept", "out", f"{protocol}{SUFFIX[version]}"), drop_all(version))
-    for name, try_ in EXCHANGES.items():
-        assert try_(wire.a, wire.b, version=version) is (Got.ANSWER if name == protocol else Got.NOTHING), name
-    assert EXCHANGES[protocol](wire.b, wire.a, version=version) is Got.NOTHING
+    with _unchecked(wire) if protocol == "udplite" else nullcontext():
+        for name, try_ in EXCHANGES.items():
+            assert try_(wire.a, wire.b, version=version) is (Got.ANSWER if name == protocol else Got.NOTHING), name
+        assert EXCHANGES[protocol](wire.b, wire.a, version=version) is Got.NOTHING
+
+
+@contextmanager
+def _unchecked(wire: Lan) -> Iterator[None]:
+    """Conntrack leaves checksums alone: that of UDP-Lite it computes as UDP's, and finds every packet invalid."""
+
+    def switch(value: int) -> None:
+        with wire.host.inside():
+            run("sysctl", "-q", "-w", f"net.netfilter.nf_conntrack_checksum={value}")
+
+    switch(0)
+    try:
+        yield
+    finally:
+        switch(1)
 
 
 @both_versions
@@ -296,15 +323,28 @@ def test_rules_of_one_version_leave_the_other_alone(wire: Lan, enforce: Enforce)
 
 @both_versions
 def test_reject_answers_the_guest_at_once(wire: Lan, enforce: Enforce, peer: Station, version: int) -> None:
-    """Of all protocols; packets to the guest are dropped."""
-    enforce(rule("reject", "out", f"all{SUFFIX[version]} state='NEW'"), rule("reject", "in", f"tcp{SUFFIX[version]}"))
-    started = time.monotonic()
-    assert tcp(wire.a, peer, version=version) is Got.REFUSED
-    assert udp(wire.a, peer, version=version) in (Got.REFUSED, Got.NOTHING)
+    """Whatever the protocol; packets to the guest are dropped."""
+    suffix = SUFFIX[version]
+    enforce(
+        rule("accept", "in", f"udp{suffix}"),
+        rule("reject", "out", f"udp{suffix}"),
+        rule("reject", "in", f"tcp{suffix}"),
+    )
+    # A TCP6 socket ignores an error that comes while connect() still holds it, and sends again after a second.
+    assert tcp(wire.a, peer, version=version, patience_s=3) is Got.REFUSED
     assert closed_port(wire.a, peer, fresh_port(), version=version) is Got.REFUSED
-    assert time.monotonic() - started < 2
     assert tcp(peer, wire.a, version=version) is Got.NOTHING
     assert udp(peer, wire.a, version=version) is Got.ANSWER
+
+
+@pytest.mark.xfail(strict=True, reason="the guest's own drop-all takes the kernel's answer: it passes to-l3, too")
+@both_versions
+def test_the_answer_to_a_rejected_packet_passes(wire: Lan, enforce: Enforce, peer: Station, version: int) -> None:
+    """Whatever else is dropped, the guest gets the ICMP error that its rule asks for."""
+    enforce(rule("reject", "out", f"udp{SUFFIX[version]}", priority=400), drop_all(version))
+    assert closed_port(wire.a, peer, fresh_port(), version=version) is Got.REFUSED
+    assert closed_port(peer, wire.a, fresh_port(), version=version) is Got.NOTHING
+    assert ping(wire.a, peer, version=version) is Got.NOTHING
 
 
 # --- MAC addresses
@@ -312,17 +352,19 @@ def test_reject_answers_the_guest_at_once(wire: Lan, enforce: Enforce, peer: Sta
 
 def test_mac_is_compared_in_the_rules_own_direction(wire: Lan, enforce: Enforce) -> None:
     """`accept in` from b's MAC: b is answered by the guest, although its own frames have another source MAC."""
-    enforce(rule("accept", "in", f"tcp srcmacaddr='{wire.b.mac}'"), drop_all())
-    assert tcp(wire.b, wire.a) is Got.ANSWER
-    assert tcp(wire.host, wire.a) is Got.NOTHING
-    enforce(rule("accept", "out", "tcp srcmacaddr='$MAC'"), drop_all())
-    assert tcp(wire.a, wire.b) is Got.ANSWER
-    enforce(rule("accept", "out", "tcp match='no' srcmacaddr='$MAC'"), drop_all())
-    assert tcp(wire.a, wire.b) is Got.NOTHING
+    enforce(rule("accept", "in", f"tcp srcmacaddr='{wire.b.mac}' dstportstart='22'"), drop_all())
+    assert tcp(wire.b, wire.a, 22) is Got.ANSWER
+    assert tcp(wire.host, wire.a, 22) is Got.NOTHING
+    enforce(rule("accept", "out", "tcp srcmacaddr='$MAC' dstportstart='22'"), drop_all())
+    assert tcp(wire.a, wire.b, 22) is Got.ANSWER
+    enforce(rule("accept", "out", f"tcp srcmacaddr='{OTHER_MAC}' dstportstart='22'"), drop_all())
+    assert tcp(wire.a, wire.b, 22) is Got.NOTHING
 
 
 def test_mac_alone_makes_no_rule_for_the_other_direction(wire: Lan, enforce: Enforce) -> None:
-    """`drop out` for foreign MACs drops those and nothing that comes to the guest."""
+    """An accepted request isn't answered; `drop out` for foreign MACs drops nothing that comes to the guest."""
+    enforce(rule("accept", "in", f"udp srcmacaddr='{wire.b.mac}'"), drop_all())
+    assert udp(wire.b, wire.a) is Got.THERE
     enforce(rule("drop", "out", "all match='no' srcmacaddr='$MAC'"))
     assert udp(wire.a, wire.b) is Got.ANSWER
     assert udp(wire.b, wire.a) is Got.ANSWER
@@ -427,7 +469,7 @@ def test_ipset_is_a_named_set_of_the_table(wire: Lan, enforce: Enforce, version:
     assert [try_(wire.b), try_(wire.host)] == [Got.NOTHING, Got.NOTHING]
     wire.nft("add", "element", "bridge", "nwfilter", name, f"{{ {friend} }}")
     assert [try_(wire.b), try_(wire.host)] == [Got.ANSWER, Got.NOTHING]
-    enforce(set_rule, drop_all(version))
+    enforce(set_rule, drop_all(version), beside=True)
     assert [try_(wire.b), try_(wire.host)] == [Got.ANSWER, Got.NOTHING]
     wire.nft("delete", "element", "bridge", "nwfilter", name, f"{{ {friend} }}")
     assert try_(wire.b) is Got.NOTHING
@@ -512,7 +554,7 @@ def test_both_guests_filters_must_let_it_pass(wire: Lan, enforce: Enforce) -> No
     accept_out = rule("accept", "out", "tcp"), drop_all()
     accept_in = rule("accept", "in", "tcp dstportstart='22'"), drop_all()
     enforce(*accept_out, guest=wire.a)
-    enforce(*accept_in, guest=wire.b)
+    enforce(*accept_in, guest=wire.b, beside=True)
     assert tcp(wire.a, wire.b, 22) is Got.ANSWER
     assert tcp(wire.a, wire.b, 23) is Got.NOTHING
     assert tcp(wire.a, wire.host, 23) is Got.ANSWER
@@ -525,9 +567,9 @@ def test_a_connection_lives_as_long_as_its_rule(wire: Lan, enforce: Enforce) -> 
     enforce(*with_rule)
     with listen(wire.a, 22) as door, connected(wire.b, door) as (near, far):
         assert exchange(near, far) is Got.ANSWER
-        enforce(*with_rule)
+        enforce(*with_rule, beside=True)
         assert exchange(near, far) is Got.ANSWER
-        enforce(drop_all())
+        enforce(drop_all(), beside=True)
         assert exchange(near, far) is Got.NOTHING
 
 
@@ -541,11 +583,21 @@ def test_an_older_connection_counts_as_new_where_it_is_seen_first(wire: Lan, enf
             assert exchange(*((near, far) if sender_first == "guest" else (far, near))) is expected
 
 
-def test_large_datagrams_pass_rules_on_ports(wire: Lan, enforce: Enforce, peer: Station) -> None:
-    """Fragments are put together before L3 looks at them."""
-    enforce(rule("accept", "out", "udp dstportstart='9'"), drop_all())
-    assert udp(wire.a, peer, 9, size=4000) is Got.ANSWER
-    assert udp(wire.a, peer, 10, size=4000) is Got.NOTHING
+@both_versions
+def test_large_datagrams_pass_rules_on_ports(wire: Lan, enforce: Enforce, version: int) -> None:
+    """Fragments from a port of the bridge are put together before L3 looks at them."""
+    enforce(rule("accept", "out", f"udp{SUFFIX[version]} dstportstart='9'"), drop_all(version))
+    assert udp(wire.a, wire.b, 9, size=4000, version=version) is Got.ANSWER
+    assert udp(wire.a, wire.b, 10, size=4000, version=version) is Got.NOTHING
+
+
+@pytest.mark.xfail(strict=True, reason="nobody puts the host's fragments together, and the later ones have no ports")
+@both_versions
+def test_large_datagrams_of_the_host_pass_rules_on_ports(wire: Lan, enforce: Enforce, version: int) -> None:
+    """So do those that the host itself has cut."""
+    enforce(rule("accept", "out", f"udp{SUFFIX[version]} dstportstart='9'"), drop_all(version))
+    assert udp(wire.a, wire.host, 9, size=4000, version=version) is Got.ANSWER
+    assert udp(wire.a, wire.host, 10, size=4000, version=version) is Got.NOTHING
 
 
 @contextmanager
@@ -563,11 +615,12 @@ def test_br_netfilter_changes_nothing(wire: Lan, enforce: Enforce, peer: Station
         rule("accept", "out", "tcp"),
         rule("accept", "out", "tcp-ipv6"),
         rule("reject", "out", "udp state='NEW'"),
-        *map(drop_all, (4, 6)),
+        rule("drop", "in", "all state='NEW'"),
+        drop_all(6),
     )
     with _br_netfilter():
         enforce(*out_only)
-        for version, _ in itertools.product((4, 6), range(2)):
+        for version in (4, 6):
             assert tcp(wire.a, peer, version=version) is Got.ANSWER
             assert tcp(peer, wire.a, version=version) is Got.NOTHING
         assert closed_port(wire.a, peer, fresh_port()) is Got.REFUSED

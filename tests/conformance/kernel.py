@@ -1,0 +1,190 @@
+"""
+Hold the kernel's verdicts against the evaluator's.
+
+In:  trees of filters, and frames for each.
+Out: the `Difference`s, each reduced to one frame and the fewest lines of filter that still show it.
+
+A tree is installed on the tap of a guest in one transaction. Each frame then goes both ways: from an unfiltered tap to
+the guest, and from the guest to the unfiltered tap. What a third tap doesn't get either, the bridge itself drops, and
+it says nothing about the filter. Every rule has a counter, so that besides the verdict of each frame the number of
+frames that each rule applied to is compared.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from nwfilter_hook.evaluator import NO_CONTEXT, Context, Evaluation, SetElement, Way, evaluate
+from nwfilter_hook.model import Kind, NamedSet, Purpose, Ruleset, SameAs, Verdict
+from nwfilter_hook.render import Options, chain_name, render_install, set_name
+from tests.conformance.filters import TAP, Tree
+from tests.conformance.mutation import set_contents
+from tests.support.netns import Wire
+
+OUTSIDE, CONTROL = "vnet1", "vnet2"
+TAPS = (TAP, OUTSIDE, CONTROL)
+
+Counts = dict[tuple[str, str], float]
+"""Frames that a rule applied to, by its chain and its comment; infinity where the kernel's number says nothing."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """
+    What the kernel and the evaluator don't agree on.
+
+    Attributes:
+        frame: None if it is about the counters of a rule.
+    """
+
+    tree: Tree
+    frame: bytes | None
+    way: Way | None
+    kernel: str
+    evaluator: str
+
+    def __str__(self) -> str:
+        frame = "" if self.frame is None else f"\nframe {self.frame.hex()} {self.way and self.way.name}"
+        return f"{self.tree.text()}{frame}\nkernel: {self.kernel}\nevaluator: {self.evaluator}"
+
+
+@dataclass
+class Tally:
+    """What a run has done."""
+
+    filters: int = 0
+    frames: int = 0
+    dropped: int = 0
+    states: Counter[str] = field(default_factory=Counter)
+    rows: set[tuple[str, str]] = field(default_factory=set)
+    differences: list[Difference] = field(default_factory=list)
+
+    def line(self, known_rows: int) -> str:
+        """What the conformance suite prints."""
+        return (
+            f"conformance: {len(self.rows)} of {known_rows} rows covered, {self.filters} filters, {self.frames} frames "
+            f"({self.dropped} dropped), {len(self.differences)} differences"
+            + "".join(f"; {state} {number}" for state, number in sorted(self.states.items()))
+        )
+
+
+class Known:
+    """What the kernel knows of the named sets, as frame after frame changes it."""
+
+    def __init__(self, ruleset: Ruleset) -> None:
+        self.sets: dict[NamedSet, frozenset[SetElement]] = {
+            named: set_contents(named) for named in ruleset.sets if named.purpose is Purpose.IPSET
+        }
+
+    def context(self) -> Context:
+        """For the next frame."""
+        return Context(NO_CONTEXT.state, sets=self.sets)
+
+    def learn(self, evaluation: Evaluation) -> None:
+        """What the frame left behind."""
+        self.sets = dict(evaluation.sets)
+
+
+def install(wire: Wire, ruleset: Ruleset) -> str:
+    """Put exactly `ruleset` in force, with the administrator's sets filled. Returns what nft says against it."""
+    family = ruleset.attachment.family
+    script = [f"{verb} table {each} nwfilter" for each in ("bridge", "netdev") for verb in ("add", "delete")]
+    script.append(render_install([ruleset], options=Options(counters="all")).text)
+    for named in ruleset.sets:
+        if named.purpose is Purpose.IPSET:
+            elements = ", ".join(_element(named, element) for element in set_contents(named))
+            script.append(f"add element {family} nwfilter {set_name(TAP, named)} {{ {elements} }}")
+    return wire.run("nft", "-f", "-", stdin="\n".join(script) + "\n", check=False).stderr
+
+
+def _element(named: NamedSet, element: SetElement) -> str:
+    address = ipaddress.IPv4Address if named.kind is Kind.IPV4 else ipaddress.IPv6Address
+    return " . ".join(f"{address(span[0])}-{address(span[-1])}" for span in element)
+
+
+def compare(wire: Wire, tree: Tree, frames: Sequence[bytes], tally: Tally | None = None) -> list[Difference]:
+    """Send `frames` through `tree`, as the kernel and as the evaluator have it."""
+    ruleset = tree.compile()
+    refusal = install(wire, ruleset)
+    if refusal:
+        return [Difference(tree, None, None, f"refuses it: {refusal}", "has a verdict")]
+    known = Known(ruleset)
+    expected: Counts = defaultdict(float)
+    found = []
+    for frame in frames:
+        arrived = wire.arrivals(frame, OUTSIDE)
+        if CONTROL not in arrived:
+            continue
+        passed = {Way.TO_GUEST: TAP in arrived, Way.FROM_GUEST: wire.passes(frame, TAP, OUTSIDE)}
+        for way, kernel in passed.items():
+            evaluation = evaluate(ruleset, frame, way, known.context())
+            known.learn(evaluation)
+            _count(expected, evaluation)
+            if tally is not None:
+                tally.frames += 1
+                tally.dropped += not kernel
+            if evaluation.passes is not kernel:
+                found.append(Difference(tree, frame, way, "passes" if kernel else "drops", why(evaluation)))
+    if not found:
+        found += _compare_counters(wire, tree, expected, frames[0] if len(frames) == 1 else None)
+    return found
+
+
+def _count(counts: Counts, evaluation: Evaluation) -> None:
+    for layer in evaluation.layers:
+        for step in layer.steps:
+            # nft has one rule for each octet in which two fields may differ: several count, if each lets go on
+            several = step.rule.verdict is Verdict.CONTINUE and any(
+                isinstance(match.test, SameAs) and match.negated for match in step.rule.matches
+            )
+            if step.applies:
+                comment = f"{step.rule.filter}:{step.rule.source.line}"
+                counts[chain_name(TAP, layer.tree, step.chain), comment] += math.inf if several else 1
+
+
+def _compare_counters(wire: Wire, tree: Tree, expected: Counts, frame: bytes | None) -> list[Difference]:
+    counted: Counts = defaultdict(float)
+    for rule in wire.rules(tree.attachment.family):
+        if rule.packets:
+            counted[rule.chain, rule.comment] += rule.packets
+    return [
+        Difference(tree, frame, None, f"{key} applied to {counted[key]}", f"to {expected[key]} frames")
+        for key in sorted({*counted, *expected})
+        if expected[key] not in (counted[key], math.inf)
+    ]
+
+
+def why(evaluation: Evaluation) -> str:
+    """How the evaluator came to its verdict."""
+    lines = ["passes" if evaluation.passes else "drops"]
+    for layer in evaluation.layers:
+        by = layer.decided_by
+        lines.append(f"  {layer.tree.value}: {layer.verdict.value} by {by and f'{by.filter}:{by.source.line}'}")
+        for step in layer.steps:
+            mark = "applies" if step.applies else f"fails at {step.failed} (has {step.value})"
+            lines.append(f"    {step.rule.filter}:{step.rule.source.line} {step.rule.verdict.value} {mark}")
+    return "\n".join(lines)
+
+
+def reduce(
+    difference: Difference, frames: Sequence[bytes], again: Callable[[Tree, Sequence[bytes]], Iterable[Difference]]
+) -> Difference:
+    """The smallest tree, and the one frame, that still show a difference."""
+    smallest = difference
+    candidates = frames if difference.frame is None else (difference.frame,)
+    for frame in candidates:
+        alone = next(iter(again(smallest.tree, [frame])), None)
+        if alone is not None:
+            smallest = alone
+            frames = [frame]
+            break
+    while True:
+        trees = smallest.tree.smaller()
+        less = next((each for tree in trees for each in list(again(tree, frames))[:1]), None)
+        if less is None:
+            return smallest
+        smallest = less

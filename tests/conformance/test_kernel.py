@@ -1,0 +1,47 @@
+"""The kernel gives every frame the verdict that the evaluator gives it."""
+
+from __future__ import annotations
+
+import pytest
+
+from nwfilter_hook.model import Attachment
+from tests.conformance.filters import random_tree
+from tests.conformance.kernel import TAPS, Tally
+from tests.conformance.run import run
+from tests.conformance.summary import TALLIES
+from tests.support.netns import Wire
+
+pytestmark = pytest.mark.netns
+
+FRAMES, SEED = 200, 1
+
+
+def expect_no_difference(tally: Tally) -> None:
+    """And that the comparison says something: both verdicts are common."""
+    assert not tally.differences, "\n\n".join(map(str, tally.differences))
+    assert tally.frames >= FRAMES * tally.filters
+    assert 0.1 < tally.dropped / tally.frames < 0.9
+
+
+def test_generated_filters_mean_the_same_to_the_kernel(able: None) -> None:
+    """
+    Filters of every element, action, direction and chain; frames at the bounds of their rules, tagged, fragmented, cut
+    short and contradicting themselves: no verdict differs, and no rule's counter.
+    """
+    with Wire(TAPS) as wire:
+        TALLIES["bridge port"] = run(wire, filters=240, count=FRAMES, seed=SEED)
+    expect_no_difference(TALLIES["bridge port"])
+    assert TALLIES["bridge port"].filters >= 200
+
+
+def test_filters_of_a_device_that_is_no_bridge_port(able: None) -> None:
+    """The same at the ingress and egress of the tap itself, with layer 2 rules."""
+    with Wire(TAPS) as wire:
+        TALLIES["device"] = run(
+            wire,
+            filters=40,
+            count=FRAMES,
+            seed=SEED,
+            make=lambda rng: random_tree(rng, attachment=Attachment.DEVICE),
+        )
+    expect_no_difference(TALLIES["device"])

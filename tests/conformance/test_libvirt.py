@@ -1,0 +1,344 @@
+"""
+Filters mean here what they mean to libvirt: the same frames go through libvirt's rules and through ours.
+
+libvirt's rules are in the kernel, put there by libvirt's own driver or, for the filters of libvirt's test suite, by the
+commands that the suite expects of it. Ours are the evaluator's, which test_kernel.py and tests/vm hold to be the
+kernel's; so layer 3 is compared even where the kernel can't track connections on a bridge. Frames are at all places of
+a connection, and well-formed: what isn't, br_netfilter drops before iptables sees it.
+
+Where design differs from libvirt on purpose, the difference has a test of its own below.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from nwfilter_hook import compiler
+from nwfilter_hook.errors import Source
+from nwfilter_hook.evaluator import Context, Evaluation, Way, evaluate
+from nwfilter_hook.model import Chain, Field, Rule, Ruleset, Verdict
+from tests.conformance.filters import Part, Tree
+from tests.conformance.kernel import Tally, why
+from tests.conformance.libvirt_side import Bench, Parameters, stock_definitions
+from tests.conformance.mutation import cases
+from tests.conformance.packets import build
+from tests.conformance.states import Case, sequence
+from tests.conformance.summary import TALLIES
+
+pytestmark = pytest.mark.libvirt
+
+REPOSITORY = Path(__file__).parents[2]
+LIBVIRTS = Path("/etc/libvirt/nwfilter")
+SUITE = REPOSITORY.parent / "shared" / "corpus" / "libvirt-filters"
+OLD = REPOSITORY / "tests" / "data" / "filters-2010"
+FRAMES = 120
+
+
+def _ends(tables: str, *chains: str) -> tuple[str, ...]:
+    return tuple(f"{tables} -A {chain}-vnet0 -j DROP" for chain in chains)
+
+
+PARAMETERS: Parameters = {"IP": ("10.0.0.1",), "IPV6": ("2001:db8::1",), "GATEWAY_MAC": ("52:54:00:00:00:99",)}
+SERVERS: Mapping[str, Parameters] = {
+    "allow-dhcp-server": {"DHCPSERVER": ("10.0.0.99",)},
+    "allow-dhcpv6-server": {"DHCPSERVER": ("2001:db8::99",)},
+}
+SUITE_PARAMETERS: Parameters = {
+    "IPSETNAME": ("tck_test",),
+    "A": ("1.1.1.1", "2.2.2.2", "3.3.3.3", "3.3.3.3"),
+    "B": ("80", "90", "80", "80"),
+    "C": ("1080", "1090", "1100", "1110"),
+}
+STOCK = sorted(path.stem for path in LIBVIRTS.glob("*.xml"))
+OLD_NAMES = sorted(path.stem for path in OLD.glob("*.xml"))
+_DROP = "<rule action='drop' direction='inout' priority='1000'>{}</rule>"
+ENDS = {
+    "ebtables": (_DROP.format(""), _ends("ebtables -t nat", "libvirt-J", "libvirt-P")),
+    "iptables": (_DROP.format("<all/>"), _ends("iptables", "FJ", "FP")),
+    "ip6tables": (_DROP.format("<all-ipv6/>"), _ends("ip6tables", "FJ", "FP")),
+}
+"""A final drop: the rule, and the commands for it."""
+CLOSED = _DROP.format("")
+
+
+def closed(name: str) -> Part:
+    """A filter that lets pass what `name` accepts and nothing else at layer 2."""
+    return Part(f"closed-{name}", "root", None, (f"<filterref filter='{name}'/>", CLOSED))
+
+
+def old_definitions() -> dict[str, str]:
+    """The filters of 2010 under names of their own, since libvirt has newer ones of the same name."""
+    texts = {path.stem: path.read_text() for path in OLD.glob("*.xml")}
+    names = "|".join(map(re.escape, texts))
+    rename = re.compile(rf"(<filter name|<filterref filter)=(['\"])({names})\2")
+    without_uuid = re.compile(r"<uuid>[^<]*</uuid>")
+    return {f"old-{name}": rename.sub(r"\1=\2old-\3\2", without_uuid.sub("", text)) for name, text in texts.items()}
+
+
+def own_filters() -> dict[str, str]:
+    """Filters of ours that are there for these tests."""
+    different = [part for difference in DIFFERENCES for part in difference.parts()]
+    different.append(Part("different-host", "root", None, (DROP_ALL,)))
+    return {part.name: part.xml() for part in (*map(closed, STOCK), *different)}
+
+
+@pytest.fixture(scope="module")
+def bench() -> Iterator[Bench]:
+    """libvirt with all filters that are compared."""
+    bench = Bench({**stock_definitions(LIBVIRTS), **old_definitions(), **own_filters()})
+    try:
+        bench.libvirtd.start()
+        yield bench
+    finally:
+        bench.close()
+
+
+@pytest.fixture(scope="module")
+def suite_bench() -> Iterator[Bench]:
+    """A bench without libvirtd, for commands."""
+    bench = Bench({})
+    try:
+        yield bench
+    finally:
+        bench.close()
+
+
+def tree_of(name: str, parameters: Parameters) -> Tree:
+    """What a reference to the filter leads to, by our reading of it."""
+    part = Part("reference", "root", None, (f"<filterref filter='{name}'/>",))
+    return Tree((part,), tuple(parameters.items()), texts={**old_definitions(), **own_filters()})
+
+
+def libvirts_reading(tree: Tree) -> Ruleset:
+    """
+    `tree` compiled as libvirt has it, where we differ from it: a frame that comes to the end of a sub-chain is accepted
+    (ebtables(8), -N: "The standard policy of the user-defined chain is ACCEPT").
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compiler, "_inlined", lambda rules: None)
+        ruleset = tree.compile()
+    end = Rule((), Verdict.ACCEPT, "end of chain", Source("libvirt", 0))
+    chains = (
+        Chain(chain.tree, chain.name, chain.rules if chain.name is None else (*chain.rules, end))
+        for chain in ruleset.chains
+    )
+    return Ruleset(ruleset.tap, ruleset.attachment, tuple(chains), ruleset.sets)
+
+
+def is_ordinary(frame: bytes) -> bool:
+    """False for ARP with other address lengths than Ethernet's and IPv4's: see DIFFERENCES."""
+    return frame[12:14] not in (b"\x08\x06", b"\x80\x35") or frame[18:20] == b"\6\4"
+
+
+def disagreements(bench: Bench, ruleset: Ruleset, seed: str, frames: int = FRAMES) -> tuple[list[str], Counter[bool]]:
+    """Frames with different verdicts, told as text, and how many passed and how many didn't, by libvirt."""
+    rng = random.Random(seed)
+    found: list[str] = []
+    both: Counter[bool] = Counter()
+    tally = TALLIES.setdefault("libvirt", Tally())
+    tally.filters += 1
+    for values in cases(rng, ruleset, frames):
+        case = sequence(rng, values)
+        seen = bench.observe(case)
+        if seen is None or not is_ordinary(case.frame):
+            continue
+        for way, libvirts in seen.passed.items():
+            evaluation = evaluate(ruleset, case.frame, way, seen.context)
+            both[libvirts] += 1
+            tally.frames += 1
+            tally.dropped += not libvirts
+            if evaluation.passes is not libvirts:
+                found.append(told(case, way, libvirts, evaluation, seen.context))
+    return found, both
+
+
+def told(case: Case, way: Way, libvirts: bool, evaluation: Evaluation, context: Context) -> str:
+    """One disagreement."""
+    before = [frame.hex() for frame in case.before]
+    verdict = "passes" if libvirts else "drops"
+    return (
+        f"{case.frame.hex()} {way.name} {context.state} {context.reply} after {before}\n{verdict} in libvirt\n"
+        + why(evaluation)
+    )
+
+
+@dataclass(frozen=True)
+class Difference:
+    """
+    A deliberate difference: a filter, and a frame that passes libvirt's rules and not ours, or the other way round.
+
+    Attributes:
+        lines: of a root filter.
+        chain: of another filter that it refers to, with its lines.
+        libvirt: the frame passes there; it doesn't here, or the other way round.
+    """
+
+    name: str
+    lines: tuple[str, ...]
+    values: dict[Field, int]
+    libvirt: bool
+    way: Way = Way.FROM_GUEST
+    chain: tuple[str, str] | None = None
+
+    def parts(self) -> tuple[Part, ...]:
+        """The filters."""
+        if self.chain is None:
+            return (Part(f"different-{self.name}", "root", None, self.lines),)
+        inner = Part(f"inner-{self.name}", self.chain[0], None, (self.chain[1],))
+        lines = (*self.lines, f"<filterref filter='{inner.name}'/>")
+        return Part(f"different-{self.name}", "root", None, lines), inner
+
+
+def _drops(protocol: str) -> tuple[str, ...]:
+    return (f"<rule action='drop' direction='out'>{protocol}</rule>",)
+
+
+TCP = {Field.ETHER_TYPE: 0x0800, Field.IP_PROTOCOL: 6, Field.TCP_FLAGS: 2}
+UDP = {Field.ETHER_TYPE: 0x0800, Field.IP_PROTOCOL: 17}
+ARP = {Field.ETHER_TYPE: 0x0806}
+TCP6 = {Field.ETHER_TYPE: 0x86DD, Field.L4_PROTOCOL: 6}
+PING = {Field.ETHER_TYPE: 0x0800, Field.IP_PROTOCOL: 1, Field.ICMP_TYPE: 8}
+DROP_ALL = _DROP.format("<all/>")
+DIFFERENCES = (
+    # the numbers are those of the README's list
+    Difference("2-dstport", _drops("<tcp match='no' dstportstart='80'/>"), {**TCP, Field.DST_PORT: 81}, libvirt=True),
+    Difference("2-flags", _drops("<tcp-ipv6 flags='SYN/SYN'/>"), {**TCP6, Field.TCP_FLAGS: 16}, libvirt=False),
+    Difference("2-dscp", _drops("<ip dscp='46'/>"), {**UDP, Field.IP_DSCP: 46}, libvirt=True),
+    Difference(
+        "2-encap",
+        _drops("<vlan encap-protocol='arp'/>"),
+        {Field.ETHER_TYPE: 0x8100, Field.VLAN_TYPE: 0x0806},
+        libvirt=True,
+    ),
+    Difference(
+        "2-arp-mask",
+        _drops("<arp arpsrcipaddr='10.0.0.0' arpsrcipmask='24' arpdstipaddr='10.0.0.99'/>"),
+        {**ARP, Field.ARP_DST_IP: 0x0A000062},
+        libvirt=False,
+    ),
+    Difference(
+        "3-stp",
+        ("<rule action='accept' direction='out' priority='-100'/>",),
+        {Field.STP_TYPE: 0, Field.ETHER_SRC: 0x525400000001},
+        libvirt=True,
+        chain=("stp", "<rule action='drop' direction='out'/>"),
+    ),
+    Difference(
+        "4-icmp",
+        ("<rule action='accept' direction='inout'><icmp type='8'/></rule>", DROP_ALL),
+        PING,
+        libvirt=False,
+        way=Way.TO_GUEST,
+    ),
+    Difference("5-igmp-ipv6", _drops("<igmp-ipv6/>"), UDP, libvirt=False),
+    Difference(
+        "5-macmask",
+        _drops("<icmp srcmacaddr='52:54:00:00:00:00' srcmacmask='ff:ff:ff:00:00:00'/>"),
+        PING,
+        libvirt=True,
+    ),
+    Difference(
+        "end-of-chain",
+        (CLOSED,),
+        UDP,
+        libvirt=True,
+        chain=("ipv4", "<rule action='accept' direction='out'><ip protocol='tcp'/></rule>"),
+    ),
+    Difference(
+        "arp-lengths",
+        _drops("<arp match='no' arpsrcipaddr='10.0.0.1'/>"),
+        {**ARP, Field.ARP_HLEN: 5},
+        libvirt=False,
+    ),
+)
+
+
+@pytest.mark.parametrize("difference", DIFFERENCES, ids=lambda difference: difference.name)
+def test_deliberate_difference(bench: Bench, difference: Difference) -> None:
+    """libvirt's verdict is the one that the README says it is, and ours the other."""
+    case = Case((), build(difference.values))
+    ruleset = tree_of(f"different-{difference.name}", PARAMETERS).compile()
+    with bench.bind(f"different-{difference.name}", PARAMETERS):
+        seen = bench.observe(case)
+    assert seen is not None
+    assert seen.passed[difference.way] is difference.libvirt
+    assert evaluate(ruleset, case.frame, difference.way, seen.context).passes is not difference.libvirt
+
+
+def test_deliberate_difference_6_host_to_guest(bench: Bench) -> None:
+    """What the host itself sends to a guest meets no layer 3 rule of libvirt's; here it does."""
+    values = {**UDP, Field.ETHER_SRC: 0x525400000099, Field.ETHER_DST: 0x525400000001}
+    ruleset = tree_of("different-host", PARAMETERS).compile()
+    with bench.bind("different-host", PARAMETERS):
+        seen = bench.observe(Case((), build(values)))
+        assert seen is not None
+        assert not seen.passed[Way.TO_GUEST]
+        assert bench.host_sends(build(values))
+    assert not evaluate(ruleset, build(values), Way.TO_GUEST, seen.context).passes
+
+
+@pytest.mark.parametrize("name", STOCK)
+def test_stock_filter(bench: Bench, name: str) -> None:
+    """
+    libvirt's stock filter by libvirt, and ours of the same name by us; what merely accepts is looked at with a drop
+    behind it.
+    """
+    parameters = {**PARAMETERS, **SERVERS.get(name, {})}
+    subject = f"closed-{name}" if name.startswith("allow-") else name
+    with bench.bind(subject, parameters):
+        found, both = disagreements(bench, libvirts_reading(tree_of(subject, parameters)), name)
+    assert not found, "\n\n".join(found[:3])
+    assert sum(both.values()) > FRAMES
+
+
+@pytest.mark.parametrize("name", OLD_NAMES)
+def test_filter_of_2010(bench: Bench, name: str) -> None:
+    """The first document's filters, by both."""
+    with bench.bind(f"old-{name}", PARAMETERS):
+        found, both = disagreements(bench, libvirts_reading(tree_of(f"old-{name}", PARAMETERS)), name)
+    assert not found, "\n\n".join(found[:3])
+    assert sum(both.values()) > FRAMES
+
+
+def comparable(text: str) -> str:
+    """
+    A filter of the suite, or its commands, without what can't be compared: a sender whose MAC is a multicast address,
+    which no bridge takes, and <ip dscp=…>, see DIFFERENCES.
+    """
+    unicast = re.sub(r"\b0?1:0?2:0?3:0?4:0?5:0?6\b", "02:02:03:04:05:06", text)
+    return re.sub(r"--ip-tos \S+ \\\n|(<ip [^>]*?)dscp=(['\"])\w*\2", lambda match: match[1] or "", unicast)
+
+
+@pytest.mark.parametrize("path", sorted(SUITE.glob("*-linux.args")), ids=lambda path: path.name[:-11])
+def test_filter_of_libvirts_suite(suite_bench: Bench, path: Path) -> None:
+    """The commands that libvirt's test suite expects for a filter, and the filter by us."""
+    xml = comparable(path.with_name(path.name.replace("-linux.args", ".xml")).read_text())
+    commands = comparable(path.read_text())
+    name = re.search(r"<filter name=['\"]([^'\"]*)", xml)
+    assert name is not None
+    # behind it, what makes the difference between "accepted" and "no rule applied"
+    ends = [end for tables, end in ENDS.items() if re.search(rf"^{tables} ", commands, re.MULTILINE)]
+    part = Part("reference", "root", None, (f"<filterref filter='{name[1]}'/>", *(rule for rule, _ in ends)))
+    tree = Tree((part,), tuple(SUITE_PARAMETERS.items()), texts={name[1]: xml})
+    suite_bench.carry_out("\n".join([commands, *(last for _, lasts in ends for last in lasts)]))
+    found, both = disagreements(suite_bench, tree.compile(), path.name)
+    assert not found, f"{len(found)} of {both}\n" + "\n\n".join(found[:3])
+
+
+def test_says_what_is_compared(capsys: pytest.CaptureFixture[str]) -> None:
+    """Where libvirt's test suite isn't there, the run says so."""
+    suite = len(list(SUITE.glob("*-linux.args")))
+    with capsys.disabled():
+        print(f"\nlibvirt against us: {len(STOCK)} stock filters, {len(OLD_NAMES)} of 2010, {suite} of libvirt's suite")
+    if not suite:
+        warnings.warn(f"libvirt's own test filters are not at {SUITE}: compared without them", stacklevel=1)
+    assert len(STOCK) >= 24
+    assert len(OLD_NAMES) >= 6

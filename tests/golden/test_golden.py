@@ -1,0 +1,82 @@
+"""
+A directory for each case: domain.xml and filters/ go in, expected.nft or expected.err comes out.
+
+A case shows one thing and is named for it. Filters that a case doesn't have itself come from the stock filters; a case
+may have a configuration of its own, nwfilter-hook.conf.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from nwfilter_hook.config import Config, parse_config
+from nwfilter_hook.domain_xml import parse_domain
+from nwfilter_hook.errors import NwfilterHookError
+from nwfilter_hook.host import Host
+from nwfilter_hook.library import Library
+from nwfilter_hook.planning import plan
+from nwfilter_hook.state import State
+from tests.unit.checking import complaints
+from tests.unit.fake_nft import FakeNft
+
+HERE = Path(__file__).parent
+STOCK = "../../../filters"  # as seen from a case
+CASES = sorted(path for path in HERE.iterdir() if path.is_dir() and path.name != "__pycache__")
+
+
+def compile_domain() -> str:
+    """The transaction that starts the guest of the case in the working directory."""
+    conf = Path("nwfilter-hook.conf")
+    config = parse_config(conf.read_text(), conf.name) if conf.exists() else Config()
+    state = State("/nonexistent", print, readonly=True)
+    host = Host(config, Library(["filters", STOCK]), FakeNft(), state, print, print)
+    domain = parse_domain(Path("domain.xml").read_bytes(), "domain.xml", config.default_filters)
+    return plan(host, domain, "start", fresh=True).script.text
+
+
+def test_there_are_cases() -> None:
+    """Every directory is a case, with one expected file; most scripts, and errors too."""
+    assert len(CASES) >= 30
+    for case in CASES:
+        assert (case / "domain.xml").is_file(), case.name
+        assert len(list(case.glob("expected.*"))) == 1, case.name
+    assert len(list(HERE.glob("*/expected.err"))) >= 10
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_compiles_to_what_is_expected(case: Path, update_golden: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A case's domain.xml and filters/ compile to exactly its expected.nft, or fail with exactly its expected.err."""
+    monkeypatch.chdir(case)
+    try:
+        name, actual = "expected.nft", compile_domain()
+    except NwfilterHookError as error:
+        name, actual = "expected.err", f"{error}\n"
+    if update_golden:
+        for old in case.glob("expected.*"):
+            old.unlink()
+        (case / name).write_text(actual)
+    assert (case / name).is_file(), f"no {name} in {case}, but this came out:\n{actual}"
+    assert (case / name).read_text() == actual
+
+
+@pytest.mark.netns
+def test_nft_takes_every_expected_script() -> None:
+    """nft and the kernel take every expected script, in one run, in a network namespace with the devices it names."""
+    scripts = {case.name: (case / "expected.nft").read_text() for case in CASES if (case / "expected.nft").exists()}
+    devices = sorted(set(re.findall(r'device "([^"]+)"', "".join(scripts.values()))))
+    assert complaints("".join(scripts.values()), devices) == []
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_an_error_is_one_line_that_says_where(case: Path) -> None:
+    """Every expected error is one line that begins with a file of the case and a line that is in it."""
+    path = case / "expected.err"
+    if not path.exists():
+        return
+    (line,) = path.read_text().splitlines()
+    match = re.match(r"([^:]+):(\d+): \S", line)
+    assert match, line
+    assert 1 <= int(match[2]) <= len((case / match[1]).read_text().splitlines())

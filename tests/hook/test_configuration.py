@@ -1,0 +1,134 @@
+"""The configuration file: what is wrong in it is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.hook.sandbox import GUEST, HOOK, TAP, Sandbox, guest_xml
+from tests.support.domains import domain, interface
+
+pytestmark = pytest.mark.hook
+
+WRONG = {
+    "[path]\nstate_dir = /x": "[path]",
+    "[paths]\nstate_dri = /x": "state_dri",
+    "[paths]\nstate_dir = relative": "relative",
+    "[paths]\nstate_dir =": "state_dir",
+    "[paths]\nfilter_dirs = /a:b": "filter_dirs",
+    "[paths]\nstate_dir = /x\nstate_dir = /y": "twice",
+    "state_dir = /x": "state_dir",
+    "[paths]\nstate_dir": "state_dir",
+    "[nftables]\ncounters = some": "some",
+    "[nftables]\ncounters = None": "None",
+    "[nftables]\ntimeout_s = soon": "soon",
+    "[nftables]\ntimeout_s = 0": "timeout_s",
+    "[nftables]\ntimeout_s = -1": "-1",
+    "[nftables]\ntimeout_s = nan": "nan",
+    "[nftables]\ntimeout_s = inf": "inf",
+    "[nftables]\ntimeout_s = 1e9": "1e9",
+    "[nftables]\nnft =": "nft ",
+    "[nftables]\ncounter = all": "counter",
+    "[defaults]\nbridge = clean-traffic": "bridge",
+    "[defaults]\nbridge. = clean-traffic": "bridge.",
+    "[defaults]\nbridge.br0 =": "bridge.br0",
+    "[defaults]\nnetwork.br0 = x": "network.br0",
+    "[paths\nstate_dir = /x": "[paths",
+    "{json: 1}": "{json: 1}",
+    "[paths]\nstate_dir = /x\x1b[2J\n[oops]": "oops",
+}
+
+
+@pytest.mark.parametrize("text", WRONG, ids=ascii)
+def test_what_is_wrong_is_named(box: Sandbox, text: str) -> None:
+    """A wrong section, key or value refuses the start with file, line and the word; nothing changes."""
+    box.conf.write_text(f"# ours\n{text}\n")
+    with box.unchanged():
+        line = box.hook(GUEST, "start", guest_xml()).refused(str(box.conf), WRONG[text])
+    lines = [number for number, each in enumerate(text.split("\n"), 2) if WRONG[text] in each] or [4]
+    assert f"{box.conf}:{lines[0]}:" in line
+
+
+@pytest.mark.parametrize("kind", ["missing", "directory", "binary", "loop", "empty-name"])
+def test_a_file_that_cant_be_read_is_named(box: Sandbox, kind: str) -> None:
+    """A file that NWFILTER_HOOK_CONF names must be there and be text."""
+    box.conf.unlink()
+    if kind == "directory":
+        box.conf.mkdir()
+    elif kind == "binary":
+        box.conf.write_bytes(b"[paths]\nstate_dir = /\xff\xfe\n")
+    elif kind == "loop":
+        box.conf.symlink_to(box.conf)
+    command = ("env", "NWFILTER_HOOK_CONF=", HOOK) if kind == "empty-name" else (HOOK,)
+    with box.unchanged():
+        ran = box.hook(GUEST, "start", guest_xml(), command=command)
+    ran.refused("NWFILTER_HOOK_CONF" if kind == "empty-name" else str(box.conf))
+
+
+def test_a_broken_configuration_is_no_concern_of_an_unfiltered_guests_end(box: Sandbox) -> None:
+    """stopped, release and reconnect end with 0 whatever the configuration says."""
+    box.conf.write_text("[nonsense]\n")
+    for operation in ("stopped", "release", "reconnect", "started"):
+        assert box.hook(GUEST, operation, guest_xml(filter_name=None)).status == 0
+
+
+def test_comments_blanks_and_windows_line_ends_are_fine(box: Sandbox) -> None:
+    """What people write in an INI file is read."""
+    text = box.conf.read_text().replace(" = ", "=").replace("\n", "\r\n")
+    box.conf.write_text(f"; a comment\r\n\r\n{text}\r\n# counters = nonsense\r\n  counters =  all  \r\n")
+    box.hook(GUEST, "start", guest_xml()).fine()
+    rules = [line for line in box.kernel(TAP) if '"rule"' in line]
+    assert rules
+    assert [line for line in rules if '"counter"' not in line] == []
+
+
+@pytest.mark.parametrize(("counters", "counted"), [("none", False), ("drops", True)])
+def test_counters_are_as_configured(box: Sandbox, counters: str, counted: bool) -> None:
+    """Drop rules count by default, and don't with `counters = none`."""
+    box.configure(counters=counters)
+    box.start()
+    drops = [line for line in box.kernel(TAP) if '"drop"' in line]
+    assert drops
+    assert ['"counter"' in line for line in drops] == [counted] * len(drops)
+
+
+def test_a_default_filter_of_a_bridge(box: Sandbox) -> None:
+    """An interface on that bridge that names no filter gets the default one; others don't."""
+    box.configure("[defaults]\nbridge.br0 = no-mac-spoofing")
+    xml = domain(
+        GUEST,
+        [
+            interface(TAP, None),
+            interface("vnet1", None, bridge="br1", mac="52:54:00:00:00:02"),
+            interface("vnet2", "allow-arp", mac="52:54:00:00:00:03"),
+        ],
+    )
+    box.hook(GUEST, "start", xml).fine()
+    assert "no-mac-spoofing:" in "\n".join(box.kernel(TAP))
+    assert box.kernel("vnet1") == []
+    assert "no-mac-spoofing:" not in "\n".join(box.kernel("vnet2"))
+    box.stop()
+    box.assert_nothing_left(GUEST, TAP, "vnet2")
+
+
+def test_a_default_filter_that_isnt_there_refuses_the_guest(box: Sandbox) -> None:
+    """A default that names no filter is an error for the guests it would be for."""
+    box.configure("[defaults]\nbridge.br0 = no-such-filter")
+    with box.unchanged():
+        box.hook(GUEST, "start", guest_xml(filter_name=None)).refused("no-such-filter")
+        box.hook(GUEST, "start", guest_xml(filter_name=None, bridge="br1")).fine()
+
+
+def test_the_stock_filters_need_no_configuration(box: Sandbox) -> None:
+    """Without filter_dirs the administrator's and the stock filters are found."""
+    box.conf.write_text(f"[paths]\nstate_dir = {box.state_dir}\n")
+    box.hook(GUEST, "start", guest_xml()).fine()
+    assert box.in_force()
+
+
+def test_no_configuration_file_at_all(box: Sandbox) -> None:
+    """Without NWFILTER_HOOK_CONF and /etc/nwfilter-hook a check works by the defaults."""
+    if Path("/etc/nwfilter-hook").exists():
+        pytest.skip("/etc/nwfilter-hook exists on this machine")
+    box.hook(GUEST, "prepare", guest_xml(), command=("env", "-u", "NWFILTER_HOOK_CONF", HOOK)).fine()

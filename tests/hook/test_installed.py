@@ -1,0 +1,66 @@
+"""Installed with `make install`, and not only in a checkout, the hook and the command line work."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.support.domains import recorded
+from tests.support.netns import REPOSITORY
+
+pytestmark = pytest.mark.hook
+
+# In a mount namespace of its own, with everything that is written to /usr, /etc and /run on a tmpfs above them.
+SCRIPT = """
+set -eu
+mount --make-rprivate /
+mount -t tmpfs none /mnt
+for directory in usr etc; do
+    mkdir /mnt/$directory /mnt/$directory.work
+    mount -t overlay overlay -o lowerdir=/$directory,upperdir=/mnt/$directory,workdir=/mnt/$directory.work /$directory
+done
+mount -t tmpfs none /run
+make --silent -C "$1" install
+export LC_ALL=C PATH=/usr/sbin:/usr/bin:/sbin:/bin
+cd /
+hook=/usr/share/nwfilter-hook/hooks/qemu
+mkdir -p /etc/libvirt/hooks
+ln -s $hook /etc/libvirt/hooks/qemu
+"""
+
+
+def in_private_system(body: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    """Run `body` after an installation that is gone afterwards."""
+    return subprocess.run(
+        ["unshare", "--mount", "--net", "sh", "-c", SCRIPT + body, "sh", str(REPOSITORY)],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PATH": os.environ["PATH"], "LC_ALL": "C"},
+    )
+
+
+def test_the_installed_hook_filters_a_guest() -> None:
+    """Through libvirt's hook directory the installed hook finds its package, its filters and its configuration."""
+    done = in_private_system(
+        "/etc/libvirt/hooks/qemu web-01 start begin - && nft list table bridge nwfilter", stdin=recorded(5)
+    )
+    assert done.returncode == 0, done.stderr
+    assert '"vnet0" : jump from/vnet0' in done.stdout
+    assert not done.stderr
+
+
+def test_the_installed_filters_and_configuration_are_fine() -> None:
+    """The command's modules, all stock filters and the sample configuration are where they are looked for."""
+    done = in_private_system(
+        "/usr/bin/python3 -I -c 'from nwfilter_hook.config import read_config; print(*read_config().filter_dirs)'\n"
+        "ls /usr/share/nwfilter-hook/filters | wc -l; test -x /usr/bin/nwfilter-hook"
+    )
+    assert done.returncode == 0, done.stderr
+    directories, count = done.stdout.strip().splitlines()
+    assert directories == "/etc/nwfilter-hook/filters /usr/share/nwfilter-hook/filters"
+    assert int(count) == len(list(Path(REPOSITORY, "filters").glob("*.xml")))

@@ -1,0 +1,1 @@
+"""The filter library: filters as objects, and changing them under running guests."""

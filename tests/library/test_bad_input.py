@@ -1,0 +1,275 @@
+"""What administrators, editors, disks and enemies put before `define`: one clear line, nothing half-done."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.library.site import STOCK, Site, drop_udp, filter_xml, reference
+from tests.support.netns import REPOSITORY
+
+INJECTED = 'x" ; }; delete table bridge nwfilter; #'
+
+RULE = b"<filter name='x'>\n<rule action='drop' direction='in'>%b</rule></filter>"
+
+# --- files to define --------------------------------------------------------------------------------------------------
+
+NO_FILTERS: dict[str, tuple[bytes, str]] = {
+    "empty": (b"", "empty"),
+    "blank": (b" \n\t\n", "empty"),
+    "text": (b"this is no XML", "not well-formed"),
+    "binary": (bytes(range(256)), ""),
+    "zeros": (b"\0" * 100, ""),
+    "cut off": (b"<filter name='x'>\n<rule action='drop'", ":2: not well-formed"),
+    "two roots": (b"<filter name='x'/><filter name='y'/>", "not well-formed"),
+    "document type": (b"<!DOCTYPE filter>\n<filter name='x'/>", "document type"),
+    "entity": (b"<!DOCTYPE filter [<!ENTITY e 'x'>]><filter name='&e;'/>", "document type"),
+    "undefined entity": (b"<filter name='x'>&e;</filter>", "not well-formed"),
+    "external entity": (b"<!DOCTYPE f [<!ENTITY e SYSTEM 'file:///etc/passwd'>]><filter name='&e;'/>", "document"),
+    "utf-16 document type": ("<!DOCTYPE f [<!ENTITY e 'x'>]><filter name='x'/>".encode("utf-16"), "document type"),
+    "huge": (b"<filter name='x'>" + b" " * (8 << 20) + b"</filter>", "larger than 8 MiB"),
+    "deep": (b"<filter name='x'>" + b"<a>" * 500 + b"</a>" * 500 + b"</filter>", ""),
+    "another root": (b"<domain/>", "<domain>, not <filter>"),
+    "namespace": (b"<filter xmlns='urn:x' name='x'/>", ""),
+    "no name": (b"<filter/>", "needs a name"),
+    "path": (b"<filter name='../../etc/x'/>", "'../../etc/x'"),
+    "absolute path": (b"<filter name='/etc/x'/>", "'/etc/x'"),
+    "hidden": (b"<filter name='.x'/>", "'.x'"),
+    "option": (b"<filter name='-x'/>", "'-x'"),
+    "line end in the name": (b"<filter name='a&#10;b'/>", "filter name"),
+    "nft in the name": (f"<filter name='{INJECTED}'/>".replace('"', "&quot;").encode(), "filter name"),
+    "long name": (b"<filter name='" + b"x" * 101 + b"'/>", "filter name"),
+    "nft in the chain": (b"<filter name='x' chain='arp;}'/>", "'arp;}'"),
+    "uuid": (b"<filter name='x'><uuid>../x</uuid></filter>", "'../x'"),
+    "typo": (RULE % b"<ip srpipaddr='1.2.3.4'/>", "<stdin>:2: unknown attribute 'srpipaddr'"),
+    "unknown element": (filter_xml("x", "", "<rul/>").encode(), "<stdin>:3: unknown element <rul>"),
+    "bad value": (RULE % b"<tcp dstportstart='70000'/>", "<stdin>:2: dstportstart='70000'"),
+    "parameter with a quote": (filter_xml("x", reference("y", A="&apos;")).encode(), "parameter A"),
+    "parameter with a line end": (filter_xml("x", reference("y", A="1&#10;2")).encode(), "parameter A"),
+    "reference to a path": (filter_xml("x", reference("../y")).encode(), "'../y'"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NO_FILTERS)
+def test_what_is_no_filter(library: Site, name: str) -> None:
+    """Refused with one line, by define and dry run alike; no file and no directory is made."""
+    data, words = NO_FILTERS[name]
+    library.cli("define", "-", stdin=data).refused("<stdin>:", words)
+    library.cli("define", "--dry-run", "-", stdin=data).refused("<stdin>:", words)
+    assert library.files() == {}
+
+
+def test_what_is_no_file(library: Site) -> None:
+    """Missing, a directory, a device that never ends, a socket, a name with a line end."""
+    library.cli("define", library.directory / "missing").refused("missing", "No such file")
+    library.cli("define", library.directory).refused("Is a directory")
+    library.cli("define", "/dev/zero").refused("/dev/zero:1", "larger than")
+    library.cli("define", "/dev/null").refused("/dev/null:1", "empty")
+    library.cli("define", "a\nb").refused("a\\nb")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(library.directory / "socket"))
+        library.cli("define", library.directory / "socket").refused("socket")
+
+
+@pytest.mark.netns
+def test_comments_stay_comments(site: Site) -> None:
+    """Whatever is in a comment, none of it gets into the nft script as a statement."""
+    quoted = INJECTED.replace('"', "&quot;")
+    rule = f"<rule action='drop' direction='out'><ip comment=\"{quoted}&#10;flush ruleset\" protocol='udp'/></rule>"
+    site.define(filter_xml("mine", f"<!-- {INJECTED} -->", rule)).fine()
+    site.start("web", "vnet0", "mine")
+    site.define(filter_xml("mine", f"<!-- {INJECTED}\nflush ruleset -->", rule, drop_udp(9))).fine()
+    site.check()
+    assert "drop" in site.rules()
+
+
+# --- the directory ----------------------------------------------------------------------------------------------------
+
+
+def test_files_that_are_nobodys_filter(library: Site) -> None:
+    """Editors' copies, packages' leftovers, other files and directories are neither listed nor in the way."""
+    library.define(filter_xml("mine")).fine()
+    for name in ("mine.xml~", ".mine.xml.swp", "#mine.xml#", ".#mine.xml", "mine.xml.dpkg-dist", "mine.xml.rpmsave",
+                 "README", "4913", ".hidden.xml", ".xml", "mine.XML", "backup.xml.bak"):  # fmt: skip
+        (library.filters / name).write_text("<filter name='evil'/>")
+    (library.filters / "subdirectory").mkdir()
+    ran = library.cli("list").fine()
+    assert library.names(origin="local") == ["mine"]
+    assert "evil" not in ran.out
+    library.define(filter_xml("mine", drop_udp(9))).fine()
+    library.cli("undefine", "mine").fine()
+    assert library.names(origin="local") == []
+
+
+@pytest.mark.parametrize("kind", ["name", "directory", "fifo", "dangling", "empty", "text", "huge", "loop"])
+def test_files_that_can_not_be_used(library: Site, kind: str) -> None:
+    """Such a file is listed as broken and says why; the others work on; define or undefine mends it where it can."""
+    library.define(filter_xml("good")).fine()
+    path = library.filters / "bad.xml"
+    make: dict[str, Callable[[], object]] = {
+        "name": lambda: path.write_text(filter_xml("other")),
+        "directory": path.mkdir,
+        "fifo": lambda: os.mkfifo(path),
+        "dangling": lambda: path.symlink_to("nowhere"),
+        "empty": path.touch,
+        "text": lambda: path.write_text("x"),
+        "huge": lambda: path.write_bytes(b" " * (9 << 20)),
+        "loop": lambda: path.symlink_to("bad.xml"),
+    }
+    make[kind]()
+    ran = library.cli("list")
+    assert ran.status == 0
+    (line,) = [line for line in ran.out.splitlines() if " bad " in line]
+    assert "(broken)" in line
+    (problem,) = ran.err.splitlines()
+    assert str(path) in problem
+    assert {"good", "allow-arp"} <= set(library.names(problem=None))
+    library.cli("dumpxml", "good").fine()
+    if kind != "name":
+        library.cli("dumpxml", "bad").refused("bad.xml")
+    assert library.define(filter_xml("user", reference("bad"))).status == 0
+    if kind == "directory":
+        library.define(filter_xml("bad")).refused("bad.xml", "can't be replaced")
+        assert list(library.filters.glob(".*")) == []
+    else:
+        library.define(filter_xml("bad")).fine()
+        assert library.names(problem=None, origin="local") == ["bad", "good", "user"]
+        library.cli("undefine", "bad")
+        assert not path.exists()
+
+
+def test_a_broken_file_can_be_undefined(library: Site) -> None:
+    """By the name of its file."""
+    library.place("bad", "x")
+    library.cli("undefine", "bad").fine()
+    assert library.files() == {}
+
+
+def test_a_link_to_nothing_hides_no_stock_filter_silently(library: Site) -> None:
+    """Whoever linked a filter of the same name meant another: it isn't replaced by the stock one."""
+    library.place("mine", filter_xml("mine"))
+    (library.filters / "allow-arp.xml").symlink_to("/nowhere/allow-arp.xml")
+    assert "allow-arp" not in library.names(problem=None)
+    library.cli("dumpxml", "allow-arp").refused("allow-arp.xml")
+
+
+def test_a_missing_directory_is_an_empty_one(library: Site) -> None:
+    """The first is made when something is defined; others may stay away."""
+    library.configure(filter_dirs=[library.directory / "a" / "b", library.directory / "missing", STOCK])
+    assert library.names(origin="local") == []
+    library.define(filter_xml("mine")).fine()
+    assert library.names(origin="local") == ["mine"]
+    assert not (library.directory / "missing").exists()
+
+
+def test_a_directory_that_is_a_file(library: Site) -> None:
+    """Nothing can be defined, and no filter is taken from behind it as if it weren't there."""
+    library.filters.write_text("x")
+    library.define(filter_xml("mine")).refused(str(library.filters))
+    assert library.names(problem=None) == []
+    assert library.cli("list").status == 0
+
+
+@pytest.mark.netns
+def test_a_directory_that_is_not_mine(able: None) -> None:
+    """An unprivileged user can look at what is readable, and gets one line for what isn't."""
+    with tempfile.TemporaryDirectory() as name:
+        library = Site(Path(name))
+        library.directory.chmod(0o755)
+        library.define(filter_xml("mine")).fine()
+        with somebody_else():
+            library.cli("dumpxml", "mine").fine()
+            library.define(filter_xml("mine", drop_udp(9))).refused("state")
+            library.cli("list").refused("Permission denied")
+        library.filters.chmod(0o700)
+        with somebody_else():
+            library.cli("dumpxml", "mine").refused("mine")
+            library.cli("dumpxml", "allow-arp").refused("allow-arp", "Permission denied")
+        assert library.names(problem=None, origin="local") == ["mine"]
+
+
+@contextmanager
+def somebody_else() -> Iterator[None]:
+    """Without root's rights meanwhile."""
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+# --- disks ------------------------------------------------------------------------------------------------------------
+
+
+def run_with_disk(site: Site, directory: Path, options: str, before: str, arguments: str) -> str:
+    """Run a command while `directory` is a file system of its own; what it and a look at the directory print."""
+    wire = site.wire
+    assert wire
+    script = (
+        f"mkdir -p '{directory}'; mkdir /run/kept-$$ && cp -a '{directory}/.' /run/kept-$$\n"
+        f"mount -t tmpfs -o {options} tmpfs '{directory}'\ncp -a /run/kept-$$/. '{directory}'; rm -r /run/kept-$$\n"
+        f"cd '{REPOSITORY}'; {before}\n"
+        f"'{sys.executable}' -m nwfilter_hook {arguments} 2>&1 && echo status 0 || echo status $?\n"
+        f"umask 077; find '{directory}' -type f ! -name fill -printf '%P\\n' | sort\n"
+    )
+    environment = {**os.environ, "NWFILTER_HOOK_CONF": str(site.conf)}
+    return wire.run("unshare", "--mount", "sh", "-ec", script, environment=environment).stdout
+
+
+FILL = "dd if=/dev/zero of='{}/fill' bs=1k 2>/dev/null || true"
+
+
+@pytest.mark.netns
+def test_a_full_disk_under_the_library(site: Site) -> None:
+    """The definition fails, the old one stays, nothing half-written lies beside it, the kernel is as it was."""
+    site.define(filter_xml("mine", drop_udp(9))).fine()
+    site.start("web", "vnet0", "mine")
+    new = site.directory / "new.xml"
+    new.write_text(filter_xml("mine", *[drop_udp(port) for port in range(3000)]))
+    with site.unchanged():
+        out = run_with_disk(site, site.filters, "size=64k", FILL.format(site.filters), f"define '{new}'")
+    error, status, *files = out.splitlines()
+    assert "No space left on device" in error
+    assert status == "status 1"
+    assert files == ["mine.xml"]
+    site.check()
+
+
+@pytest.mark.netns
+def test_a_full_disk_under_the_records(site: Site) -> None:
+    """The same where the state directory is full."""
+    site.define(filter_xml("mine", drop_udp(9))).fine()
+    site.start("web", "vnet0", "mine")
+    new = site.directory / "new.xml"
+    new.write_text(filter_xml("mine", drop_udp(10)))
+    before = sorted(path.name for path in (site.state_dir / "domains").iterdir())
+    with site.unchanged():
+        out = run_with_disk(site, site.state_dir, "size=64k", FILL.format(site.state_dir), f"define '{new}'")
+    error, status, *files = out.splitlines()
+    assert "No space left on device" in error
+    assert status == "status 1"
+    assert [file.split("/")[-1] for file in files if file.startswith("domains/")] == before
+    site.check()
+
+
+@pytest.mark.netns
+def test_a_read_only_disk(site: Site) -> None:
+    """The message names the file that can't be written."""
+    site.define(filter_xml("mine", drop_udp(9))).fine()
+    site.start("web", "vnet0", "mine")
+    new = site.directory / "new.xml"
+    new.write_text(filter_xml("mine", drop_udp(10)))
+    remount = f"mount -o remount,ro '{site.filters}'"
+    with site.unchanged():
+        out = run_with_disk(site, site.filters, "size=64k", remount, f"define '{new}'")
+        out += run_with_disk(site, site.filters, "size=64k", remount, "undefine mine")
+    assert out.count("status 1") == 2
+    assert "Read-only file system" in out
+    site.check()

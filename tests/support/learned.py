@@ -1,0 +1,30 @@
+"""What the command line says and does about learned addresses, run in a wire's namespace."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from tests.support.netns import REPOSITORY, Wire
+
+_MAIN = f"import sys; sys.path.insert(0, {str(REPOSITORY)!r}); from nwfilter_hook.cli import main; main()"
+
+
+def command(wire: Wire, *arguments: str, check: bool = True) -> str:
+    """What the command line prints; if it is to fail (`check` is False), its message."""
+    python = REPOSITORY / ".venv/bin/python"
+    done = wire.run(python, "-c", _MAIN, *arguments, check=check, environment=wire.hook_environment())
+    assert check or done.returncode == 1
+    return done.stdout if check else done.stderr.strip().removeprefix("nwfilter-hook: ")
+
+
+def shown(wire: Wire) -> dict[str, Any]:
+    """What `show --json` says about the one tap under filter."""
+    (view,) = json.loads(command(wire, "show", "--json"))
+    assert isinstance(view, dict)
+    return view
+
+
+def learned(wire: Wire) -> list[str]:
+    """The addresses that the kernel has learned for it, sorted."""
+    return sorted(shown(wire)["learned"])

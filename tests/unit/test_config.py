@@ -1,0 +1,139 @@
+"""The configuration file: every key has a default, and whatever is wrong is named with its line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nwfilter_hook.config import CONFIG_VARIABLE, Config, parse_config, read_config, stock_filters
+from nwfilter_hook.errors import ConfigError
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def values(config: Config) -> dict[str, object]:
+    return {name: getattr(config, name) for name in Config.__slots__}
+
+
+DEFAULTS = {
+    "state_dir": "/run/nwfilter-hook",
+    "filter_dirs": ("/etc/nwfilter-hook/filters", str(REPOSITORY / "filters")),
+    "counters": "drops",
+    "nft": "nft",
+    "timeout_s": 20.0,
+    "default_filters": {},
+}
+
+
+@pytest.mark.parametrize("text", ["", "# a comment\n; another\n\n[paths]\n[nftables]\n[defaults]\n"])
+def test_defaults(text: str) -> None:
+    """A file that sets nothing changes nothing."""
+    assert values(parse_config(text, "c")) == DEFAULTS
+
+
+def test_every_key() -> None:
+    """Every key of the contract is read; blanks around it mean nothing."""
+    text = """
+[paths]
+state_dir=/tmp/state
+  filter_dirs = /a:/b c
+[nftables]
+counters = all
+nft = /usr/sbin/nft
+timeout_s = 0.5
+[defaults]
+bridge.br0 = clean-traffic
+bridge.br.1 = no-mac-spoofing
+"""
+    assert values(parse_config(text, "c")) == {
+        "state_dir": "/tmp/state",
+        "filter_dirs": ("/a", "/b c"),
+        "counters": "all",
+        "nft": "/usr/sbin/nft",
+        "timeout_s": 0.5,
+        "default_filters": {"br0": "clean-traffic", "br.1": "no-mac-spoofing"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[path]", "c:1: unknown section '[path]'; did you mean '[paths]'?"),
+        ("[zzz]", "c:1: unknown section '[zzz]'; known: [paths] [nftables] [defaults]"),
+        ("[paths]\n\nstatedir = /x", "c:3: unknown key 'statedir'; did you mean 'state_dir'?"),
+        ("[nftables]\nstate_dir = /x", "c:2: unknown key 'state_dir'"),
+        ("state_dir = /x", "c:1: 'state_dir = /x' is neither [section] nor key = value below one"),
+        ("[paths]\nstate_dir", "c:2: 'state_dir' is neither [section] nor key = value below one"),
+        ("[paths]\nstate_dir = /a\nstate_dir = /b", "c:3: state_dir is given twice in [paths]"),
+        ("[paths]\nstate_dir = run", "c:2: state_dir: 'run' is not an absolute path"),
+        ("[paths]\nstate_dir =", "c:2: state_dir: '' is not an absolute path"),
+        ("[paths]\nfilter_dirs = /a::/b", "c:2: filter_dirs: '' is not an absolute path"),
+        ("[paths]\nfilter_dirs = /a:b", "c:2: filter_dirs: 'b' is not an absolute path"),
+        ("[nftables]\ncounters = some", "c:2: counters = 'some' is not one of none drops all"),
+        ("[nftables]\nnft =", "c:2: nft needs a path"),
+        ("[nftables]\ntimeout_s = 0", "c:2: timeout_s = '0' is not a number of seconds above 0 and up to 600"),
+        ("[nftables]\ntimeout_s = -1", "c:2: timeout_s"),
+        ("[nftables]\ntimeout_s = 601", "c:2: timeout_s"),
+        ("[nftables]\ntimeout_s = nan", "c:2: timeout_s"),
+        ("[nftables]\ntimeout_s = inf", "c:2: timeout_s"),
+        ("[nftables]\ntimeout_s = 5s", "c:2: timeout_s = '5s'"),
+        ("[defaults]\nbr0 = x", "c:2: unknown key 'br0' in [defaults]; it holds bridge.NAME = FILTER"),
+        ("[defaults]\nbridge. = x", "c:2: unknown key 'bridge.' in [defaults]"),
+        ("[defaults]\nnetwork.n = x", "c:2: unknown key 'network.n'"),
+        ("[defaults]\nbridge.br0 =", "c:2: bridge.br0 needs a filter's name"),
+    ],
+)
+def test_what_is_wrong_is_named(text: str, message: str) -> None:
+    """A wrong section, key or value is an error with file and line, and what would do."""
+    with pytest.raises(ConfigError) as caught:
+        parse_config(text, "c")
+    assert str(caught.value).startswith(message)
+
+
+def test_the_file_is_named_by_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NWFILTER_HOOK_CONF names the file; one that isn't there is an error then."""
+    path = tmp_path / "c.conf"
+    monkeypatch.setenv(CONFIG_VARIABLE, str(path))
+    with pytest.raises(ConfigError, match="no such file, named by NWFILTER_HOOK_CONF"):
+        read_config()
+    path.write_text("[nftables]\ncounters = none\n")
+    assert read_config().counters == "none"
+
+
+@pytest.mark.parametrize("how", ["a directory", "not text"])
+def test_a_file_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    """A file that can't be read is an error, not the defaults: those would filter less."""
+    path = tmp_path / "c.conf"
+    if how == "a directory":
+        path.mkdir()
+    else:
+        path.write_bytes(b"[paths]\n\xff")
+    monkeypatch.setenv(CONFIG_VARIABLE, str(path))
+    with pytest.raises(ConfigError, match="can't be read"):
+        read_config()
+
+
+def test_without_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Without a configuration file the defaults hold."""
+    monkeypatch.delenv(CONFIG_VARIABLE, raising=False)
+    monkeypatch.setattr("nwfilter_hook.config.CONFIG_FILE", str(tmp_path / "none"))
+    assert values(read_config()) == DEFAULTS
+
+
+def test_the_stock_filters_of_a_checkout() -> None:
+    """In a checkout the stock filters are the checkout's own."""
+    assert stock_filters() == str(REPOSITORY / "filters")
+
+
+def test_the_sample_file_shows_the_defaults() -> None:
+    """The file that is installed sets nothing; each of its keys, put in force, is a key of ours with its default."""
+    text = (REPOSITORY / "packaging" / "nwfilter-hook.conf").read_text()
+    assert values(parse_config(text, "c")) == DEFAULTS
+    keys = [
+        line[1:] if line.startswith("#") and " = " in line and line[1] != " " else line for line in text.splitlines()
+    ]
+    found = values(parse_config("\n".join(keys), "c"))
+    assert found["default_filters"] == {"br0": "clean-traffic"}
+    installed = ("/etc/nwfilter-hook/filters", "/usr/share/nwfilter-hook/filters")
+    assert found == {**DEFAULTS, "filter_dirs": installed, "default_filters": {"br0": "clean-traffic"}}

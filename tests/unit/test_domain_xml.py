@@ -1,0 +1,280 @@
+"""Domain XML: the guest, its interfaces, and the reference that applies to each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nwfilter_hook.domain_xml import check_tap, parse_domain, parse_identity
+from nwfilter_hook.errors import DomainError, FilterSyntaxError, InputError, Source, XmlSyntaxError
+from nwfilter_hook.model import Carrier, FilterRef, Interface, PortKind
+
+EVENTS = Path(__file__).parents[1] / "data" / "hook-events"
+UUID = "11111111-2222-3333-4444-555555555555"
+MAC = "52:54:00:00:00:01"
+
+
+def domain(*interfaces: str, metadata: str = "", uuid: str = UUID, name: str = "web") -> bytes:
+    """A domain XML with `interfaces` on lines of their own from line 2 on."""
+    body = "\n".join(interfaces)
+    return (
+        f"<domain type='kvm'><name>{name}</name><uuid>{uuid}</uuid><metadata>{metadata}</metadata><devices>\n"
+        f"{body}</devices></domain>"
+    ).encode()
+
+
+def interface(*, kind: str = "bridge", mac: str = MAC, tap: str = "vnet0", inside: str = "", source: str = "") -> str:
+    """An <interface>."""
+    target = f"<target dev='{tap}'/>" if tap else ""
+    return f"<interface type='{kind}'><mac address='{mac}'/>{source}{target}{inside}</interface>"
+
+
+def binding(selector: str, reference: str = "<filterref filter='f'/>") -> str:
+    """Our element in <metadata> with one interface."""
+    return (
+        "<nwf:bindings xmlns:nwf='https://nwfilter-hook.org/xmlns/1'>"
+        f"<nwf:interface {selector}>{reference}</nwf:interface></nwf:bindings>"
+    )
+
+
+FILTERED = "<filterref filter='clean-traffic'><parameter name='IP' value='192.0.2.7'/></filterref>"
+
+
+def only(data: bytes, defaults: dict[str, str] | None = None) -> Interface:
+    """The only interface of a domain."""
+    (found,) = parse_domain(data, "d.xml", defaults).interfaces
+    return found
+
+
+def test_a_guest_as_libvirt_describes_it() -> None:
+    """The recorded guest with five interfaces is read as it is: names, kinds, bridges, references, parameters."""
+    (path,) = EVENTS.glob("05.qemu.*.start.begin.xml")
+    found = parse_domain(path.read_bytes(), "d.xml")
+    assert found.name == "web-01"
+    assert [(each.type, each.kind, each.tap, each.bridge) for each in found.interfaces] == [
+        ("bridge", PortKind.BRIDGE, "vnet0", "br0"),
+        ("network", PortKind.BRIDGE, "vnet1", "virbr7"),
+        ("ethernet", PortKind.ETHERNET, "tap-eth0", None),
+        ("direct", PortKind.MACVTAP, "macvtap0", None),  # its filterref libvirt has dropped
+        ("bridge", PortKind.BRIDGE, "web-01-plain", "br0"),
+    ]
+    assert [each.reference and (each.reference.filter, each.reference.parameters) for each in found.interfaces] == [
+        ("clean-traffic", {"IP": ("10.0.0.1", "10.0.0.2")}),
+        ("clean-traffic", {}),
+        ("no-mac-spoofing", {}),
+        None,
+        None,
+    ]
+
+
+def test_a_stopped_guest_has_no_generated_tap_names() -> None:
+    """What libvirt sends at `stopped` is readable too, although it names no generated tap."""
+    (path,) = EVENTS.glob("07.qemu.*.stopped.end.xml")
+    taps = [each.tap for each in parse_domain(path.read_bytes(), "d.xml").interfaces]
+    assert taps[0] is None
+
+
+def test_a_reference_with_parameters() -> None:
+    """A filterref keeps its parameters as lists, in order, and its line."""
+    reference = (
+        "<filterref filter='f'><parameter name='IP' value='192.0.2.1'/><parameter name='IP' value='192.0.2.2'/>"
+        "<parameter name='PORT' value='22'/></filterref>"
+    )
+    found = only(domain("", interface(inside=reference)))
+    assert found.reference == FilterRef("f", {"IP": ("192.0.2.1", "192.0.2.2"), "PORT": ("22",)}, Source("d.xml", 3))
+    assert found.carrier is Carrier.FILTERREF
+
+
+@pytest.mark.parametrize("reference", ["", "<filterref/>", "<filterref filter=''/>"])
+def test_an_interface_without_a_reference(reference: str) -> None:
+    """No filterref, or one that names no filter, is no filter."""
+    assert only(domain(interface(inside=reference))).reference is None
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "bridge"),
+    [
+        (interface(kind="bridge", source="<source bridge='br0'/>"), PortKind.BRIDGE, "br0"),
+        (interface(kind="network", source="<source network='n' bridge='virbr0'/>"), PortKind.BRIDGE, "virbr0"),
+        (interface(kind="network", source="<source network='n' dev='eth0' mode='bridge'/>"), PortKind.MACVTAP, None),
+        (interface(kind="direct", source="<source dev='eth0' mode='vepa'/>"), PortKind.MACVTAP, None),
+        (interface(kind="bridge", inside="<virtualport type='openvswitch'/>"), PortKind.OPENVSWITCH, None),
+        (interface(kind="ethernet"), PortKind.ETHERNET, None),
+        (interface(kind="user"), PortKind.OTHER, None),
+        (interface(kind="hostdev"), PortKind.OTHER, None),
+    ],
+)
+def test_what_an_interface_is_underneath(text: str, kind: PortKind, bridge: str | None) -> None:
+    """The kind is what the host end really is: a network may hand out a bridge port or a macvtap."""
+    found = only(domain(text))
+    assert (found.kind, found.bridge) == (kind, bridge)
+
+
+def test_macs_are_canonical() -> None:
+    """A MAC is written with two lower case digits, however libvirt had it."""
+    assert only(domain(interface(mac="52:54:0:AA:b:1"))).mac == "52:54:00:aa:0b:01"
+
+
+# --- carriers ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_default_for_a_bridge() -> None:
+    """An interface that names no filter gets its bridge's default; one that names a filter keeps it."""
+    plain = interface(source="<source bridge='br0'/>")
+    found = only(domain(plain), {"br0": "default"})
+    assert found.reference == FilterRef("default", {}, Source("d.xml", 2))
+    assert found.carrier is Carrier.DEFAULT
+    named = only(domain(interface(source="<source bridge='br0'/>", inside=FILTERED)), {"br0": "default"})
+    assert named.reference
+    assert named.reference.filter == "clean-traffic"
+    assert only(domain(plain), {"br1": "default"}).reference is None
+
+
+@pytest.mark.parametrize("selector", ["mac='52:54:0:0:0:1'", "dev='vnet0'", "alias='ua-lan'"])
+def test_metadata_wins(selector: str) -> None:
+    """Our element in <metadata> names an interface by MAC, tap or alias, and wins over its filterref."""
+    reference = "<filterref filter='strict'><parameter name='IP' value='192.0.2.9'/></filterref>"
+    data = domain(interface(inside=FILTERED + "<alias name='ua-lan'/>"), metadata=binding(selector, reference))
+    found = only(data, {"br0": "default"})
+    assert found.reference == FilterRef("strict", {"IP": ("192.0.2.9",)}, Source("d.xml", 1))
+    assert found.carrier is Carrier.METADATA
+
+
+def test_metadata_in_our_namespace_throughout() -> None:
+    """The filterref in <metadata> may carry our namespace."""
+    reference = "<nwf:filterref filter='f'><nwf:parameter name='A' value='1'/></nwf:filterref>"
+    found = only(domain(interface(), metadata=binding(f"mac='{MAC}'", reference)))
+    assert found.reference
+    assert found.reference.parameters == {"A": ("1",)}
+
+
+def test_metadata_for_a_macvtap() -> None:
+    """An interface whose filterref libvirt drops gets its filter from <metadata>."""
+    found = only(domain(interface(kind="direct", tap="macvtap0"), metadata=binding("dev='macvtap0'")))
+    assert found.reference
+    assert found.kind is PortKind.MACVTAP
+
+
+def test_metadata_before_the_taps_have_names() -> None:
+    """Before start, a tap or an alias that the XML doesn't know yet is no error; a MAC is always known."""
+    unnamed = interface(tap="")
+    assert only(domain(unnamed, metadata=binding("dev='vnet7'"))).reference is None
+    assert only(domain(unnamed, metadata=binding("alias='net0'"))).reference is None
+    with pytest.raises(DomainError, match="no interface has mac='52:54:00:00:00:99'"):
+        parse_domain(domain(unnamed, metadata=binding("mac='52:54:00:00:00:99'")), "d.xml")
+
+
+@pytest.mark.parametrize(
+    ("metadata", "message"),
+    [
+        (binding("dev='vnet7'"), "no interface has dev='vnet7'"),
+        (binding("mac='zz'"), "mac='zz' is not a MAC address"),
+        (binding(""), "needs exactly one of mac=, alias=, dev="),
+        (binding(f"mac='{MAC}' dev='vnet0'"), "needs exactly one of"),
+        (binding("tap='vnet0'"), "unknown attribute 'tap'"),
+        (binding("macc='x'"), "did you mean 'mac'?"),
+        (binding("dev='vnet0'", ""), "holds exactly one <filterref"),
+        (binding("dev='vnet0'", "<filterref filter='a'/><filterref filter='b'/>"), "holds exactly one <filterref"),
+        (binding("dev='vnet0'", "<filter name='x'/>"), "holds exactly one <filterref"),
+        (binding("dev='vnet0'").replace("nwf:interface", "nwf:iface"), "only <nwf:interface> goes here"),
+        (binding("dev='vnet0'") + binding(f"mac='{MAC}'"), "has a reference already, at d.xml:1"),
+    ],
+)
+def test_wrong_metadata(metadata: str, message: str) -> None:
+    """A binding that fits no interface, or more than one, or is misspelt, is an error with its line."""
+    with pytest.raises(DomainError, match=r"^d.xml:1: ") as caught:
+        parse_domain(domain(interface(), metadata=metadata), "d.xml")
+    assert message in str(caught.value)
+
+
+def test_metadata_for_two_interfaces_of_one_mac() -> None:
+    """A selector that fits two interfaces is an error."""
+    data = domain(interface(), interface(tap="vnet1"), metadata=binding(f"mac='{MAC}'"))
+    with pytest.raises(DomainError, match=f"2 interfaces have mac='{MAC}'"):
+        parse_domain(data, "d.xml")
+
+
+def test_metadata_of_others_is_not_ours() -> None:
+    """Other applications' metadata is left alone, whatever it looks like."""
+    foreign = "<app:bindings xmlns:app='http://example.org/'><app:interface what='ever'/></app:bindings>"
+    assert only(domain(interface(inside=FILTERED), metadata=foreign)).carrier is Carrier.FILTERREF
+
+
+# --- what is wrong ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"<network/>", "the root element is <network>, not <domain>"),
+        (b"<domain/>", "uuid '' is not a UUID"),
+        (domain(uuid="../../etc/passwd"), "uuid '../../etc/passwd' is not a UUID"),
+        (domain(uuid="1111"), "is not a UUID"),
+        (domain(name=" "), "the domain has no name"),
+        (domain(interface(mac="nonsense", inside=FILTERED)), "interface address 'nonsense' is not a MAC address"),
+        (domain(f"<interface type='bridge'><target dev='t'/>{FILTERED}</interface>"), "no <mac address='…'/>"),
+        (domain(interface(kind="user", inside=FILTERED)), "of type 'user' has no tap on the host to filter"),
+        (domain(interface(kind="hostdev", inside=FILTERED)), "of type 'hostdev' has no tap"),
+    ],
+)
+def test_wrong_domains(data: bytes, message: str) -> None:
+    """A domain that can't be filtered as it asks is an error that says why, with its line."""
+    with pytest.raises(DomainError) as caught:
+        parse_domain(data, "d.xml")
+    assert str(caught.value).startswith("d.xml:")
+    assert message in str(caught.value)
+
+
+TAPS_REFUSED = ["a/b", "a b", "a;b", 'a"b', "a\nb", "a" * 16, "..", ".", "", "a{", "a$b", "tap@if2", "ä", "*", "a:0"]
+
+
+@pytest.mark.parametrize(
+    "tap", ["vnet0", "0net", "tap-web", "tap-web-2", "a.b", "mac", "ip", "a" * 15, "-x", "x_y", "..."]
+)
+def test_tap_names(tap: str) -> None:
+    """A tap's name may begin with a digit, be an nft keyword, hold dots and dashes, and have 15 characters."""
+    assert check_tap(tap, Source("d.xml", 1)) == tap
+
+
+@pytest.mark.parametrize("tap", TAPS_REFUSED)
+def test_hostile_tap_names(tap: str) -> None:
+    """A tap's name that could mean something to nft or to a path is refused, by its name, on one line."""
+    with pytest.raises(DomainError, match=r"^d.xml:1: tap name ") as caught:
+        check_tap(tap, Source("d.xml", 1))
+    assert str(caught.value).isprintable()
+
+
+def test_a_hostile_tap_name_without_a_filter_is_nobodys_business() -> None:
+    """The name of a tap that isn't filtered isn't looked at."""
+    assert only(domain(interface(tap="a/b"))).tap == "a/b"
+    with pytest.raises(DomainError, match="tap name 'a/b'"):
+        parse_domain(domain(interface(tap="a/b", inside=FILTERED)), "d.xml")
+
+
+@pytest.mark.parametrize(
+    "reference",
+    ["<filterref filter='a b'/>", "<filterref filter='f'><parameter name='IP' value='1,2'/></filterref>"],
+)
+def test_wrong_references(reference: str) -> None:
+    """A reference that libvirt would take in part is an error with its line."""
+    with pytest.raises(FilterSyntaxError, match=r"^d.xml:2: "):
+        parse_domain(domain(interface(inside=reference)), "d.xml")
+
+
+def test_a_running_guest_is_read_as_far_as_possible() -> None:
+    """For a guest that runs already an interface keeps its own error, and the others are read."""
+    wrong, right = interface(tap="vnet0", inside="<filterref filter='a b'/>"), interface(tap="vnet1", inside=FILTERED)
+    found = parse_domain(domain(wrong, right), "d.xml", tolerant=True).interfaces
+    assert [each.tap for each in found] == ["vnet0", "vnet1"]
+    assert isinstance(found[0].problem, InputError)
+    assert found[0].reference is None
+    assert found[1].problem is None
+
+
+def test_the_identity_alone() -> None:
+    """To remove a guest its UUID is enough, whatever else is wrong with its XML."""
+    data = domain(interface(mac="nonsense", inside=FILTERED), uuid=UUID.upper())
+    assert parse_identity(data, "d.xml") == UUID
+    with pytest.raises(XmlSyntaxError):
+        parse_identity(b"", "d.xml")

@@ -1,0 +1,251 @@
+"""What is learned, from whom, and what waits for it: the parameters, the rules, the names of the sets."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from nwfilter_hook.compiler import compile_tap
+from nwfilter_hook.errors import BadValue, UnboundVariable
+from nwfilter_hook.learning import link_local, read_learning
+from nwfilter_hook.library import Library
+from nwfilter_hook.model import Attachment, Field, Kind, Learning, Masked, NamedSet, Purpose, Ruleset, Tree, Verdict
+from nwfilter_hook.render import Options, objects_of, render_install, render_lines, render_remove
+from nwfilter_hook.render_sets import declaration, kind_of, names_of, parse_learned, set_name
+from nwfilter_hook.resolve import resolve
+from nwfilter_hook.values import parse_mac
+from tests.unit.compiling import MAC, TAP, Values, filter_xml, reader, reference_to, rule_xml
+
+STOCK = Library([str(Path(__file__).parents[2] / "filters")])
+DHCP = {"CTRL_IP_LEARNING": "dhcp"}
+IPV6 = {"CTRL_IPV6_LEARNING": "any"}
+STRICT = filter_xml(rule_xml("<ip srcipaddr='$IP'/>", action="accept"), rule_xml(action="drop", priority=900))
+
+
+def ruleset(
+    *filters: str, parameters: Mapping[str, Values] | None = None, attachment: Attachment = Attachment.BRIDGE_PORT
+) -> Ruleset:
+    """The first of `filters` compiled as the hook does it; without any, clean-traffic-dual."""
+    name = filters[0].split("name='")[1].split("'")[0] if filters else "clean-traffic-dual"
+    reference = reference_to(name, parameters)
+    rules = resolve(reference, MAC, reader(*filters) if filters else STOCK.read)
+    return compile_tap(TAP, attachment, parse_mac(MAC), rules, read_learning(reference))
+
+
+# --- parameters -------------------------------------------------------------------------------------------------------
+
+
+def test_defaults() -> None:
+    """One IPv4 address from what the guest sends first; no IPv6 address."""
+    assert read_learning(reference_to("f")) == Learning("any", 1, (), False, 8)
+
+
+def test_everything_given() -> None:
+    """Each parameter, in any case; servers in their order, each once."""
+    parameters = {
+        "CTRL_IP_LEARNING": "DHCP",
+        "CTRL_IP_LEARNING_MAX": "2",
+        "CTRL_IPV6_LEARNING": "Any",
+        "CTRL_IPV6_LEARNING_MAX": "16",
+        "DHCPSERVER": ("10.0.0.1", "10.0.0.2", "10.0.0.1"),
+    }
+    assert read_learning(reference_to("f", parameters)) == Learning("dhcp", 2, (0x0A000001, 0x0A000002), True, 16)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("CTRL_IP_LEARNING", "dchp", "'dchp' is not one of any dhcp none"),
+        ("CTRL_IPV6_LEARNING", "dhcp", "'dhcp' is not one of any none"),
+        ("CTRL_IP_LEARNING_MAX", "0", "'0' is not a number from 1 to 256"),
+        ("CTRL_IP_LEARNING_MAX", "257", "'257' is not a number from 1 to 256"),
+        ("CTRL_IPV6_LEARNING_MAX", "all", "'all' is not a number from 1 to 256"),
+    ],
+)
+def test_a_wrong_value(name: str, value: str, message: str) -> None:
+    """A value that means nothing is an error that names the parameter."""
+    with pytest.raises(BadValue, match=f"^domain.xml:1: parameter {name}: {message}$"):
+        read_learning(reference_to("f", {name: value}))
+
+
+def test_servers_of_both_families() -> None:
+    """DHCPSERVER may hold DHCPv6 servers too; nothing but those would let everybody teach, and is an error."""
+    servers = ("2001:db8::1", "10.0.0.1")
+    assert read_learning(reference_to("f", {**DHCP, "DHCPSERVER": servers})).servers == (0x0A000001,)
+    with pytest.raises(BadValue, match="DHCPSERVER: '2001:db8::1' is not an IPv4 address"):
+        read_learning(reference_to("f", {**DHCP, "DHCPSERVER": servers[:1]}))
+
+
+@pytest.mark.parametrize(
+    ("mac", "address"),
+    [("52:54:00:00:00:01", "fe80::5054:ff:fe00:1"), ("00:11:22:33:44:55", "fe80::211:22ff:fe33:4455")],
+)
+def test_link_local(mac: str, address: str) -> None:
+    """The modified EUI-64 of RFC 4291, appendix A."""
+    assert ipaddress.IPv6Address(link_local(parse_mac(mac))) == ipaddress.IPv6Address(address)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "missing"),
+    [
+        ({}, r"variable has no value: \$IPV6 at .*or CTRL_IPV6_LEARNING with the value any"),
+        ({**IPV6, "CTRL_IP_LEARNING": "none"}, r"variable has no value: \$IP at "),
+        ({"CTRL_IP_LEARNING": "none"}, r"variables have no value: \$IP at .*\$IPV6 at"),
+    ],
+)
+def test_only_what_cannot_be_learned_is_missed(parameters: Mapping[str, Values], missing: str) -> None:
+    """The error names the variables that must be given, and how learning would be asked for."""
+    with pytest.raises(UnboundVariable, match=missing):
+        ruleset(parameters=parameters)
+
+
+# --- rules ------------------------------------------------------------------------------------------------------------
+
+
+def test_only_the_guests_own_mac_teaches() -> None:
+    """Every rule that learns from the guest compares its MAC first."""
+    lessons = [
+        rule
+        for chain in ruleset(parameters=IPV6).chains
+        for rule in chain.rules
+        if rule.verdict is Verdict.LEARN and chain.tree is Tree.FROM_L2
+    ]
+    assert len(lessons) == 4
+    for rule in lessons:
+        assert rule.matches[0].field is Field.ETHER_SRC
+        assert rule.matches[0].negated is False
+
+
+def test_a_lease_is_learned_from_the_network_alone() -> None:
+    """Under dhcp nothing that the guest sends teaches an IPv4 address."""
+    chains = ruleset(STRICT, parameters=DHCP).chains
+    assert {chain.tree for chain in chains for rule in chain.rules if rule.verdict is Verdict.LEARN} == {Tree.TO_L2}
+
+
+def test_a_mask_leaves_the_whole_address_stored() -> None:
+    """Where rules use the address under a mask only, the whole address is stored too, and first: it counts."""
+    masked = filter_xml(rule_xml("<ip srcipaddr='$IP' srcipmask='24'/>"))
+    compiled = ruleset(masked, parameters={"CTRL_IP_LEARNING_MAX": "3"})
+    (first, *_), *_ = (chain.rules for chain in compiled.chains)
+    assert [named.mask for _, named in first.stores] == [None, 0xFFFFFF00]
+    assert {named.size for named in compiled.sets} == {3}
+
+
+def test_layer_3_waits_for_no_lease() -> None:
+    """A layer 3 filter lets DHCP through until there is a lease; without layer 3 rules no such chain appears."""
+    layer_3 = filter_xml(
+        rule_xml("<tcp srcipaddr='$IP'/>", action="accept"), rule_xml("<all/>", action="drop", direction="inout")
+    )
+    roots = {chain.tree: chain.rules[0].verdict for chain in ruleset(layer_3, parameters=DHCP).chains if not chain.name}
+    assert roots[Tree.FROM_L3] is Verdict.ACCEPT
+    assert roots[Tree.TO_L3] is Verdict.ACCEPT
+    assert {chain.tree for chain in ruleset(STRICT, parameters=DHCP).chains} == {Tree.FROM_L2, Tree.TO_L2}
+
+
+def test_message_types_are_looked_for_where_an_option_begins() -> None:
+    """Behind the first option only if its length is the one expected: an option's content is no message type."""
+    (rules,) = (chain.rules for chain in ruleset(STRICT, parameters=DHCP).chains if chain.name == "dhcp-reply")
+    ack = bytes.fromhex("350105")
+
+    def found(options: bytes) -> bool:
+        value = int.from_bytes(options.ljust(16, b"\0")[:16], "big")
+        tests = [(match.test, rule.verdict) for rule in rules for match in rule.matches]
+        hits = [verdict for test, verdict in tests if isinstance(test, Masked) and value & test.mask == test.value]
+        return hits[:1] == [Verdict.JUMP]
+
+    assert found(ack)
+    assert found(bytes.fromhex("36040a000001") + ack)
+    assert found(bytes.fromhex("360400000001") + bytes.fromhex("330400000e10") + ack)
+    assert not found(bytes.fromhex("350102") + ack)
+    assert not found(bytes.fromhex("0c06") + b"\0\0\0\0" + ack)  # inside a host name of six octets
+    assert not found(bytes.fromhex("0c0435010535") + bytes.fromhex("350102"))
+    assert not found(b"\0" * 16)
+
+
+# --- names, scripts ---------------------------------------------------------------------------------------------------
+
+SETS = {
+    "learned-ip/vnet0": NamedSet(Purpose.LEARNED, "", Kind.IPV4),
+    "learned-ip/vnet0/max-4": NamedSet(Purpose.LEARNED, "", Kind.IPV4, size=4),
+    "learned-ip/vnet0/ffffff00": NamedSet(Purpose.LEARNED, "", Kind.IPV4, mask=0xFFFFFF00),
+    "learned-ip/vnet0/max-4/ffffff00": NamedSet(Purpose.LEARNED, "", Kind.IPV4, mask=0xFFFFFF00, size=4),
+    "learned-ip/vnet0/lease": NamedSet(Purpose.LEARNED, "", Kind.IPV4, newest=True),
+    "learned-ip6/vnet0": NamedSet(Purpose.LEARNED, "", Kind.IPV6, size=8),
+    "learned-ip6/vnet0/max-1": NamedSet(Purpose.LEARNED, "", Kind.IPV6, size=1),
+}
+
+
+@pytest.mark.parametrize("name", SETS)
+@pytest.mark.parametrize("raw", [False, True])
+def test_a_name_tells_what_is_in_the_set(name: str, raw: bool) -> None:
+    """A record holds names only, and everything else is read from them."""
+    named = SETS[name]
+    made = set_name("vnet0", named, raw=raw)
+    assert made == (f"{name}/raw" if raw else name)
+    learned = parse_learned(made)
+    assert learned is not None
+    assert (learned.size, learned.newest, learned.mask, learned.raw) == (named.size, named.newest, named.mask, raw)
+    assert learned.version == (6 if named.kind is Kind.IPV6 else 4)
+
+
+def test_other_names() -> None:
+    """Sets that hold no learned addresses are told apart."""
+    for name in ("connlimit/vnet0/0", "ipset/learned-ip", "leased/vnet0", "unread-lease/vnet0", "equal-octets"):
+        assert parse_learned(name) is None
+    assert kind_of("leased/vnet0") == "set"
+    assert kind_of("leased/vnet0/address") == "map"
+    assert kind_of("leased/address") == "set"  # of a tap with that name
+
+
+def test_the_size_is_the_maximum() -> None:
+    """As many addresses as may be learned, and for IPv6 the guest's own one beside them."""
+    assert "size 1;" in declaration("learned-ip/vnet0")
+    assert "size 4;" in declaration("learned-ip/vnet0/max-4")
+    assert "size 9;" in declaration("learned-ip6/vnet0")
+
+
+@pytest.mark.parametrize("parameters", [{}, {"CTRL_IP_LEARNING_MAX": "2"}, DHCP, {**DHCP, "CTRL_IP_LEARNING_MAX": "2"}])
+def test_what_is_made_is_removed(parameters: Mapping[str, Values]) -> None:
+    """Every set and map that a rule names is declared before, and deleted with the guest."""
+    compiled = ruleset(parameters={**IPV6, **parameters})
+    names = names_of(compiled)
+    script = render_install([compiled]).text
+    used = {word[1:] for line in render_lines(compiled, "all") for word in line.split() if word.startswith("@")}
+    used = {name for name in used if not name.startswith(("nh,", "th,"))}
+    assert used <= set(names)
+    removal = render_remove([objects_of(compiled)]).text
+    for name in names:
+        assert f"add {kind_of(name)} bridge nwfilter {name} {{" in script
+        assert f"delete {kind_of(name)} bridge nwfilter {name}\n" in removal
+
+
+def test_a_start_forgets_and_nothing_else_does() -> None:
+    """Only a fresh transaction flushes what is learned."""
+    compiled = ruleset(parameters={**IPV6, **DHCP})
+    fresh = render_install([compiled], options=Options(fresh=True)).text
+    kept = render_install([compiled], options=Options(fresh=False)).text
+    for name in names_of(compiled):
+        assert f"flush {kind_of(name)} bridge nwfilter {name}\n" in fresh
+        assert f"flush {kind_of(name)} bridge nwfilter {name}\n" not in kept
+    own = "add element bridge nwfilter learned-ip6/vnet0 { fe80::5054:ff:fe00:1 }"
+    assert own in fresh.splitlines()
+    assert own in kept.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("attachment", "sent", "received"),
+    [
+        (Attachment.BRIDGE_PORT, "iifname", "oifname"),
+        (Attachment.DEVICE, "iifname", "oifname"),
+        (Attachment.MACVTAP, "oifname", "iifname"),
+    ],
+)
+def test_the_tap_is_asked_for_by_the_name_that_its_hook_knows(attachment: Attachment, sent: str, received: str) -> None:
+    """What a macvtap's guest sends goes out by the device."""
+    lines = render_lines(ruleset(STRICT, parameters=DHCP, attachment=attachment), "none")
+    assert any(line.startswith("from/vnet0: ") and f"{sent} != @leased/vnet0 drop" in line for line in lines)
+    assert any(line.startswith("to/vnet0: ") and f"{received} != @leased/vnet0 drop" in line for line in lines)
+    assert not any(line.startswith("from/vnet0: ") and received in line for line in lines)

@@ -1,0 +1,67 @@
+"""Learned addresses in layer 3 rules, which need connection tracking in the bridge family."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.netns.test_dhcp import MODE, SERVER, reply
+from tests.support.domains import Parameters, domain, interface
+from tests.support.frames import arp, dhcp_discover, incoming, tcp
+from tests.support.learned import learned
+from tests.support.netns import Wire
+
+pytestmark = [pytest.mark.vm, pytest.mark.stock_kernel]
+
+FIRST, SECOND = "10.0.5.5", "10.0.5.6"
+FILTER = """\
+<filter name='own' chain='root'>
+<rule action='accept' direction='out'><tcp srcipaddr='$IP' dstportstart='80'/></rule>
+<rule action='drop' direction='inout' priority='900'><all/></rule>
+</filter>
+"""
+
+
+@pytest.fixture
+def wire() -> Iterator[Wire]:
+    """A bridge with the taps vnet0 and vnet1, a guest at the end of each."""
+    with Wire() as wire:
+        yield wire
+
+
+def start(wire: Wire, directory: Path, parameters: Parameters) -> None:
+    """Start a guest that may open connections to port 80 from its own address, and nothing else in IPv4."""
+    (directory / "own.xml").write_text(FILTER)
+    wire.configure(filter_dirs=[directory])
+    wire.start("web", domain("web", [interface("vnet0", "own", parameters)]))
+
+
+def exchange(wire: Wire, address: str) -> tuple[bool, bool]:
+    """Whether a SYN from `address` leaves, and whether its answer arrives."""
+    sent = wire.passes(tcp(src_ip=address, sport=40000))
+    answer = incoming(tcp, dst_ip=address, sport=80, dport=40000, flags="SA", ack=1001)
+    return sent, wire.passes(answer, "vnet1", "vnet0")
+
+
+def test_a_layer_3_rule_with_a_learned_address(wire: Wire, tmp_path: Path) -> None:
+    """The first packet teaches at layer 2 what layer 3 then compares with, both ways."""
+    start(wire, tmp_path, [])
+    assert exchange(wire, FIRST) == (True, True)
+    assert exchange(wire, SECOND) == (False, False)
+    assert learned(wire) == [FIRST]
+
+
+def test_a_layer_3_rule_with_a_leased_address(wire: Wire, tmp_path: Path) -> None:
+    """The first lease gets through a filter that allows no DHCP; a new one takes the place of the old in layer 3."""
+    start(wire, tmp_path, [MODE, ("DHCPSERVER", SERVER)])
+    assert wire.passes(dhcp_discover())
+    assert exchange(wire, FIRST) == (False, False)
+    assert wire.passes(reply(FIRST), "vnet1", "vnet0")
+    assert learned(wire) == [FIRST]
+    assert wire.passes(arp(sender_ip=FIRST))
+    assert exchange(wire, FIRST) == (True, True)
+    assert exchange(wire, SECOND) == (False, False)
+    # the renewal is this filter's matter, and it allows none
+    assert not wire.passes(reply(SECOND), "vnet1", "vnet0")
