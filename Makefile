@@ -3,12 +3,12 @@
 PYTHON := /usr/bin/python3
 VENV := .venv
 RUN_PACKAGES := nftables iproute2 python3 python3-venv python3-lxml
-TEST_PACKAGES := libvirt-daemon-system libvirt-clients qemu-system-x86 busybox-static gcc libc6-dev cpio kmod \
+TEST_PACKAGES := libvirt-daemon-system libvirt-clients qemu-system-x86 busybox-static dnsmasq-base file gcc libc6-dev cpio kmod \
 	libvirt-daemon-config-nwfilter python3-libvirt ebtables iptables conntrack procps git
 DESTDIR ?=
 PREFIX ?= /usr
 
-.PHONY: demo test lint bench soak install clean
+.PHONY: demo test lint bench soak conformance install clean
 
 demo: $(VENV)/demo-ready
 	$(VENV)/bin/python tests/demo.py
@@ -22,6 +22,10 @@ lint: $(VENV)/test-ready
 bench: $(VENV)/test-ready
 	$(VENV)/bin/python tests/bench/run.py
 	$(VENV)/bin/python tests/bench/redefine.py
+
+# The evaluator against the kernel, longer than in `make test`, with another seed each time.
+conformance: $(VENV)/test-ready
+	$(VENV)/bin/python -m tests.conformance.run --filters 5000 --frames 200 --seed $$(date +%s)
 
 # A filter redefined 1000 times under a flood; `make test` does it a hundred times.
 soak: $(VENV)/test-ready

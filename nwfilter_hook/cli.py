@@ -11,13 +11,14 @@ import sys
 
 import click
 
-from . import __version__, hook
+from . import cli_learning, cli_library, cli_sets, hook
+from .cli_group import cli as cli
+from .cli_group import open_cli_host, read_input
 from .cli_table import print_table
 from .config import read_config
 from .domain_xml import check_tap, parse_domain, parse_identity
 from .errors import InputError, NwfilterHookError, Source, one_line
 from .filter_xml import check_filter_name, check_parameter, parse_filter
-from .host import Host, open_host
 from .library import Library, read_filter_file
 from .model import Attachment, FilterRef
 from .pipeline import check, plan_removal
@@ -27,12 +28,6 @@ from .show import TapView, format_learned, read_views
 from .values import format_mac, parse_mac
 
 OPERATIONS = (*hook.CHECKING, *hook.INSTALLING, "started", *hook.VERIFYING, *hook.REMOVING)
-
-
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="nwfilter-hook")
-def cli() -> None:
-    """Per-guest packet filtering for libvirt: nwfilter compiled to nftables."""
 
 
 def main() -> None:
@@ -76,22 +71,6 @@ def replay(
     elif operation != "started":
         planned = plan(host, domain, operation, fresh=operation == "start", tolerant=operation in hook.VERIFYING)
         click.echo(planned.script.text, nl=False)
-
-
-def open_cli_host(*, readonly: bool) -> Host:
-    """This host; what it has to say goes to stderr. Raises ConfigError."""
-    return open_host(read_config(), lambda line: click.echo(f"nwfilter-hook: {line}", err=True), readonly=readonly)
-
-
-def read_input(path: str) -> bytes:
-    """A file's bytes, "-" is standard input; one more than accepted at most. Raises NwfilterHookError."""
-    try:
-        if path == "-":
-            return sys.stdin.buffer.read(hook.MAX_BYTES)
-        with open(path, "rb") as file:
-            return file.read(hook.MAX_BYTES)
-    except OSError as error:
-        raise NwfilterHookError(f"{path}: {error.strerror}") from error
 
 
 def _ask_libvirt(guest: str) -> bytes:
@@ -226,5 +205,5 @@ def _print_views(views: list[TapView]) -> None:
     print_table(headings, rows, right=("CHAINS", "DROPPED"))
 
 
-# the commands of other subjects register themselves
-from . import cli_learning, cli_library, cli_sets  # noqa: E402,F401
+# the commands of these modules belong to the group as soon as they are imported
+SUBJECTS = (cli_learning, cli_library, cli_sets)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import click
 
-from .cli import cli, open_cli_host
+from .cli_group import cli, open_cli_host
 from .teaching import forget, teach
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import click
 
 from .bindings import all_bindings, create_binding, delete_binding, find_binding, format_binding
-from .cli import cli, open_cli_host, read_input
+from .cli_group import cli, open_cli_host, read_input
 from .cli_table import print_table
 from .definitions import (
     Update,

@@ -9,7 +9,7 @@ import json
 import click
 
 from .address_sets import change_set, flush_set, list_set
-from .cli import cli, open_cli_host
+from .cli_group import cli, open_cli_host
 
 
 @cli.group("set")

@@ -64,8 +64,16 @@ def parse_domain(
     for element in [] if devices is None else devices.iterfind("interface"):
         interfaces.append(_interface(element, path, default_filters or {}, tolerant))
         aliases.append(_attribute(element, "alias", "name"))
-    interfaces = _apply_metadata(root, path, interfaces, aliases)
-    return Domain(name, uuid, tuple(interfaces), source)
+    problem: InputError | None = None
+    try:
+        interfaces = _apply_metadata(root, path, interfaces, aliases)
+    except InputError as error:
+        if not tolerant:
+            raise
+        problem = error
+        # whose reference it was can't be told: it may be any interface's that names no filter itself
+        interfaces = [each if each.reference else replace(each, problem=error) for each in interfaces]
+    return Domain(name, uuid, tuple(interfaces), source, problem)
 
 
 def parse_identity(data: bytes, path: str) -> str:

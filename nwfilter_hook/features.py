@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 
-from .errors import MissingFeature
+from .errors import MissingFeature, NftError
 from .host import Host
 from .model import AnyState, CountAbove, Field, Rule, Ruleset, Verdict
 from .nft import MISSING_CT, MISSING_REJECT
@@ -37,6 +37,8 @@ def check_features(host: Host, rulesets: Iterable[Ruleset]) -> None:
             raise MissingFeature(message)
 
 
+# what the kernel answers to a rule with an expression that it doesn't have
+_LACKS = ("Protocol error", "No such file or directory", "Operation not supported")
 _PROBES = {"ct": ("ct state new", MISSING_CT), "reject": ("reject", MISSING_REJECT)}
 
 
@@ -62,7 +64,11 @@ def _kernel_takes(host: Host, need: str, statement: str) -> bool:
         f"add chain bridge {TABLE}-probe c {{ type filter hook prerouting priority 0; }}\n"
         f"add rule bridge {TABLE}-probe c {statement}\n"
     )
-    if host.nft.check_script(probe) is not None:
-        return False
+    complaint = host.nft.check_script(probe)
+    if complaint is not None:
+        if any(word in complaint for word in _LACKS):
+            return False
+        first_line = (complaint.splitlines() or ["no message"])[0]
+        raise NftError(f"nft can't be asked what this kernel can do: {first_line}")
     host.state.write_capabilities({**(known if known.get("host") == key else {"host": key}), need: True})
     return True

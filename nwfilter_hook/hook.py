@@ -101,7 +101,9 @@ def has_work(operation: str, data: bytes, config: Config) -> bool:
     of this guest, or something left by another, on one of its taps too. Says yes when in doubt.
     """
     wants = bool(config.default_filters) or any(marker in data for marker in _MARKERS)
-    odd = b"\0" in data or not data.strip() or b"<domain" not in data
+    declaration = data[:200].lower().partition(b"?>")[0]
+    foreign = b"\0" in data or (b"encoding" in declaration and b"utf-8" not in declaration)
+    odd = foreign or len(data) >= MAX_BYTES or not data.strip() or b"<domain" not in data
     if operation in CHECKING:
         return wants or odd
     if operation not in REMOVING and (wants or odd):
@@ -153,6 +155,8 @@ def _work(guest: str, operation: str, data: bytes, config: Config) -> None:
             raise
         from .verify import reconcile
 
+        if domain.problem:
+            report(guest, str(domain.problem))
         _tell(guest, reconcile(host, domain, operation))
         return
     domain = parse_domain(data, path, config.default_filters)
@@ -166,14 +170,14 @@ def _tell(guest: str, planned: Plan | None) -> None:
     if planned is None:
         return
     quarantined = {binding.tap for binding in planned.record.bindings if binding.quarantined}
+    known = {binding.tap for binding in planned.record.bindings}
     for tap, reason in planned.failed:
-        done = (
-            "quarantined, nothing passes in or out" if tap in quarantined else "NOT filtered, and can't be quarantined"
-        )
-        report(guest, f"{tap}: {done}: {reason}")
-    for binding in planned.record.bindings:
-        if binding.tap not in quarantined:
-            report(guest, f"{binding.tap}: filter {binding.filter} was not in force as recorded; repaired")
+        if tap in quarantined:
+            report(guest, f"{tap}: quarantined, nothing passes in or out: {reason}")
+        elif tap not in known:
+            report(guest, f"{tap}: NOT filtered, and can't be quarantined: {reason}")
+    for tap in sorted(known - {tap for tap, _ in planned.failed}):
+        report(guest, f"{tap}: its filter was not in force as recorded; repaired")
 
 
 def _uuids(host: Host, guest: str, data: bytes, path: str) -> list[str]:
@@ -211,8 +215,9 @@ def report(guest: str, line: str) -> None:
     from .errors import one_line
 
     text = one_line(f"{guest}: {line}")
-    with contextlib.suppress(OSError):
-        print(f"nwfilter-hook: {text}", file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError, ValueError):
+        if sys.stderr is not None:  # print() would take stdout instead, which libvirt reads
+            print(f"nwfilter-hook: {text}", file=sys.stderr, flush=True)
     log(text)
 
 

@@ -511,9 +511,15 @@ class Interface:
 
 @dataclass(frozen=True)
 class Domain:
-    """A guest, as its domain XML describes it."""
+    """
+    A guest, as its domain XML describes it.
+
+    Attributes:
+        problem: what is wrong with it beside its interfaces, where the reader wanted to go on.
+    """
 
     name: str
     uuid: str
     interfaces: tuple[Interface, ...]
     source: Source
+    problem: InputError | None = None

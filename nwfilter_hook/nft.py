@@ -14,12 +14,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from .errors import NftError, NwfilterHookError
-from .render import TABLE, Script
+from .render import TABLE, Objects, Script, is_of_tap
 
 _SBIN = ("/usr/sbin", "/sbin", "/usr/local/sbin")
 _LOCATION = re.compile(r"^(?:/dev/stdin|-):(\d+):\d+-\d+: (?:Error|error): (.*)$", re.MULTILINE)
 _COUNTED = re.compile(r"counter packets \d+ bytes \d+")
 _COMMENT = re.compile(r'(\S+) comment "([^"]*)"$')
+_EXISTS = "File exists"
+_ELEMENT = re.compile(rf'add element bridge {TABLE} (\S+) {{ "([^"]+)" : jump (\S+) }}')
 MISSING_CT = "CONFIG_NF_CONNTRACK_BRIDGE (module nf_conntrack_bridge)"
 MISSING_REJECT = "CONFIG_NFT_BRIDGE_REJECT (module nft_reject_bridge)"
 
@@ -49,12 +51,39 @@ class Nft:
                 didn't answer in time: `.unsure` is set then.
         """
         result = self._run(["-f", "-"], script.text)
+        if result.returncode and _EXISTS in result.stderr:
+            # somebody gave one of our map elements another verdict: it must go before ours can come
+            result = self._run(["-f", "-"], self._replacing_elements(script.text))
+        if result.returncode < 0:
+            raise NftError(f"{self._program} was killed by signal {-result.returncode}", unsure=True)
         if result.returncode:
             raise NftError(_explain(script, result.stderr))
 
+    def _replacing_elements(self, text: str) -> str:
+        """`text`, which deletes those elements first that are in the kernel with another verdict."""
+        known: dict[str, dict[str, str]] = {}
+        lines = []
+        for line in text.splitlines():
+            match = _ELEMENT.fullmatch(line)
+            if match:
+                name, tap, target = match.groups()
+                if name not in known:
+                    known[name] = self.list_map(name)
+                if known[name].pop(tap, target) != target:
+                    lines.append(f'delete element bridge {TABLE} {name} {{ "{tap}" }}')
+            lines.append(line)
+        return "".join(line + "\n" for line in lines)
+
     def check_script(self, text: str) -> str | None:
-        """None if nft and the kernel would take `text`, else nft's message."""
+        """
+        None if nft and the kernel would take `text`, else nft's message.
+
+        Raises:
+            NftError: nft can't be started, was given up or was killed.
+        """
         result = self._run(["--check", "-f", "-"], text)
+        if result.returncode < 0:
+            raise NftError(f"{self._program} was killed by signal {-result.returncode}", unsure=True)
         return None if result.returncode == 0 else result.stderr.strip()
 
     def version(self) -> str:
@@ -77,11 +106,28 @@ class Nft:
     def list_map(self, name: str) -> dict[str, str]:
         """The elements of one of our verdict maps: interface to the chain it jumps to; {} if the map isn't there."""
         elements: dict[str, str] = {}
-        for item in self._json(["list", "map", "bridge", TABLE, name]):
-            for element in item.get("map", {}).get("elem", ()):
-                key, verdict = element
-                elements[str(key)] = str(verdict.get("jump", {}).get("target", ""))
+        try:
+            for item in self._json(["list", "map", "bridge", TABLE, name]):
+                for key, verdict in item.get("map", {}).get("elem", ()):
+                    elements[str(key)] = str((verdict.get("jump") or {}).get("target", ""))
+        except (ValueError, TypeError, AttributeError) as error:
+            raise NftError(f"nft list map {name}: unreadable answer: {error}") from error
         return elements
+
+    def list_objects(self, tap: str) -> list[Objects]:
+        """What our tables hold under the exact name of `tap`."""
+        found = []
+        for family in ("bridge", "netdev"):
+            names: dict[str, list[str]] = {"chain": [], "set": []}
+            for item in self.list_table(family):
+                for kind, listed in names.items():
+                    name = str(item.get(kind, {}).get("name", ""))
+                    if is_of_tap(kind, name, tap):
+                        listed.append(name)
+            if names["chain"] or names["set"]:
+                chains = sorted(names["chain"], key=lambda name: name.count("/"))
+                found.append(Objects(tap, family, tuple(chains), tuple(names["set"])))
+        return found
 
     def list_table(self, family: str) -> list[Mapping[str, Any]]:
         """Everything in our table of `family` as nft's JSON objects; [] if there is none. libnftables-json(5)."""
@@ -94,7 +140,7 @@ class Nft:
                 return []
             raise NftError(f"nft {' '.join(arguments)}: {result.stderr.strip()}")
         try:
-            return list(json.loads(result.stdout)["nftables"])
+            return [item for item in json.loads(result.stdout)["nftables"] if isinstance(item, dict)]
         except (ValueError, KeyError, TypeError) as error:
             raise NftError(f"nft {' '.join(arguments)}: unreadable answer: {error}") from error
 

@@ -22,6 +22,7 @@ from .planning import (
     own_records,
     plan,
     remove_objects,
+    unrecorded_objects,
 )
 from .rebuild import recover_update
 from .render import Script, render_remove
@@ -73,14 +74,17 @@ def remove(host: Host, uuid: str) -> None:
         NftError, StateError: what is left is remembered and removed at the next event.
     """
     with host.state.locked():
-        records = own_records(host, uuid)
-        if records:
-            try:
-                remove_objects(host, uuid, [objects for record in records for objects in record.objects()])
-            except NftError:
-                host.state.set_leftover(uuid)
-                raise
+        objects = [each for record in own_records(host, uuid) for each in record.objects()]
+        try:
+            # of a record that can't be read any more, the taps are known, and the kernel tells the rest
+            objects += unrecorded_objects(host, uuid, (), objects)
+            remove_objects(host, uuid, objects)
+        except NftError:
+            host.state.set_leftover(uuid)
+            raise
         host.state.delete(uuid)
+        for tap in host.state.taps_of(uuid):
+            host.state.clear_owner(tap)
         sweep(host)
 
 
@@ -102,3 +106,5 @@ def sweep(host: Host) -> None:
             host.state.delete_leftover(name)
         except NwfilterHookError as error:
             host.log(f"{record.guest}: still not removed: {error}")
+            if isinstance(error, NftError) and error.unsure:
+                return  # nft hangs: others wait for the lock

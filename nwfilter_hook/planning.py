@@ -8,7 +8,7 @@ Out: a `Plan`; `apply_plan` makes it true in the kernel and in the records, or c
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 
 from .compiler import compile_tap
 from .domain_xml import check_tap
@@ -110,9 +110,10 @@ def compile_interface(host: Host, interface: Interface) -> Compiled:
     return Compiled(interface, ruleset, False)
 
 
-def _compile_domain(
-    host: Host, domain: Domain, tolerant: bool
+def compile_domain(
+    host: Host, domain: Domain, *, tolerant: bool, kept: Container[str] = ()
 ) -> tuple[list[Compiled], list[tuple[str, NwfilterHookError]]]:
+    """Every filtered interface's rules; with `tolerant` a quarantine, or nothing if it is `kept`, for what fails."""
     failed: list[tuple[str, NwfilterHookError]] = []
     compiled: list[Compiled] = []
     for interface in domain.interfaces:
@@ -124,6 +125,8 @@ def _compile_domain(
             if not tolerant:
                 raise
             failed.append((interface.tap or "(no tap)", error))
+            if interface.tap in kept:
+                continue
             if _has_usable_tap(interface):
                 rules = quarantine(interface.tap or "", attachment_of(interface), interface.source)
                 compiled.append(Compiled(interface, rules, True))
@@ -144,23 +147,36 @@ def _has_usable_tap(interface: Interface) -> bool:
 # --- plan -------------------------------------------------------------------------------------------------------------
 
 
-def plan(host: Host, domain: Domain, operation: str, *, fresh: bool, tolerant: bool = False) -> Plan:
+def plan(
+    host: Host,
+    domain: Domain,
+    operation: str,
+    *,
+    fresh: bool,
+    tolerant: bool = False,
+    kept: Mapping[str, Binding] | None = None,
+) -> Plan:
     """
     The transaction that puts exactly `domain`'s filters in force, whatever an earlier one left.
 
     Args:
         fresh: forget learned addresses.
         tolerant: a tap whose filter can't be compiled is quarantined instead.
+        kept: by tap, bindings that are in force and stay so if the tap's filter can't be compiled.
 
     Raises:
         InputError, MissingFeature: unless tolerant.
     """
-    compiled, failed = _compile_domain(host, domain, tolerant)
+    compiled, failed = compile_domain(host, domain, tolerant=tolerant, kept=kept or {})
+    staying = [kept[tap] for tap, _ in failed if kept and tap in kept]
     rulesets = [each.ruleset for each in compiled]
     every_tap = [interface.tap for interface in domain.interfaces if interface.tap]
-    stale = stale_objects(_known_objects(host, domain.uuid, every_tap), rulesets)
+    known = _known_objects(host, domain.uuid, every_tap)
+    for binding in staying:
+        known = [objects for objects in known if objects.tap != binding.tap]
+    stale = stale_objects(known, rulesets)
     script = render_install(rulesets, stale, Options(counters=host.config.counters, fresh=fresh))
-    bindings = tuple(binding_of(script, each) for each in compiled)
+    bindings = (*(binding_of(script, each) for each in compiled), *staying)
     record = Record(domain.name, domain.uuid, operation, bindings, stale, script.digest)
     return Plan(script, (record,), tuple(failed))
 
@@ -203,7 +219,17 @@ def _known_objects(host: Host, uuid: str, taps: Sequence[str]) -> list[Objects]:
         if owner is not None and owner != uuid:
             others = (each for record in host.state.read_everything(owner) for each in record.objects())
             found += [objects for objects in others if objects.tap == tap]
-    return found
+    return found + unrecorded_objects(host, uuid, taps, found)
+
+
+def unrecorded_objects(host: Host, uuid: str, taps: Iterable[str], known: Iterable[Objects]) -> list[Objects]:
+    """
+    What the kernel lists under the names of taps that somebody had, or the guest has, but that no readable record
+    tells of: the record was damaged and moved aside.
+    """
+    recorded = {objects.tap for objects in known}
+    owned = {tap for tap in taps if host.state.owner(tap) is not None} | set(host.state.taps_of(uuid))
+    return [objects for tap in sorted(owned - recorded) for objects in host.nft.list_objects(tap)]
 
 
 # --- apply ------------------------------------------------------------------------------------------------------------

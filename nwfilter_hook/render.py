@@ -217,6 +217,17 @@ def chain_name(tap: str, tree: Tree, name: str | None) -> str:
     return root if name is None else f"{root}/{encode(name)}"
 
 
+_CHAIN_PREFIXES = frozenset(tree.value for tree in Tree)
+_SET_PREFIXES = frozenset(purpose.value + version for purpose in Purpose for version in ("", "6"))
+
+
+def is_of_tap(kind: str, name: str, tap: str) -> bool:
+    """Whether a "chain" or a "set" of that name is one that we make for `tap` (an `ipset/NAME` is nobody's)."""
+    prefix, _, rest = name.partition("/")
+    prefixes = _CHAIN_PREFIXES if kind == "chain" else _SET_PREFIXES
+    return prefix in prefixes and not prefix.startswith(Purpose.IPSET.value) and rest.split("/")[0] == tap
+
+
 def without(objects: Iterable[Objects], kept: set[tuple[str, str]]) -> list[Objects]:
     """`objects` without those in `kept` (family, name); each name once, whoever names it how often."""
     seen = set(kept)

@@ -23,6 +23,7 @@ from .model import BoundRule, Filter, FilterRef, FilterRule, Learned, Parameters
 from .values import parse_bound
 
 MAX_DEPTH = 100
+MAX_VISITS = 5000
 MAX_COMBINATIONS = 4096
 """Rules made of one <rule>; libvirt has no bound and would take hours."""
 
@@ -54,7 +55,7 @@ def resolve(reference: FilterRef, mac: str, read_filter: ReadFilter) -> tuple[Bo
         BadValue: a value doesn't fit the attribute it is used in.
     """
     outer = {"MAC": (mac,), **reference.parameters}
-    occurrences = tuple(_walk(reference, outer, read_filter, ()))
+    occurrences = tuple(_walk(reference, outer, read_filter))
     _check_bound(occurrences, reference)
     return tuple(rule for occurrence in occurrences for rule in _bind(occurrence, reference))
 
@@ -76,21 +77,33 @@ def filters_in_tree(name: str, read_filter: ReadFilter) -> frozenset[str]:
     return frozenset(found)
 
 
-def _walk(
-    reference: FilterRef, parameters: Parameters, read_filter: ReadFilter, path: tuple[str, ...]
-) -> Iterator[Occurrence]:
-    if reference.filter in path:
-        cycle = " -> ".join((*path[path.index(reference.filter) :], reference.filter))
-        raise FilterLoop(f"filters include each other: {cycle}", reference.source)
-    if len(path) >= MAX_DEPTH:
-        raise FilterLoop(f"filters refer to each other more than {MAX_DEPTH} deep", reference.source)
-    filter_ = read_filter(reference.filter, reference.source)
-    for entry in filter_.entries:
-        if isinstance(entry, FilterRule):
-            yield Occurrence(filter_, entry, parameters)
-        else:
-            inner = {**entry.parameters, **parameters}
-            yield from _walk(entry, inner, read_filter, (*path, reference.filter))
+def _walk(reference: FilterRef, parameters: Parameters, read_filter: ReadFilter) -> Iterator[Occurrence]:
+    """
+    Every rule, depth first. A filter that is met again with the same parameters would only repeat its rules, which
+    changes no verdict, so it is passed over; else a few filters that refer to each other twice make millions.
+    """
+    visited: set[tuple[str, frozenset[tuple[str, tuple[str, ...]]]]] = set()
+
+    def walk(reference: FilterRef, parameters: Parameters, path: tuple[str, ...]) -> Iterator[Occurrence]:
+        if reference.filter in path:
+            cycle = " -> ".join((*path[path.index(reference.filter) :], reference.filter))
+            raise FilterLoop(f"filters include each other: {cycle}", reference.source)
+        if len(path) >= MAX_DEPTH:
+            raise FilterLoop(f"filters refer to each other more than {MAX_DEPTH} deep", reference.source)
+        visit = (reference.filter, frozenset(parameters.items()))
+        if visit in visited:
+            return
+        visited.add(visit)
+        if len(visited) > MAX_VISITS:
+            raise FilterLoop(f"the tree holds more than {MAX_VISITS} references", reference.source)
+        filter_ = read_filter(reference.filter, reference.source)
+        for entry in filter_.entries:
+            if isinstance(entry, FilterRule):
+                yield Occurrence(filter_, entry, parameters)
+            else:
+                yield from walk(entry, {**entry.parameters, **parameters}, (*path, reference.filter))
+
+    yield from walk(reference, parameters, ())
 
 
 def _accesses(rule: FilterRule) -> Iterator[tuple[str, Setting, Variable]]:

@@ -22,6 +22,7 @@ import errno
 import fcntl
 import json
 import os
+import re
 import stat
 import time
 from collections.abc import Iterator, Mapping
@@ -29,12 +30,13 @@ from typing import Any, Callable
 
 from .errors import Source, StateError
 from .frozen import dataclass
-from .model import Attachment, FilterRef, Purpose, Tree
-from .render import Objects
+from .model import Attachment, FilterRef
+from .render import Objects, is_of_tap
 from .values import is_tap_name
 
 SCHEMA = 1
 LOCK_WAIT_S = 60.0
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _MAX_RECORD = 4 * 1024 * 1024
 
 
@@ -225,11 +227,22 @@ class State:
         """UUID of the guest that `tap`'s chains belong to."""
         if not is_tap_name(tap):
             return None
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         try:
-            with open(os.path.join(self._taps, tap), encoding="utf-8") as file:
-                return file.read(64).strip() or None
+            with open(os.open(os.path.join(self._taps, tap), flags), "rb") as file:
+                regular = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
+                text = file.read(64).decode("ascii").strip() if regular else ""
         except (OSError, UnicodeDecodeError):
             return None
+        return text if _UUID.fullmatch(text) else None
+
+    def taps_of(self, uuid: str) -> list[str]:
+        """The taps whose chains belong to the guest."""
+        try:
+            names = sorted(os.listdir(self._taps))
+        except OSError:
+            return []
+        return [name for name in names if self.owner(name) == uuid]
 
     def set_owner(self, tap: str, uuid: str) -> None:
         """Raises StateError."""
@@ -287,7 +300,7 @@ class State:
                 record = _from_json(file.read(_MAX_RECORD))
             except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
                 return self._move_aside(path, f"it can't be read: {type(error).__name__}: {error}")
-        if not name.startswith(record.uuid):
+        if not name.startswith(f"{record.uuid}."):
             return self._move_aside(path, f"it is of another guest, {record.uuid}")
         return record
 
@@ -408,6 +421,8 @@ def _from_json(data: bytes) -> Record:
     found = json.loads(data)
     if found["schema"] != SCHEMA:
         raise ValueError(f"schema {found['schema']!r}, not {SCHEMA}")
+    if not _UUID.fullmatch(found["uuid"]):
+        raise ValueError(f"uuid {found['uuid']!r}")
     return Record(
         guest=_text(found["guest"]),
         uuid=_text(found["uuid"]),
@@ -439,22 +454,18 @@ def _binding(found: Mapping[str, Any]) -> Binding:
 def _objects(tap: Any, family: Any, found: Mapping[str, Any]) -> Objects:
     if family not in ("bridge", "netdev"):
         raise ValueError(f"family {family!r}")
-    chains = _names(tap, found["chains"], _CHAIN_PREFIXES)
-    return Objects(_text(tap), family, chains, _names(tap, found["sets"], _SET_PREFIXES))
+    if not is_tap_name(_text(tap)):
+        raise ValueError(f"tap {tap!r}")
+    return Objects(tap, family, _names("chain", tap, found["chains"]), _names("set", tap, found["sets"]))
 
 
-def _names(tap: str, values: Any, prefixes: frozenset[str]) -> tuple[str, ...]:
+def _names(kind: str, tap: str, values: Any) -> tuple[str, ...]:
     """Names of chains or sets; each must be the tap's own, so that no record can delete another's."""
     names = _texts(values)
     for name in names:
-        prefix, _, rest = name.partition("/")
-        if prefix not in prefixes or rest.split("/")[0] != tap or not set(name) <= _NAME_CHARACTERS:
+        if not is_of_tap(kind, name, tap) or not set(name) <= _NAME_CHARACTERS:
             raise ValueError(f"{name!r} is not of tap {tap!r}")
     return names
-
-
-_CHAIN_PREFIXES = frozenset(tree.value for tree in Tree)
-_SET_PREFIXES = frozenset(purpose.value + version for purpose in Purpose for version in ("", "6"))
 
 
 _NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-/")

@@ -7,49 +7,75 @@ Out: every tap of the guest has its filter, or its old one, or a quarantine.
 
 from __future__ import annotations
 
-from .errors import InputError, NftError, NwfilterHookError, Source
+from .errors import InputError, NftError, NwfilterHookError, Source, StateError
 from .frozen import replace
 from .host import Host
 from .model import Domain
 from .pipeline import sweep
-from .planning import Plan, apply_plan, attachment_of, plan
+from .planning import Plan, apply_plan, attachment_of, compile_domain, plan
 from .rebuild import interface_of
-from .render import BASE_CHAINS
-from .state import Record
+from .render import BASE_CHAINS, Options, render_install
+from .state import Binding, Record
 
 
 def reconcile(host: Host, domain: Domain, operation: str) -> Plan | None:
     """
     See that the kernel has what the guest's record says, and that the record is what the guest asks for; repair if
-    not. A tap whose filter can't be compiled is quarantined.
-
-    What was in force stays in force if its successor can't be compiled.
+    not. A tap whose filter can't be compiled keeps the rules that are in force, or is quarantined. Where nothing can be
+    written down the rules are put into force all the same: the guest runs.
 
     Returns:
         None if everything was in place, else what was done.
 
     Raises:
-        NftError, StateError, DomainError: the repair failed.
+        NftError, DomainError: the repair failed. StateError: it could not be written down.
     """
-    with host.state.locked():
-        sweep(host)
+    try:
+        with host.state.locked():
+            return _reconcile(host, domain, operation)
+    except StateError:
+        _enforce_unrecorded(host, domain)
+        raise
+
+
+def _enforce_unrecorded(host: Host, domain: Domain) -> None:
+    """The state can't be used: leave alone what is seen to be in force, else put the rules into force unrecorded."""
+    try:
         record = host.state.read(domain.uuid)
-        pending = host.state.read_pending(domain.uuid)
-        intact = bool(record and not pending and _in_kernel(host, record))
-        if record and intact and _as_wished(domain, record):
-            return None
-        planned = plan(host, domain, operation, fresh=False, tolerant=True)
-        if record and intact and planned.failed and _covers(record, domain):
-            for tap, error in planned.failed:
-                host.report(f"{tap}: the old rules stay in force: {error}")
-            return None
-        try:
-            apply_plan(host, planned)
-        except NftError as error:
-            if error.unsure:
-                raise
-            planned = _quarantine_all(host, domain, operation, error)
-        return planned
+    except StateError:
+        record = None
+    if record and _as_wished(domain, record) and _in_kernel(host, record):
+        return
+    compiled, failed = compile_domain(host, domain, tolerant=True)
+    options = Options(counters=host.config.counters, fresh=False)
+    host.nft.apply_script(render_install([each.ruleset for each in compiled], options=options))
+    for tap, error in failed:
+        host.report(f"{tap}: not filtered as it should be: {error}")
+
+
+def _reconcile(host: Host, domain: Domain, operation: str) -> Plan | None:
+    sweep(host)
+    record = host.state.read(domain.uuid)
+    pending = host.state.read_pending(domain.uuid)
+    kept = {} if record is None or pending else _in_force(host, record)
+    intact = record is not None and len(kept) == len(record.bindings) and pending is None
+    if record and intact and _as_wished(domain, record):
+        return None
+    planned = plan(host, domain, operation, fresh=False, tolerant=True, kept=kept)
+    for tap, error in planned.failed:
+        if tap in kept:
+            closed = kept[tap].quarantined
+            what = "still quarantined, nothing passes in or out" if closed else "the old rules stay in force"
+            host.report(f"{tap}: {what}: {error}")
+    if record and intact and planned.failed and _covers(record, domain):
+        return None
+    try:
+        apply_plan(host, planned)
+    except NftError as error:
+        if error.unsure:
+            raise
+        planned = _quarantine_all(host, domain, operation, error)
+    return planned
 
 
 def quarantine_known(host: Host, uuid: str, reason: NwfilterHookError) -> bool:
@@ -107,20 +133,28 @@ def _covers(record: Record, domain: Domain) -> bool:
 
 def _in_kernel(host: Host, record: Record) -> bool:
     """Whether every chain, every rule and every map element of the record is in the kernel, and nothing more."""
-    bridged = [binding for binding in record.bindings if binding.objects.family == "bridge"]
-    if bridged:
+    return len(_in_force(host, record)) == len(record.bindings)
+
+
+def _in_force(host: Host, record: Record) -> dict[str, Binding]:
+    """By tap, the bindings that have every chain, every rule and every map element in the kernel, and nothing more."""
+    elements: dict[str, dict[str, str]] = {}
+    bases: dict[str, bool] = {}
+    if any(binding.objects.family == "bridge" for binding in record.bindings):
         for base in BASE_CHAINS:
-            wanted = {
-                binding.tap: name for binding in bridged for tree, name in binding.objects.roots() if tree is base.tree
-            }
-            elements = host.nft.list_map(base.map)
-            if any(elements.get(binding.tap) != wanted.get(binding.tap) for binding in bridged):
-                return False
+            elements[base.map] = host.nft.list_map(base.map)
             listed = host.nft.list_fingerprint("bridge", base.name)
-            if wanted and listed != (f"{base.selector} vmap @{base.map}",):
+            bases[base.map] = listed == (f"{base.selector} vmap @{base.map}",)
+
+    def complete(binding: Binding) -> bool:
+        roots = dict(binding.objects.roots())
+        for base in BASE_CHAINS if binding.objects.family == "bridge" else ():
+            wanted = roots.get(base.tree)
+            if elements[base.map].get(binding.tap) != wanted or (wanted and not bases[base.map]):
                 return False
-    return all(
-        host.nft.list_fingerprint(binding.objects.family, chain) == fingerprint
-        for binding in record.bindings
-        for chain, fingerprint in zip(binding.objects.chains, binding.fingerprints)
-    )
+        return all(
+            host.nft.list_fingerprint(binding.objects.family, chain) == fingerprint
+            for chain, fingerprint in zip(binding.objects.chains, binding.fingerprints)
+        )
+
+    return {binding.tap: binding for binding in record.bindings if complete(binding)}

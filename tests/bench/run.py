@@ -4,7 +4,7 @@ Figures, not tests: how long things take here, as ratios of two things measured 
     python tests/bench/run.py [--taps 1,100,400] [--libvirt-taps N] [--packets]
 
 Everything happens in private namespaces. `--libvirt-taps N` also gives N taps libvirt's own filter (that takes it more
-than a second each) and then times `nwfilter-binding-create` beside our hook. Budgets are in the design; nothing fails here.
+than a second each) and then times `nwfilter-binding-create` beside our hook. Nothing fails here.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ ROUNDS = 15
 
 def domain(number: int, *, reference: bool = True) -> str:
     """The XML of a guest with one interface on tap `vnetNUMBER`."""
-    inner = f"<filterref filter='clean-traffic'><parameter name='IP' value='10.{number >> 8}.{number & 255}.1'/></filterref>"
+    address = f"10.{number >> 8}.{number & 255}.1"
+    inner = f"<filterref filter='clean-traffic'><parameter name='IP' value='{address}'/></filterref>"
     return (
         f"<domain type='qemu'><name>guest-{number}</name><uuid>{uuid.UUID(int=number + 1)}</uuid><devices>"
         f"<interface type='bridge'><mac address='{mac(number)}'/><source bridge='br0'/><target dev='vnet{number}'/>"

@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from nwfilter_hook import cli
+from nwfilter_hook.cli_group import cli as group
 from nwfilter_hook.errors import NwfilterHookError
 from tests.unit.compiling import filter_xml, rule_xml
 from tests.unit.fake_nft import FakeNft
@@ -40,13 +41,13 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def nft(monkeypatch: pytest.MonkeyPatch) -> FakeNft:
     """An nft that keeps books, in the place of every process's own."""
     kernel = FakeNft()
-    monkeypatch.setattr("nwfilter_hook.host.Nft", lambda program, timeout_s: kernel)
+    monkeypatch.setattr("nwfilter_hook.host.Nft", lambda *arguments: kernel)
     return kernel
 
 
 def run(*arguments: str, stdin: str = "") -> Result:
     """The command with `arguments`, as the shell would run it: an error of ours is a line on stderr and status 1."""
-    result = CliRunner().invoke(cli.cli, arguments, input=stdin)
+    result = CliRunner().invoke(group, arguments, input=stdin)
     if isinstance(result.exception, NwfilterHookError):
         return result
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception

@@ -89,10 +89,10 @@ def test_a_tap_that_was_anothers_is_work(config: Config) -> None:
     assert busy(config, PLAIN.replace(b"vnet0", b"vnet00")) == set()
 
 
-def test_a_temporary_file_is_no_work(config: Config) -> None:
-    """A file that a killed process left half written is no record."""
-    remember(config, f"{UUID}.pending.tmp")
-    assert busy(config) == set()
+def test_a_half_written_file_is_work(config: Config) -> None:
+    """A file that a killed process left half written is work for the next event: it is removed."""
+    remember(config, f"~{OTHER}.pending")
+    assert busy(config) == {*hook.INSTALLING, *hook.VERIFYING, *hook.REMOVING}
 
 
 @pytest.mark.parametrize("data", [b"", b"  ", b"no xml", PLAIN.decode().encode("utf-16")])

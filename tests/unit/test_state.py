@@ -195,14 +195,18 @@ def test_a_record_is_whole_or_not_there(state: State, monkeypatch: pytest.Monkey
 
 
 def test_what_a_killed_writer_left_is_no_hindrance(state: State) -> None:
-    """A temporary file from a process that was killed is overwritten, and never taken for a record."""
-    leftover = path_of(state, f"{UUID}.pending.tmp")
+    """A file half written by a process that was killed is overwritten, never followed, never taken for a record."""
+    leftover, link = path_of(state, f"~{UUID}.pending"), path_of(state, f"~{OTHER}.pending")
     leftover.write_text("{")
-    os.symlink("/nonexistent", path_of(state, f"{OTHER}.pending.tmp"))
+    link.symlink_to("/nonexistent")
     assert state.records() == []
     save(state)
     save(state, replace(RECORD, uuid=OTHER))
     assert len(state.records()) == 2
+    assert not leftover.exists()
+    assert not link.is_symlink()
+    leftover.write_text("{")
+    state.drop_temporaries()
     assert not leftover.exists()
 
 
