@@ -33,7 +33,7 @@ def ports(protocol: str, **parameters: Values) -> list[tuple[object, ...]]:
 
 
 def test_rules_come_depth_first_in_document_order() -> None:
-    """A reference stands for the rules of the filter it names, at its place; named again with the same parameters it adds none."""
+    """A reference stands for the rules of the filter it names, at its place; named again as before it adds none."""
     rules = bound(
         filter_xml(rule_xml(priority=1), reference("b"), rule_xml(priority=2), reference("b"), name="a"),
         filter_xml(reference("c"), rule_xml(priority=3), name="b", chain="arp"),
