@@ -9,6 +9,7 @@ What we know of running guests: the only module that writes under /run.
         domains/update.journal    a change of filters is under way; names the new text of the filter file
         domains/*.leftover        of guests that stopped while nft failed; removed at the next event
         taps/TAP                  UUID of the guest that a tap's chains belong to
+        */~NAME                   half written by a process that was killed; the next event removes it
         unreadable/               records that can't be read, moved aside
 
 A process killed between two steps leaves UUID.pending: what may be in the kernel beside what UUID.json says. Every
