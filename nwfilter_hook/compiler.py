@@ -23,6 +23,7 @@ from .conditions import (
 )
 from .errors import UnsupportedMatch
 from .frozen import dataclass
+from .host_packets import with_host_packets
 from .language import ELEMENTS, chain_prefix
 from .learning import with_learning
 from .model import (
@@ -94,9 +95,10 @@ def compile_tap(
     Raises:
         UnsupportedMatch: a rule can't be enforced on this kind of tap.
     """
+    rules = tuple(rules)
     # sorted() is stable: rules of equal priority keep document order
     ordered = sorted(rules, key=lambda rule: (rule.chain != "root", rule.priority))
-    trees = {tree: _Tree(tree) for tree in Tree}
+    trees = {tree: _Tree(tree, tuple(dict.fromkeys(rule.chain for rule in rules))) for tree in Tree}
     counters = 0
     for rule in ordered:
         if rule.element is not None and ELEMENTS[rule.element].layer == 3:
@@ -113,15 +115,16 @@ def compile_tap(
             for tree, compiled in _compile_l2(rule):
                 trees[tree].add(rule.chain, rule.chain_priority, rule.priority, compiled)
     chains = [chain for tree in Tree for chain in trees[tree].chains()]
-    chains = with_learning(chains, mac, learning or Learning())
+    chains = with_learning(with_host_packets(chains), mac, learning or Learning())
     return Ruleset(tap, attachment, tuple(chains), tuple(_sets(chains)))
 
 
 class _Tree:
-    """One tree under construction; rules arrive in evaluation order of their chains."""
+    """One tree under construction; rules arrive in evaluation order of their chains, `names` are in document order."""
 
-    def __init__(self, tree: Tree) -> None:
+    def __init__(self, tree: Tree, names: Sequence[str]) -> None:
         self._tree = tree
+        self._names = names
         self._root: list[tuple[int, Rule]] = []
         self._sub: dict[str, list[Rule]] = {}
         self._priority: dict[str, int] = {}
@@ -142,8 +145,8 @@ class _Tree:
         if self._tree in (Tree.FROM_L3, Tree.TO_L3):
             entries = [rule for _, rule in self._root]  # in their order already: root filters first
         else:
-            # jumps and rules share one scale; at equal value the jump comes first
-            merged = [(self._priority[name], 0, self._entrance(name)) for name in self._sub]
+            # jumps and rules share one scale; at equal value jumps come first, as their chains appear in the document
+            merged = [(self._priority[name], 0, self._entrance(name)) for name in self._names if name in self._sub]
             merged += [(priority, 1, (rule,)) for priority, rule in self._root]
             entries = [rule for _, _, rules in sorted(merged, key=lambda entry: entry[:2]) for rule in rules]
         if entries:

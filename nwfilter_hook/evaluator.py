@@ -53,6 +53,7 @@ class State(enum.Enum):
     UNTRACKED = "untracked"
 
 
+_PACKET_HOST, _PACKET_OTHERHOST = 0, 3
 _THIS_TAP = 0
 """The value of Field.TAP: a ruleset knows one tap."""
 
@@ -71,12 +72,14 @@ class Context:
         sets: what is in the named sets; one that isn't named here is as it was made.
         counts: the tracked connections of the frame's address, its own included, by the set that counts them; 1 where
             a set isn't named.
+        from_host: the host sends or routes the frame; else it is bridged.
     """
 
     state: State = State.NEW
     reply: bool = False
     sets: Mapping[NamedSet, frozenset[SetElement]] = {}
     counts: Mapping[NamedSet, int] = {}
+    from_host: bool = False
 
 
 NO_CONTEXT = Context(State.UNTRACKED)
@@ -227,6 +230,8 @@ class _Walk:
         if field is Field.CT_DIRECTION:
             tracked = self.context.state not in (State.INVALID, State.UNTRACKED)
             return int(self.context.reply) if tracked else None
+        if field is Field.PACKET_TYPE:
+            return _PACKET_HOST if self.context.from_host else _PACKET_OTHERHOST
         return _THIS_TAP if field is Field.TAP else self.frame.value(field)
 
     def _holds(self, match: Match) -> bool:

@@ -63,6 +63,7 @@ _NETWORK = {
     Field.ARP_DST_IP: 192,
     # RFC 791
     Field.IP_DSCP: 8,
+    Field.IP_FRAGMENT: 48,
     Field.IP_PROTOCOL: 72,
     Field.IP_SRC: 96,
     Field.IP_DST: 128,
@@ -146,7 +147,7 @@ class Frame:
         """
         The field as a number, or None if it can't be read.
 
-        TCP_OPTION has no number, see `tcp_options`; CT_STATE, CT_DIRECTION and TAP are not in a frame.
+        TCP_OPTION has no number, see `tcp_options`; CT_STATE, CT_DIRECTION, PACKET_TYPE and TAP are not in a frame.
         """
         if field in _LINK:
             return _bits(self.link, _LINK[field], field.bits)
@@ -156,6 +157,8 @@ class Frame:
             if self.ether_type not in _NETWORK_TYPES[field]:
                 return None
             return _bits(self.data, 8 * self.network + _NETWORK[field], field.bits)
+        if field is Field.IP6_FRAGMENT:
+            return self.ipv6_fragment()
         if self.transport is None:
             return None
         if field is Field.L4_PROTOCOL:
@@ -165,6 +168,19 @@ class Frame:
         if _TRANSPORT_PROTOCOLS.get(field, self.transport.protocol) != self.transport.protocol:
             return None
         return _bits(self.data, 8 * self.transport.offset + _TRANSPORT[field], field.bits)
+
+    def ipv6_fragment(self) -> int | None:
+        """The offset in the fragment header, in units of 8 octets; None if there is none (ipv6_find_hdr)."""
+        if self.ether_type != _IPV6 or len(self.data) < self.network + _IPV6_BYTES:
+            return None
+        at = self.network + _IPV6_BYTES
+        header = self.data[self.network + 6]
+        while header in _EXTENSIONS and header != _NO_NEXT and at + 2 <= len(self.data):
+            if header == _FRAGMENT:
+                return _bits(self.data, 8 * at + 16, 13)
+            length = self.data[at + 1]
+            header, at = self.data[at], at + (4 * (length + 2) if header == _AUTHENTICATION else 8 * (length + 1))
+        return None
 
     def tcp_options(self) -> frozenset[int] | None:
         """

@@ -211,8 +211,9 @@ class Field(enum.Enum):
     the octet of the IPv4 header. ETHER_TYPE is the outer type: 0x8100 for a tagged frame. IP6_NEXT_HEADER is what
     follows the IPv6 header at once. ND_* are those of neighbour discovery messages (RFC 4861): ND_OPTION the first
     option's type and length, ND_MAC its address. DHCP_* are at their offsets behind the UDP header (RFC 2131),
-    DHCP_OPTIONS the first 16 octets behind the magic cookie. TAP is the interface, and so the same value for every
-    frame of a tap.
+    DHCP_OPTIONS the first 16 octets behind the magic cookie. IP_FRAGMENT is the IPv4 header's flags and fragment
+    offset, IP6_FRAGMENT the offset in a fragment header. TAP is the interface, and so the same value for every frame of
+    a tap. PACKET_TYPE is PACKET_HOST (linux/if_packet.h) for what the host sends or routes, not for what it bridges.
     """
 
     ETHER_SRC = ("ether-src", 48, Kind.MAC)
@@ -233,9 +234,11 @@ class Field(enum.Enum):
     IP_DST = ("ip-dst", 32, Kind.IPV4)
     IP_PROTOCOL = ("ip-protocol", 8, Kind.NUMBER)
     IP_DSCP = ("ip-dscp", 6, Kind.NUMBER)
+    IP_FRAGMENT = ("ip-fragment", 16, Kind.NUMBER)
     IP6_SRC = ("ip6-src", 128, Kind.IPV6)
     IP6_DST = ("ip6-dst", 128, Kind.IPV6)
     IP6_DSCP = ("ip6-dscp", 6, Kind.NUMBER)
+    IP6_FRAGMENT = ("ip6-fragment", 13, Kind.NUMBER)
     L4_PROTOCOL = ("l4-protocol", 8, Kind.NUMBER)
     SRC_PORT = ("src-port", 16, Kind.NUMBER)
     DST_PORT = ("dst-port", 16, Kind.NUMBER)
@@ -269,6 +272,7 @@ class Field(enum.Enum):
     DHCP_COOKIE = ("dhcp-cookie", 32, Kind.NUMBER)
     DHCP_OPTIONS = ("dhcp-options", 128, Kind.NUMBER)
     TAP = ("tap", 128, Kind.INTERFACE)
+    PACKET_TYPE = ("packet-type", 8, Kind.NUMBER)
     CT_STATE = ("ct-state", 0, Kind.NUMBER)
     CT_DIRECTION = ("ct-direction", 0, Kind.NUMBER)
 
@@ -279,6 +283,13 @@ class Field(enum.Enum):
     @property
     def kind(self) -> Kind:
         return self.value[2]
+
+
+TRANSPORT_FIELDS = (
+    *(Field.SRC_PORT, Field.DST_PORT, Field.TCP_FLAGS, Field.TCP_OPTION),
+    *(Field.ICMP_TYPE, Field.ICMP_CODE, Field.ICMPV6_TYPE, Field.ICMPV6_CODE),
+)
+"""Fields of the transport header that rules of layer 3 ask for; of a packet's fragments only the first has it."""
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from .errors import Source
 from .frozen import dataclass
 from .model import (
+    TRANSPORT_FIELDS,
     Attachment,
     Between,
     Chain,
@@ -393,9 +394,11 @@ _SYMBOLIC = {
     Field.IP_DST: "ip daddr",
     Field.IP_PROTOCOL: "ip protocol",
     Field.IP_DSCP: "ip dscp",
+    Field.IP_FRAGMENT: "ip frag-off",
     Field.IP6_SRC: "ip6 saddr",
     Field.IP6_DST: "ip6 daddr",
     Field.IP6_DSCP: "ip6 dscp",
+    Field.IP6_FRAGMENT: "frag frag-off",
     Field.L4_PROTOCOL: "meta l4proto",
     Field.TCP_FLAGS: "tcp flags",
     Field.TCP_OPTION: "tcp option",
@@ -405,6 +408,7 @@ _SYMBOLIC = {
     Field.ICMPV6_CODE: "icmpv6 code",
     Field.IP6_NEXT_HEADER: "ip6 nexthdr",
     Field.IP6_LENGTH: "ip6 length",
+    Field.PACKET_TYPE: "meta pkttype",
     Field.CT_STATE: "ct state",
     Field.CT_DIRECTION: "ct direction",
 }
@@ -438,11 +442,7 @@ _STP_OFFSETS = {
 }
 
 
-_IN_TRANSPORT_HEADER = (
-    *(Field.SRC_PORT, Field.DST_PORT, Field.TCP_FLAGS, Field.TCP_OPTION),
-    *(Field.ICMP_TYPE, Field.ICMP_CODE, Field.ICMPV6_TYPE, Field.ICMPV6_CODE),
-    *RAW_ONLY,
-)
+_IN_TRANSPORT_HEADER = (*TRANSPORT_FIELDS, *RAW_ONLY)
 # The kernel has a short cut for loads of 1, 2 or 4 octets, and there it takes what is in a fragment that isn't the
 # first for the header (nft_payload_fast_eval in net/netfilter/nf_tables_core.c). It refuses a load of 3.
 _HAS_TRANSPORT_HEADER = "@th,0,24 >= 0x0"

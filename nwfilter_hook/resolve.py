@@ -5,7 +5,8 @@ In:  a `FilterRef`, the interface's MAC, and a function that reads a filter by n
 Out: `BoundRule`s in document order, depth first, one for each combination of list values.
 
 Parameters: an outer reference's value replaces an inner one's, whole list by whole list, so an inner parameter is a
-default for its subtree. MAC is the interface's; IP (and IPV6, if asked for), where nobody gives it, is learned.
+default for its subtree. MAC is the interface's; IP (and IPV6, if asked for) is learned where nobody gives it, and a
+learned address beats inner parameters, too: libvirt adds it to the interface's own.
 https://libvirt.org/formatnwfilter.html, "Usage of variables in filters", "Advanced Filter Configuration Topics".
 """
 
@@ -56,8 +57,8 @@ def resolve(reference: FilterRef, mac: str, read_filter: ReadFilter) -> tuple[Bo
     """
     outer = {"MAC": (mac,), **reference.parameters}
     occurrences = tuple(_walk(reference, outer, read_filter))
-    _check_bound(occurrences, reference)
-    return tuple(rule for occurrence in occurrences for rule in _bind(occurrence, reference))
+    learned = _learned(occurrences, reference)
+    return tuple(rule for occurrence in occurrences for rule in _bind(_without(occurrence, learned), reference))
 
 
 def filters_in_tree(name: str, read_filter: ReadFilter) -> frozenset[str]:
@@ -112,8 +113,15 @@ def _accesses(rule: FilterRule) -> Iterator[tuple[str, Setting, Variable]]:
             yield name, setting, setting.value
 
 
-def _check_bound(occurrences: Sequence[Occurrence], reference: FilterRef) -> None:
-    """Every variable that nobody gave, and that isn't learned, is an error."""
+def _without(occurrence: Occurrence, names: frozenset[str]) -> Occurrence:
+    if names.isdisjoint(occurrence.parameters):
+        return occurrence
+    parameters = {name: values for name, values in occurrence.parameters.items() if name not in names}
+    return Occurrence(occurrence.filter, occurrence.rule, parameters)
+
+
+def _learned(occurrences: Sequence[Occurrence], reference: FilterRef) -> frozenset[str]:
+    """The variables that are learned; one that nobody gave, and that isn't, is an error."""
     missing: dict[str, Setting] = {}
     learnable = True
     for occurrence in occurrences:
@@ -123,12 +131,13 @@ def _check_bound(occurrences: Sequence[Occurrence], reference: FilterRef) -> Non
                 plain = variable.iterator == 0 and variable.index is None
                 learnable = learnable and variable.name in ("IP", "IPV6") and plain
     if not missing:
-        return
+        return frozenset()
     if learnable:
         learning = read_learning(reference)
-        missing = {name: setting for name, setting in missing.items() if not is_learnable(name, learning)}
+        learned = frozenset(name for name in missing if is_learnable(name, learning))
+        missing = {name: setting for name, setting in missing.items() if name not in learned}
         if not missing:
-            return
+            return learned
     names = sorted(missing)
     places = ", ".join(f"${name} at {missing[name].source}" for name in names)
     plural = "variables have" if len(names) > 1 else "variable has"
@@ -225,8 +234,10 @@ def _list(occurrence: Occurrence, variable: Variable) -> tuple[_Item, ...]:
 
 
 def _element(occurrence: Occurrence, source: Source, variable: Variable) -> _Item:
-    values = occurrence.parameters[variable.name]
     assert variable.index is not None
+    values = occurrence.parameters.get(variable.name)
+    if values is None:
+        raise UnboundVariable(f"{variable}: ${variable.name} is learned, and has no elements to choose from", source)
     if variable.index >= len(values):
         raise UnboundVariable(f"{variable} is beyond the end of the list, which has {len(values)} values", source)
     return values[variable.index]

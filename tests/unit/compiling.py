@@ -114,10 +114,20 @@ def script(*rulesets: Ruleset, counters: str = "none") -> str:
     return render_install(rulesets, options=Options(counters=counters)).text
 
 
-def spelled(ruleset: Ruleset) -> dict[str, list[str]]:
-    """Every chain's rules, by "from", "from/arp-mac", "to", "from-l3", "to-l3" …"""
+_HOST_PACKETS = frozenset((Field.IP_FRAGMENT, Field.IP6_FRAGMENT, Field.PACKET_TYPE))
+
+
+def spelled(ruleset: Ruleset, *, host_packets: bool = False) -> dict[str, list[str]]:
+    """
+    Every chain's rules, by "from", "from/arp-mac", "to", "from-l3", "to-l3" …; those for what the host makes itself
+    (test_host_packets) only if `host_packets`.
+    """
     return {
-        chain.tree.value if chain.name is None else f"{chain.tree.value}/{chain.name}": [spell(r) for r in chain.rules]
+        chain.tree.value if chain.name is None else f"{chain.tree.value}/{chain.name}": [
+            spell(rule)
+            for rule in chain.rules
+            if host_packets or not _HOST_PACKETS.intersection(match.field for match in rule.matches)
+        ]
         for chain in ruleset.chains
     }
 

@@ -95,6 +95,15 @@ def test_rules_of_a_chain_by_priority_then_in_document_order() -> None:
     ]
 
 
+def test_chains_of_equal_priority_come_as_they_appear() -> None:
+    """In the order of the document, whatever the priorities of their rules."""
+    filters = [filter_xml(*(f"<filterref filter='{name}'/>" for name in ("b", "a", "c")), name="top")]
+    for name, chain, priority in (("a", "mac-a", -5), ("b", "mac-b", 700), ("c", "arp-c", 0)):
+        rules = [rule_xml(mark(number), action="return", priority=priority) for number in (1, 2)]
+        filters.append(filter_xml(*rules, name=name, chain=chain, priority=-100))
+    assert order(spelled(compiled(*filters))["from"]) == ["mac-b", "mac-a", "arp-c"]
+
+
 def test_the_worked_example_of_equal_numbers_and_defaults() -> None:
     """Jumps and root rules share one scale, at equal value the jump first; a rule's priority orders its chain only."""
     text = spelled(

@@ -30,7 +30,8 @@ ROWS = (
     {"library", "nft", "state"},
     # core: pure
     {"compiler", "domain_xml", "evaluator", "filter_format", "resolve"},
-    {"conditions", "filter_xml", "learning", "render"},
+    {"filter_xml", "host_packets", "render"},
+    {"conditions", "learning"},
     {"frame", "language", "render_sets", "values", "xml"},
     # base
     {"config", "model"},

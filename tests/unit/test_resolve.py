@@ -242,11 +242,15 @@ def test_ip_is_learned_when_nobody_gives_it() -> None:
     assert numbers(filter_xml(rule_xml("<ip srcipaddr='$IP'/>")), parameters={"IP": "192.0.2.7"}) == [(0xC0000207,)]
 
 
-def test_a_given_ip_is_not_learned_elsewhere() -> None:
-    """An inner reference may give IP; where none does, it is learned."""
-    filters = [filter_xml(reference("b", IP="192.0.2.7"), reference("b"), name="a")]
-    filters.append(filter_xml(rule_xml("<ip srcipaddr='$IP'/>"), name="b"))
-    assert numbers(*filters) == [(0xC0000207,), (Learned(),)]
+def test_a_learned_ip_beats_an_inner_one() -> None:
+    """What is learned counts as given at the interface, so it replaces what an inner reference gives."""
+    inner = filter_xml(rule_xml("<ip srcipaddr='$IP'/>"), name="b")
+    given, missing = reference("b", IP="192.0.2.7"), reference("b")
+    assert numbers(filter_xml(given, name="a"), inner) == [(0xC0000207,)]
+    assert numbers(filter_xml(given, missing, name="a"), inner) == [(Learned(),), (Learned(),)]
+    indexed = filter_xml(rule_xml("<ip srcipaddr='$IP[0]'/>"), name="c")
+    with pytest.raises(UnboundVariable, match=r"^c.xml:2: \$IP\[0\]: \$IP is learned, and has no elements"):
+        numbers(filter_xml(reference("c", IP="192.0.2.7"), missing, name="a"), inner, indexed)
 
 
 @pytest.mark.parametrize(

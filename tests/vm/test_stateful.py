@@ -337,7 +337,6 @@ def test_reject_answers_the_guest_at_once(wire: Lan, enforce: Enforce, peer: Sta
     assert udp(peer, wire.a, version=version) is Got.ANSWER
 
 
-@pytest.mark.xfail(strict=True, reason="the guest's own drop-all takes the kernel's answer: it passes to-l3, too")
 @both_versions
 def test_the_answer_to_a_rejected_packet_passes(wire: Lan, enforce: Enforce, peer: Station, version: int) -> None:
     """Whatever else is dropped, the guest gets the ICMP error that its rule asks for."""
@@ -591,7 +590,6 @@ def test_large_datagrams_pass_rules_on_ports(wire: Lan, enforce: Enforce, versio
     assert udp(wire.a, wire.b, 10, size=4000, version=version) is Got.NOTHING
 
 
-@pytest.mark.xfail(strict=True, reason="nobody puts the host's fragments together, and the later ones have no ports")
 @both_versions
 def test_large_datagrams_of_the_host_pass_rules_on_ports(wire: Lan, enforce: Enforce, version: int) -> None:
     """So do those that the host itself has cut."""
