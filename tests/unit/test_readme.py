@@ -1,0 +1,64 @@
+"""What the README says that rules compile to, they compile to; and the tests that it names are there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from nwfilter_hook.language import ELEMENTS
+from nwfilter_hook.model import Field, Ruleset, Tree
+from nwfilter_hook.render import render_rule
+from tests.unit.compiling import compiled_rule
+
+README = (Path(__file__).parents[2] / "README.md").read_text()
+TCP = "ether type ip ip protocol 6 @th,0,24 >= 0x0"
+HOST_PACKETS = {Field.IP_FRAGMENT, Field.IP6_FRAGMENT, Field.PACKET_TYPE}
+
+
+def tables(heading: str) -> list[list[list[str]]]:
+    """The cells of each table under `heading`, without its head."""
+    section = README.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    lines = re.findall(r"(?m)(?:^\|.*\n)+", section)
+    return [[[cell.strip() for cell in row.strip("|").split(" | ")] for row in each.splitlines()[2:]] for each in lines]
+
+
+CONDITIONS, PLACES = tables("What rules compile to")
+
+
+def statements(ruleset: Ruleset, tree: Tree) -> list[str]:
+    """The rules of the tree as the README prints them."""
+    return [
+        statement.partition(" comment ")[0]
+        for chain in ruleset.chains
+        if chain.tree is tree
+        for rule in chain.rules
+        if not HOST_PACKETS.intersection(match.field for match in rule.matches)
+        for statement in render_rule(ruleset, tree, rule, "none")
+    ]
+
+
+@pytest.mark.parametrize("row", CONDITIONS[:-1], ids=lambda row: row[0])
+def test_conditions(row: list[str]) -> None:
+    """An element of the first table has the conditions beside it."""
+    element, conditions = row
+    ruleset = compiled_rule(element.strip("`"), statematch="false")
+    found = statements(ruleset, Tree.FROM_L2) or statements(ruleset, Tree.FROM_L3)
+    assert " *or* ".join(f"`{each.removesuffix(' drop')}`" for each in found) == conditions
+
+
+def test_every_element_is_in_the_table() -> None:
+    """Whatever the language has."""
+    assert {found[1] for row in CONDITIONS for found in [re.match(r"`<([a-z0-9-]+)", row[0])] if found} == set(ELEMENTS)
+
+
+@pytest.mark.parametrize("row", PLACES, ids=lambda row: row[0] + row[1])
+def test_places(row: list[str]) -> None:
+    """A rule of the second table becomes what is beside it, in the two trees of layer 3."""
+    action, direction, *others = re.findall(r"`([^`]*)`", row[0])
+    options = dict(re.findall(r"(\w+)='(\w+)'", " ".join(others)))
+    ruleset = compiled_rule(row[1].strip("`"), action=action, direction=direction, **options)
+    for tree, expected in ((Tree.FROM_L3, row[2]), (Tree.TO_L3, row[3])):
+        found = " or ".join(f"`{each}`" for each in statements(ruleset, tree))
+        assert (found.replace(TCP, "…") or "nothing") == expected
