@@ -147,6 +147,8 @@ def compile_(
     library = Library((*filters, *config.filter_dirs))
     reference = FilterRef(filter, parameters, Source("--filter", 1))
     ruleset = compile_reference(reference, tap, Attachment(attachment), mac, library)
+    for note in ruleset.notes:
+        click.echo(f"nwfilter-hook: warning: {note}", err=True)
     click.echo(render_install([ruleset], options=Options(counters=config.counters)).text, nl=False)
 
 

@@ -116,7 +116,20 @@ def compile_tap(
                 trees[tree].add(rule.chain, rule.chain_priority, rule.priority, compiled)
     chains = [chain for tree in Tree for chain in trees[tree].chains()]
     chains = with_learning(with_host_packets(chains), mac, learning or Learning())
-    return Ruleset(tap, attachment, tuple(chains), tuple(_sets(chains)))
+    return Ruleset(tap, attachment, tuple(chains), tuple(_sets(chains)), tuple(_two_priorities(ordered)))
+
+
+def _two_priorities(ordered: Iterable[BoundRule]) -> Iterator[str]:
+    """What to say of a chain that filters give different priorities; that of the last rule counts, as in libvirt."""
+    first: dict[str, BoundRule] = {}
+    for rule in (rule for rule in ordered if rule.chain != "root"):
+        other = first.setdefault(rule.chain, rule)
+        if other.chain_priority != rule.chain_priority:
+            first[rule.chain] = rule
+            yield (
+                f"chain {rule.chain!r} has the priority {other.chain_priority} in filter {other.filter!r} and "
+                f"{rule.chain_priority} in {rule.filter!r}; the latter counts"
+            )
 
 
 class _Tree:

@@ -466,12 +466,20 @@ class Attachment(enum.Enum):
 
 @dataclass(frozen=True)
 class Ruleset:
-    """Everything one tap needs: chains (roots before their sub-chains), and the sets the rules name."""
+    """
+    Everything one tap needs.
+
+    Attributes:
+        chains: roots before their sub-chains.
+        sets: what the rules name.
+        notes: what the administrator should know, one line each.
+    """
 
     tap: str
     attachment: Attachment
     chains: tuple[Chain, ...]
     sets: tuple[NamedSet, ...]
+    notes: tuple[str, ...] = ()
 
 
 # --- guests -------------------------------------------------------------------------------------------------------

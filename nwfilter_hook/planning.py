@@ -106,6 +106,8 @@ def compile_interface(host: Host, interface: Interface) -> Compiled:
         raise DomainError("the interface has a filter, but the XML names no tap (<target dev='…'/>)", interface.source)
     tap = check_tap(interface.tap, interface.source)
     ruleset = compile_reference(interface.reference, tap, attachment_of(interface), interface.mac, host.library)
+    for note in ruleset.notes:
+        host.report(f"{tap}: warning: {note}")
     check_features(host, [ruleset])
     return Compiled(interface, ruleset, False)
 

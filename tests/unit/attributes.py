@@ -8,6 +8,7 @@ Both know nothing of the package's own table.
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,10 +94,14 @@ def node(protocol: str, attribute: str, value: str, example: Example, *, negated
 
 def example(row: Row) -> Example:
     """The example for `row`; StopIteration if there is none."""
+    return next(EXAMPLES[key] for key in _keys(row) if key in EXAMPLES)
+
+
+def _keys(row: Row) -> tuple[str, str, str]:
+    """Where its example may be, the most particular first."""
     own = "arp" if row.protocol == "rarp" else row.protocol
     family = "ipv6" if row.is_ipv6 else "ipv4"
-    keys = (f"{own} {row.attribute}", f"{family}: {row.attribute}", row.attribute)
-    return next(EXAMPLES[key] for key in keys if key in EXAMPLES)
+    return f"{own} {row.attribute}", f"{family}: {row.attribute}", row.attribute
 
 
 _MAC = "52:54:00:aa:bb:cc"
@@ -273,3 +278,94 @@ def rejected(row: Row) -> tuple[str, ...]:
     low, high = int(row.low, 0), _HIGH.get(row.attribute, int(row.high, 0))
     below = (str(low - 1), hex(low - 1)) if low else ("-1",)
     return ("", *below, str(high + 1), hex(high + 1), "0x", "1.5", "5,6", "1-2", "nosuchname", "٣")
+
+
+def gaps(row: Row) -> list[str]:
+    """What the examples lack for `row`: an example, a bound, a value just outside, one of the wrong form."""
+    if row.layer == "n/a":
+        good, bad, _ = STRUCTURE.get((row.protocol, row.attribute), ([], [], ""))
+        found = []
+    elif row.attribute == "match":
+        return []  # yes or no, on every element: test_match_is_yes_or_no
+    else:
+        found = [] if any(key in EXAMPLES for key in _keys(row)) else ["an example"]
+        try:
+            good, bad = accepted(row), rejected(row)
+        except ValueError:
+            good, bad = (), ()
+    found += [] if good else ["an accepted value"]
+    # every text is a comment
+    found += [] if bad or row.datatype == "STRING" and row.layer != "n/a" else ["a rejected value"]
+    bounds = [int(bound, 0) for bound in (row.low, row.high) if _NUMBER.fullmatch(bound)]
+    if len(bounds) == 2 and row.datatype not in _COUNTED:
+        low, high = bounds[0], _HIGH.get(row.attribute, bounds[1])
+        found += [f"its bound {bound}" for bound in (low, high) if str(bound) not in good]
+        found += [f"{bound}, just outside" for bound in (low - 1, high + 1) if str(bound) not in bad]
+    return found
+
+
+_NUMBER = re.compile(r"-?(0x)?[0-9a-f]+")
+_COUNTED = ("IPSETFLAGS",)
+"""Their bounds are those of a length."""
+
+
+_RULE = "<rule action='drop' direction='inout'/>"
+
+STRUCTURE = {
+    ("filter", "name"): (
+        ["clean-traffic", "a", "0day", "x.y:z+1@h", "n" * 100],
+        ["", "-x", "a b", "a/b", "..", 'a"b', "a;b", "n" * 101, "ä"],
+        f"<filter name='{{}}'>{_RULE}</filter>",
+    ),
+    ("filter", "chain"): (
+        ["root", "mac", "arpfoo", "arp-a.b:c_d", "ipv6-1234567", "stp", "vlan-10", "rarp"],
+        ["rootX", "foo", "ip", "ipv6-12345678", "arp x", "ARP", "arp/x", "-arp"],
+        f"<filter name='f' chain='{{}}'>{_RULE}</filter>",
+    ),
+    ("filter", "priority"): (
+        ["-1000", "1000", "0", "+5", " 7"],
+        ["-1001", "1001", "x", "0x10", "1.5", "5 ", "9" * 10_000],
+        f"<filter name='f' chain='arp' priority='{{}}'>{_RULE}</filter>",
+    ),
+    ("filter", "uuid (child element)"): (
+        ["5c6d49af-b071-6127-b4ec-6f8ed4b55335", "5c6d49afb0716127b4ec6f8ed4b55335", ""],
+        ["5c6d49af", "5c6d49af-b071-6127-b4ec-6f8ed4b5533g", "5c6d49af-b071-6127-b4ec-6f8ed4b55335-00"],
+        f"<filter name='f'><uuid>{{}}</uuid>{_RULE}</filter>",
+    ),
+    ("rule", "action"): (
+        ["drop", "accept", "reject", "return", "continue"],
+        ["", "DROP", "deny", "jump"],
+        "<filter name='f'><rule action='{}' direction='in'/></filter>",
+    ),
+    ("rule", "direction"): (
+        ["in", "out", "inout"],
+        ["", "IN", "both"],
+        "<filter name='f'><rule action='drop' direction='{}'/></filter>",
+    ),
+    ("rule", "priority"): (
+        ["-1000", "1000", "0", "+5"],
+        ["-1001", "1001", "", "x", "0x10", "9" * 10_000],
+        "<filter name='f'><rule action='drop' direction='in' priority='{}'/></filter>",
+    ),
+    ("rule", "statematch"): (
+        ["0", "false", "False", "1", "true", "TRUE"],
+        ["", "no", "off", "2"],
+        "<filter name='f'><rule action='drop' direction='in' statematch='{}'/></filter>",
+    ),
+    ("filterref", "filter"): (
+        ["clean-traffic"],
+        ["", "../x", "a b"],
+        "<filter name='f'><filterref filter='{}'/></filter>",
+    ),
+    ("parameter", "name"): (
+        ["IP", "a_1", "0"],
+        ["", "A-B", "A B", "$A", "ä"],
+        "<filter name='f'><filterref filter='x'><parameter name='{}' value='1'/></filterref></filter>",
+    ),
+    ("parameter", "value"): (
+        ["10.1.2.3", "a_b", "52:54:00:00:00:01", "::1"],
+        ["", "10.0.0.0/8", "a,b", "a-b", "50%", "*", "a b", "a&#10;b", "$X", "ä"],
+        "<filter name='f'><filterref filter='x'><parameter name='A' value='{}'/></filterref></filter>",
+    ),
+}
+"""Of <filter>, <rule>, <filterref>, <parameter>: values that are accepted, others that aren't, and a filter around one."""

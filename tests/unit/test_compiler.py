@@ -104,6 +104,19 @@ def test_chains_of_equal_priority_come_as_they_appear() -> None:
     assert order(spelled(compiled(*filters))["from"]) == ["mac-b", "mac-a", "arp-c"]
 
 
+def test_two_priorities_of_one_chain() -> None:
+    """The one of the rule that sorts last counts, and the administrator is told."""
+    filters = [filter_xml(*(f"<filterref filter='{name}'/>" for name in "ab"), rule_xml(mark(9)), name="top")]
+    for name, priority, chain_priority in (("a", 5, -100), ("b", 0, 700)):
+        rules = [rule_xml(mark(number), action="return", priority=priority) for number in (1, 2)]
+        filters.append(filter_xml(*rules, name=name, chain="mac-x", priority=chain_priority))
+    ruleset = compiled(*filters)
+    assert order(spelled(ruleset)["from"]) == ["mac-x", "0x9009"]
+    assert ruleset.notes == ("chain 'mac-x' has the priority 700 in filter 'b' and -100 in 'a'; the latter counts",)
+    roots = filter_xml("<filterref filter='b'/>", rule_xml(), name="a"), filter_xml(rule_xml(), name="b", priority=3)
+    assert compiled(*roots).notes == ()
+
+
 def test_the_worked_example_of_equal_numbers_and_defaults() -> None:
     """Jumps and root rules share one scale, at equal value the jump first; a rule's priority orders its chain only."""
     text = spelled(

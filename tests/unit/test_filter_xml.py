@@ -10,7 +10,7 @@ from nwfilter_hook.errors import FilterSyntaxError, NwfilterHookError, Source, X
 from nwfilter_hook.filter_xml import parse_filter
 from nwfilter_hook.model import Action, Direction, FilterRef, FilterRule, Setting, Variable
 from nwfilter_hook.xml import MAX_BYTES
-from tests.unit.attributes import structure_rows
+from tests.unit.attributes import STRUCTURE, structure_rows
 from tests.unit.compiling import filter_xml, rule_xml
 
 
@@ -78,65 +78,6 @@ def test_an_empty_attribute_of_the_filter_is_an_absent_one(attribute: str) -> No
     """chain='' and priority='' are as if they weren't there."""
     found = parse_filter(f"<filter name='f' {attribute}=''/>".encode(), "f.xml")
     assert (found.chain, found.priority) == ("root", 0)
-
-
-STRUCTURE = {
-    ("filter", "name"): (
-        ["clean-traffic", "a", "0day", "x.y:z+1@h", "n" * 100],
-        ["", "-x", "a b", "a/b", "..", 'a"b', "a;b", "n" * 101, "ä"],
-        "<filter name='{}'/>",
-    ),
-    ("filter", "chain"): (
-        ["root", "mac", "arpfoo", "arp-a.b:c_d", "ipv6-1234567", "stp", "vlan-10", "rarp"],
-        ["rootX", "foo", "ip", "ipv6-12345678", "arp x", "ARP", "arp/x", "-arp"],
-        "<filter name='f' chain='{}'/>",
-    ),
-    ("filter", "priority"): (
-        ["-1000", "1000", "0", "+5", " 7"],
-        ["-1001", "1001", "x", "0x10", "1.5", "5 ", "9" * 10_000],
-        "<filter name='f' chain='arp' priority='{}'/>",
-    ),
-    ("filter", "uuid (child element)"): (
-        ["5c6d49af-b071-6127-b4ec-6f8ed4b55335", "5c6d49afb0716127b4ec6f8ed4b55335", ""],
-        ["5c6d49af", "5c6d49af-b071-6127-b4ec-6f8ed4b5533g", "5c6d49af-b071-6127-b4ec-6f8ed4b55335-00"],
-        "<filter name='f'><uuid>{}</uuid></filter>",
-    ),
-    ("rule", "action"): (
-        ["drop", "accept", "reject", "return", "continue"],
-        ["", "DROP", "deny", "jump"],
-        "<filter name='f'><rule action='{}' direction='in'/></filter>",
-    ),
-    ("rule", "direction"): (
-        ["in", "out", "inout"],
-        ["", "IN", "both"],
-        "<filter name='f'><rule action='drop' direction='{}'/></filter>",
-    ),
-    ("rule", "priority"): (
-        ["-1000", "1000", "0", "+5"],
-        ["-1001", "1001", "", "x", "0x10", "9" * 10_000],
-        "<filter name='f'><rule action='drop' direction='in' priority='{}'/></filter>",
-    ),
-    ("rule", "statematch"): (
-        ["0", "false", "False", "1", "true", "TRUE"],
-        ["", "no", "off", "2"],
-        "<filter name='f'><rule action='drop' direction='in' statematch='{}'/></filter>",
-    ),
-    ("filterref", "filter"): (
-        ["clean-traffic"],
-        ["", "../x", "a b"],
-        "<filter name='f'><filterref filter='{}'/></filter>",
-    ),
-    ("parameter", "name"): (
-        ["IP", "a_1", "0"],
-        ["", "A-B", "A B", "$A", "ä"],
-        "<filter name='f'><filterref filter='x'><parameter name='{}' value='1'/></filterref></filter>",
-    ),
-    ("parameter", "value"): (
-        ["10.1.2.3", "a_b", "52:54:00:00:00:01", "::1"],
-        ["", "10.0.0.0/8", "a,b", "a-b", "50%", "*", "a b", "a&#10;b", "$X", "ä"],
-        "<filter name='f'><filterref filter='x'><parameter name='A' value='{}'/></filterref></filter>",
-    ),
-}
 
 
 def test_the_structure_is_complete() -> None:
