@@ -25,6 +25,7 @@ from tests.vm.flows import (
     icmp,
     knock,
     listen,
+    open_socket,
     ping,
     raw,
     sctp,
@@ -398,6 +399,31 @@ def _arrives(wire: Lan, mac: str, *, sport: int = 9, vlanid: int | None = None) 
         except TimeoutError:
             return False
     return True
+
+
+@pytest.mark.parametrize("spoofing_is_stopped", [True, False])
+def test_no_way_in_through_anothers_connection(wire: Lan, enforce: Enforce, spoofing_is_stopped: bool) -> None:
+    """
+    Whatever is established, a frame under another guest's addresses ends at layer 2, before connection tracking has
+    seen it. Without the stock filter it does get into that guest's connection.
+    """
+    own = f"<filterref filter='clean-traffic'><parameter name='IP' value='{wire.a.ip}'/></filterref>"
+    established = (rule("accept", "out", "all state='ESTABLISHED'"), rule("accept", "in", "all"), drop_all())
+    enforce(*((own,) if spoofing_is_stopped else ()), *established)
+    port, sport = fresh_port(), fresh_port()
+    with open_socket(wire.host, 4, socket.SOCK_DGRAM) as far, open_socket(wire.b, 4, socket.SOCK_DGRAM) as near:
+        far.bind((str(wire.host.ip), port))
+        near.bind((str(wire.b.ip), sport))
+        near.connect((str(wire.host.ip), port))
+        near.send(b"own")
+        assert far.recvfrom(100) == (b"own", (str(wire.b.ip), sport))
+        far.sendto(b"answer", (str(wire.b.ip), sport))
+        assert near.recv(100) == b"answer"
+        spoofed = udp_packet(wire.b.ip, sport, wire.host.ip, port, b"spoofed.")
+        send(wire.a, ethernet(wire.b.mac, wire.host.mac, spoofed))
+        near.send(b"own again")
+        received = [far.recv(100) for _ in range(1 if spoofing_is_stopped else 2)]
+    assert received == [b"own again"] if spoofing_is_stopped else [b"spoofed.", b"own again"]
 
 
 def test_l3_rules_do_not_look_into_vlan_tags(wire: Lan, enforce: Enforce) -> None:
