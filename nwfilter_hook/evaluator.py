@@ -18,6 +18,7 @@ from .frame import Frame, decode_frame
 from .frozen import dataclass
 from .model import (
     AnyState,
+    Attachment,
     Between,
     Chain,
     CountAbove,
@@ -156,7 +157,8 @@ def evaluate(ruleset: Ruleset, data: bytes, way: Way, context: Context = NO_CONT
     Raises:
         ValueError: `data` is shorter than an Ethernet header.
     """
-    return evaluate_frame(ruleset, decode_frame(data), way, context)
+    in_tag = ruleset.attachment is Attachment.MACVTAP and way is Way.FROM_GUEST
+    return evaluate_frame(ruleset, decode_frame(data, in_tag=in_tag), way, context)
 
 
 def evaluate_frame(ruleset: Ruleset, frame: Frame, way: Way, context: Context = NO_CONTEXT) -> Evaluation:

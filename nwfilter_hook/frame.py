@@ -208,9 +208,13 @@ class Frame:
         return frozenset(kind for kind, whole in kinds.items() if whole)
 
 
-def decode_frame(data: bytes) -> Frame:
+def decode_frame(data: bytes, *, in_tag: bool = False) -> Frame:
     """
     Find the headers of `data`, whatever it holds.
+
+    Args:
+        in_tag: the kernel hasn't taken off a VLAN tag, nor put its own type in place of a length behind it: so it is
+            with what a macvtap's guest sends.
 
     Raises:
         ValueError: it is shorter than an Ethernet header, which no device accepts.
@@ -223,7 +227,7 @@ def decode_frame(data: bytes) -> Frame:
     if ether_type in (_VLAN, _VLAN_AD):
         network += _TAG_BYTES
         inner = int.from_bytes(data[16:18], "big")
-        if inner < _LEAST_ETHER_TYPE:
+        if inner < _LEAST_ETHER_TYPE and not in_tag:
             link = data[:16] + _type_of_802_3(data).to_bytes(2, "big") + data[18:]
     transport = None
     if inner == _IPV4:

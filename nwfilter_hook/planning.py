@@ -80,16 +80,36 @@ def compile_reference(reference: FilterRef, tap: str, attachment: Attachment, ma
 
 
 def attachment_of(interface: Interface) -> Attachment:
-    """Where the interface's traffic can be seen; an `ethernet` tap is asked whether it is in a bridge."""
+    """Where the interface's traffic can be seen; an `ethernet` device is asked what it is, and whether in a bridge."""
     if interface.kind is PortKind.MACVTAP:
         return Attachment.MACVTAP
     if interface.kind is PortKind.OPENVSWITCH:
         return Attachment.DEVICE
     if interface.kind is PortKind.ETHERNET and interface.tap:
         device = f"/sys/class/net/{interface.tap}"
+        # libvirt takes a macvtap that somebody else has made, too: <target managed='no'/>
+        if os.path.exists(f"{device}/macvtap"):
+            return Attachment.MACVTAP
         if os.path.exists(device) and not os.path.exists(f"{device}/brport"):
             return Attachment.DEVICE
     return Attachment.BRIDGE_PORT
+
+
+def _refuse_userspace_datapath(interface: Interface, tap: str) -> None:
+    """
+    Open vSwitch's kernel datapath makes its ports belong to a device of its own (ovs-system). The userspace datapath
+    reads them with packet sockets, to which the kernel gives a frame before any filter.
+    """
+    # the record of a routed `ethernet` tap comes back as the same kind of port
+    if interface.kind is not PortKind.OPENVSWITCH or interface.type == "ethernet":
+        return
+    device = f"/sys/class/net/{tap}"
+    if os.path.exists(device) and not os.path.exists(f"{device}/master"):
+        raise DomainError(
+            f"{tap} is a port of an Open vSwitch bridge with the userspace datapath (datapath_type=netdev), where no "
+            "filter of the kernel sees what the guest sends; use the kernel's datapath",
+            interface.source,
+        )
 
 
 def compile_interface(host: Host, interface: Interface) -> Compiled:
@@ -105,6 +125,7 @@ def compile_interface(host: Host, interface: Interface) -> Compiled:
     if not interface.tap:
         raise DomainError("the interface has a filter, but the XML names no tap (<target dev='…'/>)", interface.source)
     tap = check_tap(interface.tap, interface.source)
+    _refuse_userspace_datapath(interface, tap)
     ruleset = compile_reference(interface.reference, tap, attachment_of(interface), interface.mac, host.library)
     for note in ruleset.notes:
         host.report(f"{tap}: warning: {note}")

@@ -43,6 +43,18 @@ def interface(
     )
 
 
+def device(
+    kind: str, tap: str | None, filter_name: str | None, parameters: Parameters = (), *, mac: str = GUEST, source: str
+) -> str:
+    """An <interface> of type `kind` that is no port of a Linux bridge; `source` is the XML that says what it is."""
+    return (
+        f"<interface type={quoteattr(kind)}><mac address={quoteattr(mac)}/>{source}"
+        + (f"<target dev={quoteattr(tap)}/>" if tap is not None else "")
+        + (filterref(filter_name, parameters) if filter_name is not None else "")
+        + "</interface>"
+    )
+
+
 def domain(name: str, interfaces: Sequence[str], *, metadata: str = "") -> str:
     """A domain of that name, its UUID derived from the name."""
     return (

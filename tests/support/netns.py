@@ -317,16 +317,21 @@ class Wire:
             self.run("ip", "link", "set", "dev", tap, *port, "up")
         self._discard(taps)
 
-    def plug_macvtap(self, tap: str, mac: str, lower: str) -> None:
+    def plug_macvtap(self, tap: str, mac: str, lower: str, *, mode: str = "bridge") -> None:
         """
-        Create the macvtap device `tap` with a guest on top of `lower`, an unbridged tap made for it.
+        Create the macvtap device `tap` with a guest on top of `lower`, an unbridged tap that is made unless there is
+        one.
 
         The guest of `lower` is the network outside. It receives what the guest of `tap` sends; unicast frames
         that it sends arrive at once, broadcast ones a little later.
+
+        Args:
+            mode: as in <source mode='…'/>, with the kernel's name for the last: bridge, vepa, private, passthru.
         """
-        self.plug(lower, bridge=None)
+        if lower not in self.guests:
+            self.plug(lower, bridge=None)
         self.ip(
-            f"link add link {lower} name {tap} type macvtap mode bridge",
+            f"link add link {lower} name {tap} type macvtap mode {mode}",
             f"link set {tap} address {mac} up",
         )
         with self.inside():

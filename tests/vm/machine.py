@@ -35,7 +35,7 @@ REPORTS_ENV = "NWFILTER_HOOK_VM_REPORTS"
 # What udev or the kernel would load by itself on a real host, loaded here since there is no udev.
 MODULES = (
     "nf_conntrack_bridge nft_reject_bridge nft_meta_bridge nft_ct nft_connlimit nft_limit nf_conntrack_netlink "
-    "veth tun macvtap dummy 8021q sctp"
+    "veth tun macvtap dummy 8021q sctp openvswitch"
 )
 CONSOLE_LINES = 60
 BOOT_S = 180  # about 15 s on an idle machine
