@@ -12,9 +12,12 @@ import itertools
 import select
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from enum import Enum, auto
+from ipaddress import ip_address
+from typing import TypeVar
 
 from tests.vm import packets
 from tests.vm.lan import Station
@@ -27,6 +30,8 @@ _FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
 _REFUSED = (errno.ECONNREFUSED, errno.ECONNRESET)
 
 Connection = tuple[socket.socket, socket.socket]
+Name = TypeVar("Name", bound=Hashable)
+Result = TypeVar("Result")
 _numbers = itertools.count(20000)
 
 
@@ -67,6 +72,13 @@ def _failure(error: OSError) -> Got:
     if isinstance(error, TimeoutError):
         return Got.NOTHING
     raise error
+
+
+def at_once(attempts: Mapping[Name, Callable[[], Result]]) -> dict[Name, Result]:
+    """Make all these attempts at the same time, so that those that fail share their patience; results by name."""
+    with ThreadPoolExecutor(len(attempts)) as pool:
+        futures = {name: pool.submit(attempt) for name, attempt in attempts.items()}
+        return {name: future.result() for name, future in futures.items()}
 
 
 # --- connections (TCP, SCTP)
@@ -183,6 +195,20 @@ def _mark(sock: socket.socket, version: int, dscp: int) -> None:
     sock.setsockopt(level, option, dscp << 2)
 
 
+@contextmanager
+def udp_connected(client: Station, server: Station, *, version: int = 4) -> Iterator[Connection]:
+    """Two UDP sockets that talk with each other only, as (client's socket, server's socket); nothing is sent yet."""
+    with (
+        open_socket(client, version, socket.SOCK_DGRAM) as near,
+        open_socket(server, version, socket.SOCK_DGRAM) as far,
+    ):
+        for end, station in ((near, client), (far, server)):
+            end.bind((address(station, version), fresh_port()))
+        near.connect(far.getsockname()[:2])
+        far.connect(near.getsockname()[:2])
+        yield near, far
+
+
 def udplite(client: Station, server: Station, port: int = 0, *, version: int = 4) -> Got:
     """As `udp`."""
     return udp(client, server, port, version=version, protocol=socket.IPPROTO_UDPLITE)
@@ -197,6 +223,48 @@ def closed_port(client: Station, server: Station, port: int, *, version: int = 4
             near.recv(1)
         except OSError as error:
             return _failure(error)
+    raise AssertionError("there was an answer")
+
+
+# Not in Python's socket module; include/uapi/linux/in.h, in6.h, errqueue.h.
+_LEVEL = {4: socket.IPPROTO_IP, 6: socket.IPPROTO_IPV6}
+_TTL = {4: socket.IP_TTL, 6: socket.IPV6_UNICAST_HOPS}
+_MTU_DISCOVER = {4: 10, 6: 23}
+_PMTUDISC_PROBE = 3  # DF is set, and what was learned of the path's MTU isn't used
+_RECVERR = {4: 11, 6: 25}
+_ORIGIN_ICMP = {4: 2, 6: 3}
+
+IcmpError = tuple[int, int, str]
+
+
+def icmp_error(
+    client: Station, destination: str, port: int, *, size: int = 1, hops: int = 64, version: int = 4
+) -> IcmpError | None:
+    """
+    Send one datagram of `size` bytes that no router may cut, and wait for the ICMP error that it causes.
+
+    Returns:
+        Type, code and sender of the error that the client's socket is told of; None if there was none.
+    """
+    level = _LEVEL[version]
+    with open_socket(client, version, socket.SOCK_DGRAM) as near:
+        near.setsockopt(level, _TTL[version], hops)
+        near.setsockopt(level, _MTU_DISCOVER[version], _PMTUDISC_PROBE)
+        near.setsockopt(level, _RECVERR[version], 1)
+        near.bind((address(client, version), fresh_port()))
+        near.connect((destination, port))
+        near.send(b"?" * size)
+        try:
+            near.recv(1)
+        except TimeoutError:
+            return None
+        except OSError:
+            _, [(_, _, data), *_], _, _ = near.recvmsg(2000, 500, socket.MSG_ERRQUEUE)
+            _, origin, kind, code = struct.unpack_from("IBBB", data)
+            assert origin == _ORIGIN_ICMP[version], origin
+            # struct sock_extended_err has 16 bytes, then comes a struct sockaddr_in or sockaddr_in6
+            sender = data[20:24] if version == 4 else data[24:40]
+            return kind, code, str(ip_address(sender))
     raise AssertionError("there was an answer")
 
 

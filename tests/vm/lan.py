@@ -10,6 +10,10 @@ Neighbours are permanent, so that no flow depends on ARP or neighbour discovery 
 every address at once (ageing 0) and floods, so verdicts don't depend on what it learned.
 
 Sockets belong to the namespace they were made in: a test opens them in any guest and then just uses them.
+
+`routed` adds a network behind the host, whose links have smaller MTUs the further they are:
+
+    br0 --host-- up0 --1400-- "router" --1300-- "far"
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ from __future__ import annotations
 import ctypes
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
@@ -138,3 +142,143 @@ def _wire(made: Lan) -> None:
                     for address in (other.ip, other.ip6)
                 ]
         run("ip", "-netns", station.namespace, "-batch", "-", text="\n".join(batch))
+
+
+# --- the network behind the host
+
+
+@dataclass(frozen=True)
+class Routed:
+    """
+    What guests reach through the host, which forwards.
+
+    Attributes:
+        router: the next hop.
+        far: the station behind it. It announces the segment size of an MTU of 1500, so a TCP sender has to find out.
+        nowhere: addresses by IP version that the router has no route to.
+    """
+
+    router: Station
+    far: Station
+    nowhere: dict[int, str]
+
+
+FORWARDING = ("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding")
+LIMITS = {"net.ipv4.icmp_ratemask": 6168, "net.ipv6.icmp.ratelimit": 1000}
+"""Of ICMP errors; the kernel's defaults. 0 is no limit."""
+
+
+@contextmanager
+def routed(made: Lan) -> Iterator[Routed]:
+    """Make the router and the station behind it; in the end the LAN is as it was."""
+    prefix = made.host.namespace.rpartition("-")[0]
+    router = Station(
+        f"{prefix}-router", "up0", "52:54:00:00:01:01", IPv4Address("10.1.0.1"), IPv6Address("fd00:0:0:1::1")
+    )
+    far = Station(f"{prefix}-far", "up0", "52:54:00:00:02:01", IPv4Address("10.2.0.1"), IPv6Address("fd00:0:0:2::1"))
+    for station in (router, far):
+        run("ip", "netns", "add", station.namespace)
+    try:
+        for forwarder in (made.host, router):
+            _set(forwarder, {**dict.fromkeys(FORWARDING, 1), **dict.fromkeys(LIMITS, 0)})
+        _wire_routed(made, router, far)
+        yield Routed(router, far, {4: "10.3.0.1", 6: "fd00:0:0:3::1"})
+    finally:
+        for guest in (made.a, made.b):
+            for family in ("-4", "-6"):
+                run("ip", "-netns", guest.namespace, family, "route", "flush", "default")
+        _set(made.host, {**dict.fromkeys(FORWARDING, 0), **LIMITS})
+        for station in (router, far):
+            run("ip", "netns", "delete", station.namespace)  # up0 goes with its other end
+
+
+def _wire_routed(made: Lan, router: Station, far: Station) -> None:
+    host_mac, router_mac = "52:54:00:00:01:fe", "52:54:00:00:02:fe"
+    batches = {
+        made.host: f"""
+            link add up0 address {host_mac} mtu 1400 type veth peer eth0 address {router.mac} netns {router.namespace}
+            address add 10.1.0.254/24 dev up0
+            address add fd00:0:0:1::fe/64 dev up0 nodad
+            link set up0 up
+            neighbour add {router.ip} lladdr {router.mac} dev up0 nud permanent
+            neighbour add {router.ip6} lladdr {router.mac} dev up0 nud permanent
+            route add default via {router.ip}
+            route add default via {router.ip6}""",
+        router: f"""
+            link set eth0 mtu 1400
+            link add eth1 address {router_mac} mtu 1300 type veth peer eth0 address {far.mac} netns {far.namespace}
+            address add {router.ip}/24 dev eth0
+            address add {router.ip6}/64 dev eth0 nodad
+            address add 10.2.0.254/24 dev eth1
+            address add fd00:0:0:2::fe/64 dev eth1 nodad
+            link set lo up
+            link set eth0 up
+            link set eth1 up
+            neighbour add 10.1.0.254 lladdr {host_mac} dev eth0 nud permanent
+            neighbour add fd00:0:0:1::fe lladdr {host_mac} dev eth0 nud permanent
+            neighbour add {far.ip} lladdr {far.mac} dev eth1 nud permanent
+            neighbour add {far.ip6} lladdr {far.mac} dev eth1 nud permanent
+            route add 10.0.0.0/24 via 10.1.0.254
+            route add fd00::/64 via fd00:0:0:1::fe""",
+        far: f"""
+            link set eth0 mtu 1300
+            address add {far.ip}/24 dev eth0
+            address add {far.ip6}/64 dev eth0 nodad
+            link set lo up
+            link set eth0 up
+            neighbour add 10.2.0.254 lladdr {router_mac} dev eth0 nud permanent
+            neighbour add fd00:0:0:2::fe lladdr {router_mac} dev eth0 nud permanent
+            route add default via 10.2.0.254 advmss 1460
+            route add default via fd00:0:0:2::fe advmss 1440""",
+    }
+    for guest in (made.a, made.b):
+        batches[guest] = f"""
+            route add default via {made.host.ip}
+            route add default via {made.host.ip6}"""
+    for station, batch in batches.items():
+        run("ip", "-netns", station.namespace, "-batch", "-", text=batch)
+
+
+def _set(station: Station, settings: Mapping[str, int]) -> None:
+    """Set these sysctls in the station's namespace."""
+    with station.inside():
+        run("sysctl", "-q", "-w", *(f"{name}={value}" for name, value in settings.items()))
+
+
+def forget_path_mtus(station: Station) -> None:
+    """What it has learned from ICMP errors."""
+    for family in ("-4", "-6"):
+        run("ip", "-netns", station.namespace, family, "route", "flush", "cache")
+
+
+@contextmanager
+def delayed(station: Station) -> Iterator[None]:
+    """
+    What the guest sends leaves 30 ms after its system call, as from a real guest.
+
+    Else an answer would come while connect() still holds the socket, and a TCP socket ignores an ICMP error then.
+    """
+    run("modprobe", "sch_netem")
+    qdisc = ("dev", "eth0", "root")
+    run("tc", "-netns", station.namespace, "qdisc", "add", *qdisc, "netem", "delay", "30ms")
+    try:
+        yield
+    finally:
+        run("tc", "-netns", station.namespace, "qdisc", "delete", *qdisc)
+
+
+@contextmanager
+def br_netfilter(station: Station, mode: str) -> Iterator[None]:
+    """The module in one of `BR_NETFILTER_MODES`; "off" and "on" are what its sysctls say in the station's namespace."""
+    if mode == "absent":
+        yield
+        return
+    run("modprobe", "br_netfilter")
+    try:
+        _set(station, {f"net.bridge.bridge-nf-call-{name}tables": int(mode == "on") for name in ("ip", "ip6", "arp")})
+        yield
+    finally:
+        run("modprobe", "--remove", "br_netfilter")
+
+
+BR_NETFILTER_MODES = ("absent", "off", "on")
