@@ -21,6 +21,8 @@ _LOCATION = re.compile(r"^(?:/dev/stdin|-):(\d+):\d+-\d+: (?:Error|error): (.*)$
 _COUNTED = re.compile(r"counter packets \d+ bytes \d+")
 _COMMENT = re.compile(r'(\S+) comment "([^"]*)"$')
 _EXISTS = "File exists"
+_UNSUPPORTED = "Operation not supported"
+_DEVICE_CHAIN = re.compile(rf"^add (chain netdev {TABLE} \S+) {{ type filter hook .*$", re.MULTILINE)
 _ELEMENT = re.compile(rf'add element bridge {TABLE} (\S+) {{ "([^"]+)" : jump (\S+) }}')
 MISSING_CT = "CONFIG_NF_CONNTRACK_BRIDGE (module nf_conntrack_bridge)"
 MISSING_REJECT = "CONFIG_NFT_BRIDGE_REJECT (module nft_reject_bridge)"
@@ -51,13 +53,24 @@ class Nft:
                 didn't answer in time: `.unsure` is set then.
         """
         result = self._run(["-f", "-"], script.text)
-        if result.returncode and _EXISTS in result.stderr:
-            # somebody gave one of our map elements another verdict: it must go before ours can come
-            result = self._run(["-f", "-"], self._replacing_elements(script.text))
+        again = self._making_room(script.text, result.stderr) if result.returncode > 0 else None
+        if again is not None:
+            second = self._run(["-f", "-"], again)
+            # of two refusals the first is told: its lines are the script's
+            result = result if second.returncode > 0 else second
         if result.returncode < 0:
             raise NftError(f"{self._program} was killed by signal {-result.returncode}", unsure=True)
         if result.returncode:
             raise NftError(_explain(script, result.stderr))
+
+    def _making_room(self, text: str, complaint: str) -> str | None:
+        """`text`, which first deletes what is in the way; None if it isn't that what nft complains about."""
+        if _EXISTS in complaint:  # somebody gave one of our map elements another verdict
+            return self._replacing_elements(text)
+        if _UNSUPPORTED in complaint and _DEVICE_CHAIN.search(text):
+            # a device of this name had another hook, and is gone; its chain isn't (Linux 6.16 and newer)
+            return _DEVICE_CHAIN.sub(r"add \1\nflush \1\ndelete \1\n\g<0>", text)
+        return None
 
     def _replacing_elements(self, text: str) -> str:
         """`text`, which deletes those elements first that are in the kernel with another verdict."""

@@ -258,14 +258,14 @@ def test_a_failed_start_leaves_nothing(wire: Wire, tmp_path: Path, fault: str) -
     wire.plug_macvtap(PEER_TAP, PEER, LOWER)
     use(wire, tmp_path, FILTER)
     if fault == "kernel":
-        # a chain that the kernel doesn't turn into the one that is wanted
+        # a base chain: no rule can jump there
         hook = f'type filter hook ingress device "{LOWER}" priority 0;'
-        wire.apply(f"table netdev nwfilter {{ chain from/{PEER_TAP} {{ {hook} }}; }}")
+        wire.apply(f"table netdev nwfilter {{ chain from/{PEER_TAP}/arp-ip {{ {hook} }}; }}")
     before = wire.ruleset()
     second = macvtap(PEER_TAP, "nothing-like-it" if fault == "filter" else "own", mac=PEER, ip=PEER_IP)
     finished = wire.hook("web", "start", domain("web", [macvtap(TAP), second]))
     assert finished.returncode == 1
-    assert ("nothing-like-it" if fault == "filter" else "nft refused the transaction") in finished.stderr
+    assert ("nothing-like-it" if fault == "filter" else "nft refused this rule") in finished.stderr
     assert wire.ruleset() == before
     assert not (wire.state_dir / "domains" / f"{uuid_of('web')}.json").exists()
     assert arrives(wire, FORGED["mac"], TAP, LOWER)
@@ -307,6 +307,20 @@ def test_a_lost_stop_and_a_new_device_of_that_name(wire: Wire, tmp_path: Path) -
     wire.ip(f"link del {TAP}")
     wire.stop("web", web(tap=None))
     assert "macvtap" not in wire.ruleset()
+
+
+def test_a_lost_stop_and_another_kind_of_device(wire: Wire, tmp_path: Path) -> None:
+    """A tap comes under the name of a lost macvtap, whose chains hang on its other hooks: the next start filters it."""
+    wire.plug_macvtap("tap9", GUEST, LOWER)
+    use(wire, tmp_path, FILTER)
+    wire.start("web", web(tap="tap9"))
+    wire.unplug("tap9")
+    wire.ip("link del tap9")
+    wire.plug("tap9")
+    wire.ip("link set tap9 nomaster")
+    wire.start("db", domain("db", [device("ethernet", "tap9", "own", [("IP", GUEST_IP)], source="")]))
+    assert "hook ingress" in wire.nft("list", "chain", "netdev", "nwfilter", "from/tap9")
+    assert "hook egress" in wire.nft("list", "chain", "netdev", "nwfilter", "to/tap9")
 
 
 def test_an_ethernet_interface_on_a_macvtap(wire: Wire, tmp_path: Path) -> None:
