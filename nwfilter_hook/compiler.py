@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from .conditions import (
     BPDU_ADDRESS,
+    Alternatives,
     Matches,
     exchange,
     is_frame_condition,
@@ -77,6 +78,8 @@ class Part:
 _ORIGINAL, _REPLY = 0, 1
 _NEW_OR_ESTABLISHED = frozenset(("new", "established"))
 _ESTABLISHED = frozenset(("established",))
+_CONNECTED = frozenset(("new", "established", "related"))
+_UNCONNECTED = frozenset(("invalid", "untracked"))
 
 
 def compile_tap(
@@ -240,16 +243,12 @@ def _compile_l3(rule: BoundRule, counter: NamedSet | None) -> Iterator[tuple[Tre
         matches: Sequence[Matches] = alternatives
         if not part.as_written:
             matches = [without for alternative in alternatives for without in _turned(alternative)]
-        conditions = _state_conditions(part)
-        if counter is not None:
-            limit, negated = rule.values["connlimit-above"]
-            assert isinstance(limit, int)
-            conditions += (Match(_address_field(rule), CountAbove(counter, limit), negated),)
         verdict = Verdict(rule.action.value)
         if verdict is Verdict.REJECT and part.tree is Tree.TO_L3:
             verdict = Verdict.DROP  # an answer can only be sent toward the guest
-        for compiled in _rules(rule, verdict, (alternative + conditions for alternative in matches)):
-            yield part.tree, compiled
+        for conditions in _state_conditions(part) if counter is None else _counted(rule, part, counter):
+            for compiled in _rules(rule, verdict, (alternative + conditions for alternative in matches)):
+                yield part.tree, compiled
 
 
 def _turned(alternative: Matches) -> Iterator[Matches]:
@@ -291,13 +290,30 @@ def _parts(rule: BoundRule) -> list[Part]:
     return parts
 
 
-def _state_conditions(part: Part) -> Matches:
+def _state_conditions(part: Part) -> Alternatives:
     matches: Matches = ()
     if part.states is not None:
         matches += (Match(Field.CT_STATE, AnyState(part.states)),)
     if part.ct_direction is not None:
         matches += (Match(Field.CT_DIRECTION, Equals(part.ct_direction)),)
-    return matches
+    return (matches,)
+
+
+def _counted(rule: BoundRule, part: Part, counter: NamedSet) -> Iterator[Matches]:
+    """
+    The conditions of `connlimit-above`: for frames of a connection, and perhaps others for those without.
+
+    Where the kernel is to count a frame that belongs to no connection it drops it, whatever the rule says
+    (nft_connlimit_do_eval in net/netfilter/nft_connlimit.c). In libvirt such a frame counts as one.
+    """
+    limit, negated = rule.values["connlimit-above"]
+    assert isinstance(limit, int)
+    wanted = part.states or _CONNECTED | _UNCONNECTED
+    if wanted & _CONNECTED:
+        count = Match(_address_field(rule), CountAbove(counter, limit), negated)
+        yield Match(Field.CT_STATE, AnyState(wanted & _CONNECTED)), count
+    if wanted & _UNCONNECTED and (limit < 1) is not negated:
+        yield (Match(Field.CT_STATE, AnyState(wanted & _UNCONNECTED)),)
 
 
 def _address_field(rule: BoundRule) -> Field:

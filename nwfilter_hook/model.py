@@ -331,7 +331,7 @@ class SameAs:
 
 @dataclass(frozen=True)
 class AnyState:
-    """Connection state is one of "new", "established", "related", "invalid" (CT_STATE)."""
+    """Connection state is one of "new", "established", "related", "invalid", "untracked" (CT_STATE)."""
 
     states: frozenset[str]
 

@@ -373,7 +373,7 @@ def render_set(family: str, name: str, dimensions: int = 1) -> str:
 _ETHER_TYPES = {0x0800: "ip", 0x0806: "arp", 0x86DD: "ip6", 0x8100: "vlan"}
 _PORT_HEADERS = {6: "tcp", 17: "udp", 33: "dccp", 132: "sctp"}
 _RARP = 0x8035
-_CT_STATES = ("new", "established", "related", "invalid")
+_CT_STATES = ("new", "established", "related", "invalid", "untracked")
 
 _SYMBOLIC = {
     Field.ETHER_SRC: "ether saddr",

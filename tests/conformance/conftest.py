@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conformance.summary import TALLIES, line
+from tests.conformance.summary import STOCK_KERNEL, TALLIES, line
 
 
 @pytest.fixture(scope="session")
@@ -25,5 +25,8 @@ def able() -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """The line that sums up what was compared."""
-    if TALLIES:
-        terminalreporter.write_line(line())
+    reports = terminalreporter.getreports("passed")
+    names = [report.nodeid.rpartition("::")[2].partition("[")[0] for report in reports]
+    passed = [name for name in names if name in STOCK_KERNEL]
+    if TALLIES or passed:
+        terminalreporter.write_line(line(passed))

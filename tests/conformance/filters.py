@@ -14,7 +14,7 @@ from __future__ import annotations
 import ipaddress
 import random
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -124,14 +124,21 @@ class Tree:
         return "\n".join([*(part.xml() for part in self.parts if part.lines), f"parameters: {dict(self.parameters)}"])
 
 
-def random_tree(rng: random.Random, *, stateful: bool = False, attachment: Attachment = Attachment.BRIDGE_PORT) -> Tree:
+def random_tree(
+    rng: random.Random,
+    *,
+    stateful: bool = False,
+    attachment: Attachment = Attachment.BRIDGE_PORT,
+    wanted: Iterable[tuple[str, str]] = (),
+) -> Tree:
     """
     A tree of one to four filters.
 
     Args:
         attachment: a device that is no bridge port is given layer 2 rules only.
-        stateful: with rules that need connection tracking or `reject`; but none that count connections, since how many
-            the kernel has counted can't be told from frames.
+        stateful: with rules that need connection tracking or `reject`; but none that count connections (counting.py),
+            since how many the kernel has counted can't be told from frames.
+        wanted: rows of the language's table that are in it, whatever chance says.
     """
     maker = Maker(rng, stateful, layers=(2, 3) if attachment is Attachment.BRIDGE_PORT else (2,))
     parts = []
@@ -142,6 +149,7 @@ def random_tree(rng: random.Random, *, stateful: bool = False, attachment: Attac
         lines = tuple(maker.rule(prefix if chain != "root" else None) for _ in range(rng.randint(1, 7)))
         parts.append(Part(f"f{number}", chain, priority, lines))
     own = [maker.rule(None) for _ in range(rng.randint(1, 6))]
+    own += [maker.rule(None, row) for row in wanted]
     own += [f"<filterref filter='{part.name}'/>" for part in parts]
     rng.shuffle(own)
     parameters = tuple(maker.parameters.items())
@@ -173,23 +181,27 @@ class Maker:
         if rng.random() < 0.7:
             self.parameters["IP"] = tuple(rng.sample(IPS[:3], self.values_each))
 
-    def rule(self, prefix: str | None) -> str:
-        """A rule that compiles; if it is in a chain, mostly one that fits there."""
+    def rule(self, prefix: str | None, row: tuple[str, str] | None = None) -> str:
+        """A rule that compiles; if it is in a chain, mostly one that fits there; `row`: with this attribute."""
         while True:
-            parameters, covered = dict(self.parameters), set(self.covered)
-            text = self._rule(prefix)
+            parameters, covered = dict(self.parameters), self.covered
+            self.covered = set()
+            text = self._rule(prefix, row)
             try:
                 Tree((Part(ROOT, "root", None, (text,)),), tuple(self.parameters.items())).compile()
-                return text
+                if row is None or row in self.covered:
+                    self.covered |= covered
+                    return text
             except InputError:
-                self.parameters, self.covered = parameters, covered
+                pass
+            self.parameters, self.covered = parameters, covered
 
-    def _rule(self, prefix: str | None) -> str:
+    def _rule(self, prefix: str | None, row: tuple[str, str] | None) -> str:
         rng = self.rng
         elements: tuple[str | None, ...] = self.elements
         if prefix is not None and rng.random() < 0.9:
             elements = _IN_CHAIN[prefix]
-        name = rng.choice(elements)
+        name = rng.choice(elements) if row is None else row[0]
         layer = 2 if name is None else ELEMENTS[name].layer
         actions = ["accept", "accept", "drop", "drop", "return", "continue", "reject"]
         action = rng.choice(actions[: None if layer == 2 or self.stateful else -1])
@@ -198,13 +210,16 @@ class Maker:
             attributes += f" priority='{rng.choice((-1000, -750, -500, 0, 100, 499, 501, 1000))}'"
         if layer == 3 and (rng.random() < 0.3 or not self.stateful):
             attributes += " statematch='false'"
-        return f"<rule {attributes}>{'' if name is None else self._protocol(name)}</rule>"
+        return f"<rule {attributes}>{'' if name is None else self._protocol(name, row and row[1])}</rule>"
 
-    def _protocol(self, name: str) -> str:
+    def _protocol(self, name: str, wanted: str | None) -> str:
         rng = self.rng
         element = ELEMENTS[name]
         usable = [attribute for attribute in element.attributes.values() if attribute.name != "connlimit-above"]
         chosen = rng.sample(usable, min(len(usable), rng.choice((0, 1, 1, 1, 2, 2, 3))))
+        if wanted is not None:
+            own = element.attributes[wanted]
+            chosen.append(element.attributes[own.part_of] if own.part_of else own)
         nodes: tuple[dict[str, str], dict[str, str]] = {}, {}
         for attribute in chosen:
             self._give(rng.choice(nodes), attribute, element.attributes)

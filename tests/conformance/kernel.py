@@ -15,13 +15,14 @@ from __future__ import annotations
 import ipaddress
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from nwfilter_hook.evaluator import NO_CONTEXT, Context, Evaluation, SetElement, Way, evaluate
 from nwfilter_hook.model import Kind, NamedSet, Purpose, Ruleset, SameAs, Verdict
 from nwfilter_hook.render import Options, chain_name, render_install, set_name
 from tests.conformance.filters import TAP, Tree
+from tests.conformance.kinds import kinds
 from tests.conformance.mutation import set_contents
 from tests.support.netns import Wire
 
@@ -60,6 +61,7 @@ class Tally:
     frames: int = 0
     dropped: int = 0
     states: Counter[str] = field(default_factory=Counter)
+    kinds: Counter[str] = field(default_factory=Counter)
     rows: set[tuple[str, str]] = field(default_factory=set)
     differences: list[Difference] = field(default_factory=list)
 
@@ -106,7 +108,21 @@ def _element(named: NamedSet, element: SetElement) -> str:
     return " . ".join(f"{address(span[0])}-{address(span[-1])}" for span in element)
 
 
-def compare(wire: Wire, tree: Tree, frames: Sequence[bytes], tally: Tally | None = None) -> list[Difference]:
+Send = Callable[[Wire, bytes], Mapping[Way, bool]]
+"""Send a frame both ways: which ways does the kernel let it pass? What says nothing about the filter is left out."""
+
+
+def over_the_bridge(wire: Wire, frame: bytes) -> dict[Way, bool]:
+    """What a third tap doesn't get either, the bridge itself drops."""
+    arrived = wire.arrivals(frame, OUTSIDE)
+    if CONTROL not in arrived:
+        return {}
+    return {Way.TO_GUEST: TAP in arrived, Way.FROM_GUEST: wire.passes(frame, TAP, OUTSIDE)}
+
+
+def compare(
+    wire: Wire, tree: Tree, frames: Sequence[bytes], tally: Tally | None = None, send: Send = over_the_bridge
+) -> list[Difference]:
     """Send `frames` through `tree`, as the kernel and as the evaluator have it."""
     ruleset = tree.compile()
     refusal = install(wire, ruleset)
@@ -116,17 +132,14 @@ def compare(wire: Wire, tree: Tree, frames: Sequence[bytes], tally: Tally | None
     expected: Counts = defaultdict(float)
     found = []
     for frame in frames:
-        arrived = wire.arrivals(frame, OUTSIDE)
-        if CONTROL not in arrived:
-            continue
-        passed = {Way.TO_GUEST: TAP in arrived, Way.FROM_GUEST: wire.passes(frame, TAP, OUTSIDE)}
-        for way, kernel in passed.items():
+        for way, kernel in send(wire, frame).items():
             evaluation = evaluate(ruleset, frame, way, known.context())
             known.learn(evaluation)
             _count(expected, evaluation)
             if tally is not None:
                 tally.frames += 1
                 tally.dropped += not kernel
+                tally.kinds.update(kinds(frame))
             if evaluation.passes is not kernel:
                 found.append(Difference(tree, frame, way, "passes" if kernel else "drops", why(evaluation)))
     if not found:

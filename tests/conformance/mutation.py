@@ -69,7 +69,10 @@ def set_contents(named: NamedSet) -> frozenset[tuple[range, ...]]:
 def frames(rng: random.Random, ruleset: Ruleset, count: int) -> Iterator[bytes]:
     """`count` frames that are to the point of `ruleset`, of any shape."""
     for values in cases(rng, ruleset, count):
-        yield build(values, _shape(rng))
+        if rng.random() < 0.03:
+            yield build({**values, **_MLD, Field.ICMPV6_TYPE: rng.choice(_MLD_TYPES)}, _shape_of_mld(rng))
+        else:
+            yield build(values, _shape(rng))
 
 
 def cases(rng: random.Random, ruleset: Ruleset, count: int) -> Iterator[dict[Field, int]]:
@@ -212,7 +215,10 @@ def _shape(rng: random.Random) -> Shape:
             Shape(extensions=rng.choice(_EXTENSIONS)),
             Shape(extensions=(HOP_BY_HOP, rng.choice((DESTINATION, ROUTING, NO_NEXT)), FRAGMENT)),
             Shape(tcp_options=rng.choice(_TCP_OPTIONS)),
-            Shape(tcp_words=rng.choice((0, 4, 5, 6, 15))),
+            Shape(tcp_words=rng.choice((0, 4, 5, 6, 14, 15))),
+            Shape(
+                tcp_options=rng.choice(_TCP_OPTIONS), tcp_words=rng.choice((None, 6, 15)), length=rng.randint(66, 75)
+            ),
             Shape(length=rng.choice((14, 15, 18, 20, 33, 34, 35, 37, 38, 47, 50, 53, 54, 55, 57, 58, 60, 100))),
         )
     )
@@ -223,6 +229,13 @@ def _shape(rng: random.Random) -> Shape:
     return shape
 
 
+def _shape_of_mld(rng: random.Random) -> Shape:
+    """As hosts send it, behind the router alert; sometimes cut short there."""
+    return Shape(extensions=(HOP_BY_HOP,), length=rng.choice((None, None, None, rng.randint(54, 78))))
+
+
+_MLD = {Field.ETHER_TYPE: 0x86DD, Field.L4_PROTOCOL: 58}
+_MLD_TYPES = (130, 131, 132, 143, 135)
 _FRAGMENTS = ((FRAGMENT,), (HOP_BY_HOP, FRAGMENT), (FRAGMENT, DESTINATION), (FRAGMENT, NO_NEXT))
 _TCP_OPTIONS = (
     bytes.fromhex("020405b4"),

@@ -191,6 +191,8 @@ def _extension(number: int, following: int, shape: Shape) -> bytes:
         return struct.pack("!BBHIII", following, 2, 0, 1, 1, 0)
     if number == ROUTING:
         return struct.pack("!BBBBI", following, 0, 0, 0, 0)
+    if number == HOP_BY_HOP:
+        return struct.pack("!BBBBHBB", following, 0, 5, 2, 0, 1, 0)  # router alert as of MLD, PadN
     return struct.pack("!BBBBI", following, 0, 1, 4, 0)  # PadN
 
 
@@ -203,7 +205,11 @@ def _transport(protocol: int, addresses: bytes, values: Values, shape: Shape, pa
         covered = ports + length.to_bytes(2, "big") + b"\0\0" + payload
         pseudo = _pseudo(addresses, protocol, length)
         return covered[:6] + (checksum(pseudo + covered) or 0xFFFF).to_bytes(2, "big") + payload
-    if protocol in (33, 132):
+    if protocol == 132:
+        return _sctp(ports, values)
+    if protocol == AUTHENTICATION:
+        return struct.pack("!BBHIII", 17, 2, 0, 1, 1, 0) + _transport(17, addresses, values, shape, payload)
+    if protocol == 33:
         return ports + struct.pack("!II", 1, 0) + payload
     if protocol in (1, 58):
         six = protocol == 58
@@ -237,6 +243,27 @@ def _tcp(ports: bytes, addresses: bytes, values: Values, shape: Shape, payload: 
     )
     sum_ = checksum(_pseudo(addresses, 6, len(segment)) + segment)
     return segment[:16] + sum_.to_bytes(2, "big") + segment[18:]
+
+
+def _sctp(ports: bytes, values: Values) -> bytes:
+    """A chunk of the handshake: INIT, INIT ACK or COOKIE ECHO, where TCP has SYN, SYN with ACK, or neither."""
+    flags = values.get(Field.TCP_FLAGS, 2)
+    type_ = {2: 1, 0x12: 2}.get(flags & 0x12, 10)
+    chunk = struct.pack("!BBHI", type_, 0, 8, 0)
+    if type_ != 10:
+        chunk = struct.pack("!BBHIIHHI", type_, 0, 20, 1, 8192, 1, 1, 1)
+    segment = ports + struct.pack("!II", int(type_ != 1), 0) + chunk
+    return segment[:8] + _crc32c(segment).to_bytes(4, "little") + segment[12:]
+
+
+def _crc32c(data: bytes) -> int:
+    """RFC 9260, appendix A."""
+    value = 0xFFFFFFFF
+    for octet in data:
+        value ^= octet
+        for _ in range(8):
+            value = value >> 1 ^ (0x82F63B78 if value & 1 else 0)
+    return ~value & 0xFFFFFFFF
 
 
 def _pseudo(addresses: bytes, protocol: int, length: int) -> bytes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import random
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from tests.conformance.filters import Tree, random_tree
 from tests.conformance.kernel import TAPS, Tally, compare, reduce
@@ -26,14 +26,21 @@ def run(
     count: int,
     seed: int,
     make: Callable[[random.Random], Tree] | None = None,
+    wanted: Iterable[tuple[str, str]] = (),
     patience: int = 5,
 ) -> Tally:
-    """`filters` trees with `count` frames each; stops after `patience` differences."""
+    """
+    `filters` trees with `count` frames each; stops after `patience` differences.
+
+    Args:
+        wanted: rows of the language's table; each of them is in one of the trees at least.
+    """
     tally = Tally()
+    due = sorted(wanted)
     for number in range(filters):
         # each tree has a seed of its own, so that one can be had again without the others
         rng = random.Random(f"{seed}/{number}")
-        tree = make(rng) if make else random_tree(rng)
+        tree = make(rng) if make else random_tree(rng, wanted=due[number::filters])
         sent = list(frames(rng, tree.compile(), count))
         found = compare(wire, tree, sent, tally)
         tally.filters += 1

@@ -23,6 +23,7 @@ from nwfilter_hook.evaluator import NO_CONTEXT, Context, State, Way, evaluate
 from nwfilter_hook.model import Field
 from tests.conformance.filters import TAP, Tree, random_tree
 from tests.conformance.kernel import CONTROL, OUTSIDE, Difference, Known, Tally, install, why
+from tests.conformance.kinds import kinds
 from tests.conformance.mutation import cases
 from tests.conformance.packets import GUEST_IP, OTHER_IP, Values, build, checksum
 from tests.support.netns import Guest, Wire
@@ -122,7 +123,6 @@ def sequence(rng: random.Random, values: Values) -> Case:
     kind = rng.choice(("first", "reply", "reply", "established", "related", "related-reply"))
     opening = {**whole, Field.TCP_FLAGS: 2}
     opening.update({Field.ICMP_TYPE: 8, Field.ICMP_CODE: 0, Field.ICMPV6_TYPE: 128, Field.ICMPV6_CODE: 0})
-    answer = {**opening, Field.TCP_FLAGS: 0x12, Field.ICMP_TYPE: 0, Field.ICMPV6_TYPE: 129}
     if kind == "reply":
         frame = dict(whole)
         frame.setdefault(Field.TCP_FLAGS, rng.choice((0x12, 0x10)))
@@ -131,12 +131,40 @@ def sequence(rng: random.Random, values: Values) -> Case:
         return Case((build(reply_to(opening)),), build(frame))
     if kind == "established":
         frame = {Field.TCP_FLAGS: 0x10, **whole}
-        return Case((build(opening), build(reply_to(answer))), build(frame))
-    if kind.startswith("related") and whole.get(Field.ETHER_TYPE) == 0x0800:
-        about = {**opening, Field.IP_PROTOCOL: rng.choice((6, 17))}
-        about = reply_to(about) if kind == "related" else about
-        return Case((build(about),), _error(build(about), rng.choice((3, 3, 11)), rng.choice((0, 1, 3, 4))))
+        return Case((build(opening), build(_answer(opening))), build(frame))
+    if kind.startswith("related") and whole.get(Field.ETHER_TYPE) in ERRORS:
+        return _related(rng, opening, original=kind == "related")
+    if whole.get(Field.ETHER_TYPE) == 0x86DD and rng.random() < 0.3:
+        whole.update({Field.L4_PROTOCOL: 58, Field.ICMPV6_TYPE: rng.choice(UNTRACKED)})
     return Case((), build(whole))
+
+
+UNTRACKED = (130, 131, 132, 133, 134, 135, 136, 137, 143)
+"""Types of ICMPv6 messages that the kernel doesn't track: multicast listeners, neighbours, routers."""
+
+
+def _answer(opening: Values) -> dict[Field, int]:
+    """The second frame of a connection."""
+    return reply_to({**opening, Field.TCP_FLAGS: 0x12, Field.ICMP_TYPE: 0, Field.ICMPV6_TYPE: 129})
+
+
+ERRORS = {
+    0x0800: ((3, (0, 1, 3, 4, 13)), (3, (3,)), (11, (0, 1)), (12, (0,))),
+    0x86DD: ((1, (0, 1, 3, 4)), (2, (0,)), (3, (0, 1)), (4, (1,))),
+}
+"""By EtherType: types of errors, and some codes of each. RFC 792, RFC 4443."""
+
+
+def _related(rng: random.Random, opening: Values, *, original: bool) -> Case:
+    """An error about a connection's first frame; `original`: about the answer, so that it goes that frame's way."""
+    field = Field.IP_PROTOCOL if opening[Field.ETHER_TYPE] == 0x0800 else Field.L4_PROTOCOL
+    protocols = (6, 17, 132, 1 if field is Field.IP_PROTOCOL else 58)
+    about = {**opening, field: rng.choice(protocols)}
+    if rng.random() < 0.5:
+        about = {**about, **reply_to(about)}
+    type_, codes = rng.choice(ERRORS[about[Field.ETHER_TYPE]])
+    frames = (build(about), build(_answer(about))) if original else (build(about),)
+    return Case(frames, _error(frames[-1], type_, rng.choice(codes)))
 
 
 def _explicit(values: Values) -> dict[Field, int]:
@@ -155,13 +183,21 @@ def _explicit(values: Values) -> dict[Field, int]:
 
 
 def _error(about: bytes, type_: int, code: int) -> bytes:
-    """The ICMP error that the receiver of `about` sends."""
-    packet = about[14 : 14 + 28]
-    message = struct.pack("!BBHI", type_, code, 0, 0) + packet
-    message = message[:2] + checksum(message).to_bytes(2, "big") + message[4:]
-    header = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(message), 1, 0, 64, 1, 0) + about[30:34] + about[26:30]
-    header = header[:10] + checksum(header).to_bytes(2, "big") + header[12:]
-    return about[6:12] + about[:6] + b"\x08\x00" + header + message
+    """The ICMP or ICMPv6 error that the receiver of `about` sends; both have addresses at the header's end."""
+    four = about[12:14] == b"\x08\x00"
+    length, width = (20, 4) if four else (40, 16)
+    packet = about[14 : 14 + length + 8]
+    end = 14 + length
+    addresses = about[end - width : end] + about[end - 2 * width : end - width]
+    message = struct.pack("!BBHI", type_, code, 0, 1280 if type_ == 2 else 0) + packet
+    covered = message if four else addresses + struct.pack("!II", len(message), 58) + message
+    message = message[:2] + checksum(covered).to_bytes(2, "big") + message[4:]
+    if four:
+        header = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(message), 1, 0, 64, 1, 0) + addresses
+        header = header[:10] + checksum(header).to_bytes(2, "big") + header[12:]
+    else:
+        header = struct.pack("!IHBB", 6 << 28, len(message), 58, 64) + addresses
+    return about[6:12] + about[:6] + about[12:14] + header + message
 
 
 @dataclass(frozen=True)
@@ -177,19 +213,19 @@ def observe(wire: Taps, tracker: Tracker, tap: str, case: Case) -> Observation |
     tracker.forget()
     for frame in case.before:
         wire.guests[CONTROL].send(frame)
-    to_guest = _arrivals(wire, case.frame, OUTSIDE)
+    to_guest = arrivals(wire, case.frame, OUTSIDE)
     marks = to_guest.get(CONTROL)
     if marks is None:
         return None
     tracker.forget()
     for frame in case.before:
         wire.guests[CONTROL].send(frame)
-    from_guest = _arrivals(wire, case.frame, tap)
+    from_guest = arrivals(wire, case.frame, tap)
     passed = {Way.TO_GUEST: tap in to_guest, Way.FROM_GUEST: OUTSIDE in from_guest}
     return Observation(marks, passed)
 
 
-def _arrivals(wire: Taps, frame: bytes, sender: str) -> dict[str, Context]:
+def arrivals(wire: Taps, frame: bytes, sender: str) -> dict[str, Context]:
     """Where the frame arrives, and the context that its source tells."""
     for guest in wire.guests.values():
         guest.receive()
@@ -227,12 +263,19 @@ def compare_states(
             if tally is not None:
                 tally.frames += 1
                 tally.dropped += not kernel
-                tally.states[f"{context.state.value}{' reply' * context.reply}"] += 1
+                tally.states[state_name(case.frame, context)] += 1
+                tally.kinds.update(kinds(case.frame))
             if evaluation.passes is not kernel:
                 before = "".join(f"\n  after {frame.hex()}" for frame in case.before)
                 told = f"{why(evaluation)}\n{context.state.value} reply={context.reply}{before}"
                 found.append(Difference(tree, case.frame, way, "passes" if kernel else "drops", told))
     return found
+
+
+def state_name(frame: bytes, context: Context) -> str:
+    """As tallies have it: "new", "ipv6 established reply" …"""
+    six = frame[12:14] == b"\x86\xdd"
+    return f"{'ipv6 ' * six}{context.state.value}{' reply' * context.reply}"
 
 
 def run_states(wire: Wire, *, families: Sequence[str], filters: int, count: int, seed: int, patience: int = 3) -> Tally:

@@ -6,7 +6,7 @@ commands that the suite expects of it. Ours are the evaluator's, which test_kern
 kernel's; so layer 3 is compared even where the kernel can't track connections on a bridge. Frames are at all places of
 a connection, and well-formed: what isn't, br_netfilter drops before iptables sees it.
 
-Where design differs from libvirt on purpose, the difference has a test of its own below.
+Where design differs from libvirt on purpose, the difference has a test of its own in test_differences.py.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -24,13 +23,12 @@ import pytest
 from nwfilter_hook import compiler
 from nwfilter_hook.errors import Source
 from nwfilter_hook.evaluator import Context, Evaluation, Way, evaluate
-from nwfilter_hook.model import Chain, Field, Rule, Ruleset, Verdict
+from nwfilter_hook.model import Chain, Rule, Ruleset, Verdict
 from tests.conformance.filters import Part, Tree
 from tests.conformance.kernel import Tally, why
 from tests.conformance.libvirt_side import Bench, Parameters, stock_definitions
 from tests.conformance.mutation import cases
-from tests.conformance.packets import build
-from tests.conformance.states import Case, sequence
+from tests.conformance.states import Case, sequence, state_name
 from tests.conformance.summary import TALLIES
 
 pytestmark = pytest.mark.libvirt
@@ -57,6 +55,11 @@ SUITE_PARAMETERS: Parameters = {
     "B": ("80", "90", "80", "80"),
     "C": ("1080", "1090", "1100", "1110"),
 }
+STATES = {
+    f"{version}{state}"
+    for version in ("", "ipv6 ")
+    for state in ("new", "established", "established reply", "related", "related reply")
+} | {"invalid", "untracked"}
 STOCK = sorted(path.stem for path in LIBVIRTS.glob("*.xml"))
 OLD_NAMES = sorted(path.stem for path in OLD.glob("*.xml"))
 _DROP = "<rule action='drop' direction='inout' priority='1000'>{}</rule>"
@@ -85,9 +88,7 @@ def old_definitions() -> dict[str, str]:
 
 def own_filters() -> dict[str, str]:
     """Filters of ours that are there for these tests."""
-    different = [part for difference in DIFFERENCES for part in difference.parts()]
-    different.append(Part("different-host", "root", None, (DROP_ALL,)))
-    return {part.name: part.xml() for part in (*map(closed, STOCK), *different)}
+    return {part.name: part.xml() for part in map(closed, STOCK)}
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +135,7 @@ def libvirts_reading(tree: Tree) -> Ruleset:
 
 
 def is_ordinary(frame: bytes) -> bool:
-    """False for ARP with other address lengths than Ethernet's and IPv4's: see DIFFERENCES."""
+    """False for ARP with other address lengths than Ethernet's and IPv4's: see test_differences.py."""
     return frame[12:14] not in (b"\x08\x06", b"\x80\x35") or frame[18:20] == b"\6\4"
 
 
@@ -155,6 +156,7 @@ def disagreements(bench: Bench, ruleset: Ruleset, seed: str, frames: int = FRAME
             both[libvirts] += 1
             tally.frames += 1
             tally.dropped += not libvirts
+            tally.states[state_name(case.frame, seen.context)] += 1
             if evaluation.passes is not libvirts:
                 found.append(told(case, way, libvirts, evaluation, seen.context))
     return found, both
@@ -168,121 +170,6 @@ def told(case: Case, way: Way, libvirts: bool, evaluation: Evaluation, context: 
         f"{case.frame.hex()} {way.name} {context.state} {context.reply} after {before}\n{verdict} in libvirt\n"
         + why(evaluation)
     )
-
-
-@dataclass(frozen=True)
-class Difference:
-    """
-    A deliberate difference: a filter, and a frame that passes libvirt's rules and not ours, or the other way round.
-
-    Attributes:
-        lines: of a root filter.
-        chain: of another filter that it refers to, with its lines.
-        libvirt: the frame passes there; it doesn't here, or the other way round.
-    """
-
-    name: str
-    lines: tuple[str, ...]
-    values: dict[Field, int]
-    libvirt: bool
-    way: Way = Way.FROM_GUEST
-    chain: tuple[str, str] | None = None
-
-    def parts(self) -> tuple[Part, ...]:
-        """The filters."""
-        if self.chain is None:
-            return (Part(f"different-{self.name}", "root", None, self.lines),)
-        inner = Part(f"inner-{self.name}", self.chain[0], None, (self.chain[1],))
-        lines = (*self.lines, f"<filterref filter='{inner.name}'/>")
-        return Part(f"different-{self.name}", "root", None, lines), inner
-
-
-def _drops(protocol: str) -> tuple[str, ...]:
-    return (f"<rule action='drop' direction='out'>{protocol}</rule>",)
-
-
-TCP = {Field.ETHER_TYPE: 0x0800, Field.IP_PROTOCOL: 6, Field.TCP_FLAGS: 2}
-UDP = {Field.ETHER_TYPE: 0x0800, Field.IP_PROTOCOL: 17}
-ARP = {Field.ETHER_TYPE: 0x0806}
-TCP6 = {Field.ETHER_TYPE: 0x86DD, Field.L4_PROTOCOL: 6}
-PING = {Field.ETHER_TYPE: 0x0800, Field.IP_PROTOCOL: 1, Field.ICMP_TYPE: 8}
-DROP_ALL = _DROP.format("<all/>")
-DIFFERENCES = (
-    # the numbers are those of the README's list
-    Difference("2-dstport", _drops("<tcp match='no' dstportstart='80'/>"), {**TCP, Field.DST_PORT: 81}, libvirt=True),
-    Difference("2-flags", _drops("<tcp-ipv6 flags='SYN/SYN'/>"), {**TCP6, Field.TCP_FLAGS: 16}, libvirt=False),
-    Difference("2-dscp", _drops("<ip dscp='46'/>"), {**UDP, Field.IP_DSCP: 46}, libvirt=True),
-    Difference(
-        "2-encap",
-        _drops("<vlan encap-protocol='arp'/>"),
-        {Field.ETHER_TYPE: 0x8100, Field.VLAN_TYPE: 0x0806},
-        libvirt=True,
-    ),
-    Difference(
-        "2-arp-mask",
-        _drops("<arp arpsrcipaddr='10.0.0.0' arpsrcipmask='24' arpdstipaddr='10.0.0.99'/>"),
-        {**ARP, Field.ARP_DST_IP: 0x0A000062},
-        libvirt=False,
-    ),
-    Difference(
-        "3-stp",
-        ("<rule action='accept' direction='out' priority='-100'/>",),
-        {Field.STP_TYPE: 0, Field.ETHER_SRC: 0x525400000001},
-        libvirt=True,
-        chain=("stp", "<rule action='drop' direction='out'/>"),
-    ),
-    Difference(
-        "4-icmp",
-        ("<rule action='accept' direction='inout'><icmp type='8'/></rule>", DROP_ALL),
-        PING,
-        libvirt=False,
-        way=Way.TO_GUEST,
-    ),
-    Difference("5-igmp-ipv6", _drops("<igmp-ipv6/>"), UDP, libvirt=False),
-    Difference(
-        "5-macmask",
-        _drops("<icmp srcmacaddr='52:54:00:00:00:00' srcmacmask='ff:ff:ff:00:00:00'/>"),
-        PING,
-        libvirt=True,
-    ),
-    Difference(
-        "end-of-chain",
-        (CLOSED,),
-        UDP,
-        libvirt=True,
-        chain=("ipv4", "<rule action='accept' direction='out'><ip protocol='tcp'/></rule>"),
-    ),
-    Difference(
-        "arp-lengths",
-        _drops("<arp match='no' arpsrcipaddr='10.0.0.1'/>"),
-        {**ARP, Field.ARP_HLEN: 5},
-        libvirt=False,
-    ),
-)
-
-
-@pytest.mark.parametrize("difference", DIFFERENCES, ids=lambda difference: difference.name)
-def test_deliberate_difference(bench: Bench, difference: Difference) -> None:
-    """libvirt's verdict is the one that the README says it is, and ours the other."""
-    case = Case((), build(difference.values))
-    ruleset = tree_of(f"different-{difference.name}", PARAMETERS).compile()
-    with bench.bind(f"different-{difference.name}", PARAMETERS):
-        seen = bench.observe(case)
-    assert seen is not None
-    assert seen.passed[difference.way] is difference.libvirt
-    assert evaluate(ruleset, case.frame, difference.way, seen.context).passes is not difference.libvirt
-
-
-def test_deliberate_difference_6_host_to_guest(bench: Bench) -> None:
-    """What the host itself sends to a guest meets no layer 3 rule of libvirt's; here it does."""
-    values = {**UDP, Field.ETHER_SRC: 0x525400000099, Field.ETHER_DST: 0x525400000001}
-    ruleset = tree_of("different-host", PARAMETERS).compile()
-    with bench.bind("different-host", PARAMETERS):
-        seen = bench.observe(Case((), build(values)))
-        assert seen is not None
-        assert not seen.passed[Way.TO_GUEST]
-        assert bench.host_sends(build(values))
-    assert not evaluate(ruleset, build(values), Way.TO_GUEST, seen.context).passes
 
 
 @pytest.mark.parametrize("name", STOCK)
@@ -311,7 +198,7 @@ def test_filter_of_2010(bench: Bench, name: str) -> None:
 def comparable(text: str) -> str:
     """
     A filter of the suite, or its commands, without what can't be compared: a sender whose MAC is a multicast address,
-    which no bridge takes, and <ip dscp=…>, see DIFFERENCES.
+    which no bridge takes, and <ip dscp=…>, see test_differences.py.
     """
     unicast = re.sub(r"\b0?1:0?2:0?3:0?4:0?5:0?6\b", "02:02:03:04:05:06", text)
     return re.sub(r"--ip-tos \S+ \\\n|(<ip [^>]*?)dscp=(['\"])\w*\2", lambda match: match[1] or "", unicast)
@@ -334,11 +221,14 @@ def test_filter_of_libvirts_suite(suite_bench: Bench, path: Path) -> None:
 
 
 def test_says_what_is_compared(capsys: pytest.CaptureFixture[str]) -> None:
-    """Where libvirt's test suite isn't there, the run says so."""
+    """Where libvirt's test suite isn't there, the run says so; frames were at all places of a connection."""
     suite = len(list(SUITE.glob("*-linux.args")))
     with capsys.disabled():
         print(f"\nlibvirt against us: {len(STOCK)} stock filters, {len(OLD_NAMES)} of 2010, {suite} of libvirt's suite")
     if not suite:
         warnings.warn(f"libvirt's own test filters are not at {SUITE}: compared without them", stacklevel=1)
+    tally = TALLIES.get("libvirt", Tally())
+    if tally.filters == len(STOCK) + len(OLD_NAMES) + suite:
+        assert set(tally.states) >= STATES
     assert len(STOCK) >= 24
     assert len(OLD_NAMES) >= 6

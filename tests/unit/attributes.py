@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from xml.sax.saxutils import quoteattr
@@ -282,6 +282,8 @@ def rejected(row: Row) -> tuple[str, ...]:
 
 def gaps(row: Row) -> list[str]:
     """What the examples lack for `row`: an example, a bound, a value just outside, one of the wrong form."""
+    good: Sequence[str] = ()
+    bad: Sequence[str] = ()
     if row.layer == "n/a":
         good, bad, _ = STRUCTURE.get((row.protocol, row.attribute), ([], [], ""))
         found = []
@@ -289,13 +291,11 @@ def gaps(row: Row) -> list[str]:
         return []  # yes or no, on every element: test_match_is_yes_or_no
     else:
         found = [] if any(key in EXAMPLES for key in _keys(row)) else ["an example"]
-        try:
+        if row.datatype in _ACCEPTED or _NUMBER.fullmatch(row.low):
             good, bad = accepted(row), rejected(row)
-        except ValueError:
-            good, bad = (), ()
     found += [] if good else ["an accepted value"]
     # every text is a comment
-    found += [] if bad or row.datatype == "STRING" and row.layer != "n/a" else ["a rejected value"]
+    found += [] if bad or row.attribute == "comment" else ["a rejected value"]
     bounds = [int(bound, 0) for bound in (row.low, row.high) if _NUMBER.fullmatch(bound)]
     if len(bounds) == 2 and row.datatype not in _COUNTED:
         low, high = bounds[0], _HIGH.get(row.attribute, bounds[1])
@@ -368,4 +368,4 @@ STRUCTURE = {
         "<filter name='f'><filterref filter='x'><parameter name='A' value='{}'/></filterref></filter>",
     ),
 }
-"""Of <filter>, <rule>, <filterref>, <parameter>: values that are accepted, others that aren't, and a filter around one."""
+"""Of <filter>, <rule>, <filterref>, <parameter>: values that are accepted, others that aren't, a filter for either."""

@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
 from nwfilter_hook.compiler import compile_tap
-from nwfilter_hook.errors import BadValue, FilterSyntaxError
-from nwfilter_hook.model import Attachment, Ruleset
+from nwfilter_hook.errors import BadValue, FilterSyntaxError, XmlSyntaxError
+from nwfilter_hook.filter_xml import parse_filter
+from nwfilter_hook.model import Attachment, Filter, Ruleset
+from nwfilter_hook.resolve import ReadFilter, resolve
 from nwfilter_hook.values import parse_mac
-from tests.unit.attributes import Row, accepted, example, node, rejected, rows
+from tests.unit import attributes
+from tests.unit.attributes import STRUCTURE, Row, accepted, example, gaps, node, rejected, rows, structure_rows
 from tests.unit.checking import complaints
-from tests.unit.compiling import MAC, bound, compiled, compiled_rule, filter_xml, rule_xml, script, spelled
+from tests.unit.compiling import (
+    MAC,
+    bound,
+    compiled,
+    compiled_rule,
+    filter_xml,
+    reference_to,
+    rule_xml,
+    script,
+    spelled,
+)
 
 ROWS = [row for row in rows() if row.attribute != "match"]
 ELEMENTS = sorted({row.protocol for row in rows()})
@@ -29,8 +43,31 @@ def test_the_table_is_complete() -> None:
     """The table has an example for each of its rows, and the elements and attributes of the original documents."""
     assert len(ELEMENTS) == 25
     assert len(rows()) == 443
-    assert all(example(row) for row in ROWS)
+    assert {str(row): gaps(row) for row in [*rows(), *structure_rows()] if gaps(row)} == {}
     assert Counter(row.layer for row in rows()) == {"L2": 111, "L3": 332}
+
+
+@pytest.mark.parametrize(
+    ("line", "missing"),
+    [
+        ("tcp,L3,window,UINT16,0,65535,yes,yes,no,", ["an example"]),
+        ("tcp,L3,dscp,COLOUR,,,yes,yes,no,", ["an accepted value"]),
+        ("rule,n/a,colour,STRING,,,no,no,no,", ["an accepted value"]),
+        ("rule,n/a,priority,INT,-1000,2000,no,no,no,", ["its bound 2000"]),
+    ],
+)
+def test_a_row_without_its_examples_is_noticed(
+    line: str, missing: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    A row that comes into the table without an example, or a type or a structural bound without values, fails the test
+    above. Other bounds are tried as the table has them.
+    """
+    longer = tmp_path / "attributes.csv"
+    longer.write_text(attributes.TABLE.read_text() + line + "\n")
+    monkeypatch.setattr(attributes, "TABLE", longer)
+    added = [*rows(), *structure_rows()][-1] if line.startswith("rule") else rows()[-1]
+    assert set(missing) <= set(gaps(added))
 
 
 @each_row
@@ -128,15 +165,39 @@ def test_no_other_attribute(element: str) -> None:
             compiled_rule(f"<{element} {attribute}='1'/>")
 
 
+@pytest.mark.parametrize("row", [row for row in ROWS if not rejected(row)], ids=str)
+def test_every_text_is_a_comment(row: Row) -> None:
+    """The rows without a value that is rejected are the comments; what no XML can hold they can't either."""
+    assert row.attribute == "comment"
+    with pytest.raises(XmlSyntaxError, match=r"^f.xml:2: "):
+        compiled_rule(f"<{row.protocol} comment='\x01'/>")
+
+
+@pytest.mark.parametrize("case", STRUCTURE, ids="-".join)
+def test_the_structure_has_no_variables(case: tuple[str, str]) -> None:
+    """$V in an attribute of <filter>, <rule>, <filterref>, <parameter> is an error, as the table says."""
+    (row,) = (row for row in structure_rows() if (row.protocol, row.attribute) == case)
+    assert not row.allows_variable
+    assert not row.negatable
+    with pytest.raises(FilterSyntaxError, match=r"^f.xml:1: "):
+        parse_filter(STRUCTURE[case][2].format("$V").encode(), "f.xml")
+
+
 @pytest.mark.netns
 def test_nft_takes_every_value_of_every_attribute() -> None:
-    """What the table allows becomes a script that nft and kernel take: each bound, each name, negated, both ways."""
+    """
+    What the table allows becomes a script that nft and kernel take: each bound, each name, a variable, negated, both
+    ways.
+    """
     rulesets = []
     for number, row in enumerate(ROWS):
         given = example(row)
+        values = [given.value, *accepted(row)]
+        if row.allows_variable:
+            values.append("$V")
         nodes = [
             node(row.protocol, row.attribute, value, given, negated=negated)
-            for value in (given.value, *accepted(row))
+            for value in values
             for negated in (False, True)
         ]
         # a BPDU's destination is fixed, so there is nothing to exchange for 'inout'
@@ -144,7 +205,29 @@ def test_nft_takes_every_value_of_every_attribute() -> None:
         text = filter_xml(
             *(rule_xml(each, direction=way) for each in nodes for way in directions), name=f"row-{number}"
         )
-        rulesets.append(compile_tap(f"tap{number}", Attachment.BRIDGE_PORT, parse_mac(MAC), bound(text)))
+        rules = bound(text, parameters={"V": given.value})
+        rulesets.append(compile_tap(f"tap{number}", Attachment.BRIDGE_PORT, parse_mac(MAC), rules))
+    assert complaints(script(*rulesets)) == []
+
+
+def _either(own: Filter, other: Filter) -> ReadFilter:
+    """What reads `own` by its name, and `other` by every other."""
+    return lambda name, _: own if name == own.name else other
+
+
+@pytest.mark.netns
+def test_nft_takes_every_match_and_every_structure() -> None:
+    """The same of match='yes' and match='no' on every element, and of every value of a structural attribute."""
+    lines = [rule_xml(f"<{element} match='{sign}'/>") for element in ELEMENTS for sign in ("yes", "no")]
+    rulesets = [compile_tap("match", Attachment.BRIDGE_PORT, parse_mac(MAC), bound(filter_xml(*lines)))]
+    other = parse_filter(filter_xml(rule_xml("<all ipset='$A' ipsetflags='src'/>")).encode(), "f.xml")
+    for good, _, template in STRUCTURE.values():
+        for value in good:
+            own = parse_filter(template.format(value).encode(), "f.xml")
+            rules = resolve(reference_to(own.name, {"A": "set"}), MAC, _either(own, other))
+            assert rules
+            tap = f"tap{len(rulesets)}"
+            rulesets.append(compile_tap(tap, Attachment.BRIDGE_PORT, parse_mac(MAC), rules))
     assert complaints(script(*rulesets)) == []
 
 

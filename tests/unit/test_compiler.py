@@ -334,17 +334,20 @@ def test_icmp_without_a_type_is_a_pair() -> None:
     }
 
 
+TRACKED = "ct-state=established,new,related"
+
+
 @pytest.mark.parametrize(
     ("direction", "expected"),
     [
-        ("out", {"from-l3": f"{OUT} count(ip-src)>3"}),
-        ("in", {"to-l3": f"{OUT} count(ip-src)>3"}),
-        ("inout", {"to-l3": f"{OUT} count(ip-src)>3"}),
+        ("out", {"from-l3": f"{OUT} {TRACKED} count(ip-src)>3"}),
+        ("in", {"to-l3": f"{OUT} {TRACKED} count(ip-src)>3"}),
+        ("inout", {"to-l3": f"{OUT} {TRACKED} count(ip-src)>3"}),
     ],
 )
 @pytest.mark.parametrize("action", ["accept", "drop"])
 def test_connections_are_counted_as_written(direction: str, expected: dict[str, str], action: str) -> None:
-    """A limit holds where the packet travels as the rule is written, without state and without a way back."""
+    """A limit holds where the packet travels as the rule is written, in any state, and makes no way back."""
     protocol = "<tcp dstportstart='22' connlimit-above='3'/>"
     assert trees(protocol, action, direction) == {tree: [f"{rule} {action}"] for tree, rule in expected.items()}
 
@@ -353,7 +356,25 @@ def test_a_limit_with_states() -> None:
     """A drop keeps its states beside a limit, and counts what passes them; an accept loses them."""
     protocol = "<tcp connlimit-above='3' state='NEW'/>"
     assert trees(protocol, "drop") == {"from-l3": ["ether-type=0x800 ip-protocol=6 ct-state=new count(ip-src)>3 drop"]}
-    assert trees(protocol, "accept") == {"from-l3": ["ether-type=0x800 ip-protocol=6 count(ip-src)>3 accept"]}
+    accept = f"ether-type=0x800 ip-protocol=6 {TRACKED} count(ip-src)>3 accept"
+    assert trees(protocol, "accept") == {"from-l3": [accept]}
+
+
+@pytest.mark.parametrize(
+    ("protocol", "expected"),
+    [
+        ("<all connlimit-above='1'/>", [f"{TRACKED} count(ip-src)>1"]),
+        ("<all connlimit-above='0'/>", [f"{TRACKED} count(ip-src)>0", "ct-state=invalid,untracked"]),
+        ("<all match='no' connlimit-above='1'/>", [f"{TRACKED} count(ip-src)<=1", "ct-state=invalid,untracked"]),
+        ("<all match='no' connlimit-above='0'/>", [f"{TRACKED} count(ip-src)<=0"]),
+        ("<all connlimit-above='0' state='NEW,INVALID'/>", ["ct-state=new count(ip-src)>0", "ct-state=invalid"]),
+        ("<all connlimit-above='1' state='INVALID'/>", []),
+    ],
+)
+def test_what_belongs_to_no_connection_counts_as_one(protocol: str, expected: list[str]) -> None:
+    """The kernel can't count it, and would drop it: it never comes to the count."""
+    found = trees(protocol).get("from-l3", [])
+    assert found == [f"ether-type=0x800 {conditions} drop" for conditions in expected]
 
 
 def test_every_limit_counts_for_itself() -> None:

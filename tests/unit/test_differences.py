@@ -215,6 +215,7 @@ def test_difference_10_connections_are_counted_per_source_address() -> None:
     assert [rule.split()[-2] for rule in spelled(ruleset)["to-l3"]] == ["count(ip-src)>2"] * 2 + ["count(ip6-src)>2"]
     assert len([named for named in ruleset.sets if named.purpose is Purpose.CONNLIMIT]) == 3
     text = script(ruleset)
-    assert "ip protocol 6 add @connlimit/vnet0/0 { ip saddr ct count over 2 } drop" in text
+    counted = "ct state new,established,related add @connlimit/vnet0/0 { ip saddr ct count over 2 } drop"
+    assert f"ip protocol 6 {counted}" in text
     assert "set bridge nwfilter connlimit6/vnet0/2 { type ipv6_addr; size 65535; flags dynamic; }" in text
     assert complaints(text) == []

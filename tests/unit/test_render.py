@@ -24,6 +24,7 @@ from tests.unit.checking import complaints
 from tests.unit.compiling import compiled, compiled_rule, filter_xml, rule_xml
 
 HERE = Source("f.xml", 7)
+TRACKED = "ct state new,established,related"
 TH = "@th,0,24 >= 0x0"  # there is a transport header: a later fragment has none
 
 
@@ -100,11 +101,11 @@ def test_a_rule_of_layer_2(protocol: str, statement: str) -> None:
         ("<all ipset='x' ipsetflags='dst,src'/>", "ether type ip ip daddr . ip saddr @ipset/x/2 drop"),
         (
             "<tcp connlimit-above='3'/>",
-            "ether type ip ip protocol 6 add @connlimit/vnet0/0 { ip saddr ct count over 3 } drop",
+            f"ether type ip ip protocol 6 {TRACKED} add @connlimit/vnet0/0 {{ ip saddr ct count over 3 }} drop",
         ),
         (
-            "<tcp match='no' connlimit-above='3'/>",
-            "ether type ip ip protocol 6 add @connlimit/vnet0/0 { ip saddr ct count 3 } drop",
+            "<tcp match='no' connlimit-above='3'/><tcp state='NEW'/>",
+            "ether type ip ip protocol 6 ct state new add @connlimit/vnet0/0 { ip saddr ct count 3 } drop",
         ),
     ],
 )

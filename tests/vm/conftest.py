@@ -67,7 +67,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item in wanted:
             assert item.parent is not None
             substitute = InVm.from_parent(item.parent, name=item.name)
-            substitute.own_markers = [*item.own_markers]
+            # an expected failure is the VM's to expect
+            substitute.own_markers = [mark for mark in item.own_markers if mark.name != "xfail"]
             substitute.add_marker(pytest.mark.vm)
             # pytest-timeout: the first of them waits for all.
             substitute.add_marker(pytest.mark.timeout(2 * (BOOT_S + PER_TEST_S * len(wanted))))
