@@ -18,8 +18,9 @@ from typing import Any
 from .errors import NwfilterHookError
 from .frozen import dataclass
 from .host import Host
-from .model import Kind, NamedSet, Purpose
-from .render import TABLE, Script, render_set, set_name
+from .render import TABLE, Script, render_set
+from .render_sets import set_name
+from .ruleset import Kind, NamedSet, Purpose
 from .values import parse_set_name
 
 _VERSIONS = {4: Kind.IPV4, 6: Kind.IPV6}

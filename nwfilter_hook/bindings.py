@@ -28,7 +28,7 @@ from .host import Host
 from .model import Carrier, Domain, Interface, PortKind
 from .pipeline import remove, sweep
 from .planning import apply_plan, plan
-from .state import Binding, Record
+from .records import Binding, Record
 from .values import format_mac, parse_mac
 from .xml import Element, parse_xml, source_of
 

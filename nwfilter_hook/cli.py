@@ -20,10 +20,11 @@ from .domain_xml import check_tap, parse_domain, parse_identity
 from .errors import InputError, NwfilterHookError, Source, one_line
 from .filter_xml import check_filter_name, check_parameter, parse_filter
 from .library import Library, read_filter_file
-from .model import Attachment, FilterRef
+from .model import FilterRef
 from .pipeline import check, plan_removal
 from .planning import compile_reference, plan
 from .render import Options, render_install
+from .ruleset import Attachment
 from .show import TapView, format_learned, read_views
 from .values import format_mac, parse_mac
 

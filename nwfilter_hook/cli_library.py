@@ -16,18 +16,10 @@ from pathlib import Path
 import click
 
 from .bindings import all_bindings, create_binding, delete_binding, find_binding, format_binding
+from .catalogue import dump_definition, find_definition, list_definitions, read_definition
 from .cli_group import cli, open_cli_host, read_input
 from .cli_table import print_table
-from .definitions import (
-    Update,
-    define,
-    dump_definition,
-    find_definition,
-    list_definitions,
-    read_definition,
-    reload,
-    undefine,
-)
+from .definitions import Update, define, reload, undefine
 from .errors import NwfilterHookError, one_line
 from .filter_format import normal_form
 from .nft import run_editor

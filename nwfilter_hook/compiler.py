@@ -27,18 +27,15 @@ from .frozen import dataclass
 from .host_packets import with_host_packets
 from .language import ELEMENTS, chain_prefix
 from .learning import with_learning
-from .model import (
-    Action,
+from .model import Action, BoundRule, Direction, Learning
+from .ruleset import (
     AnyState,
     Attachment,
-    BoundRule,
     Chain,
     CountAbove,
-    Direction,
     Equals,
     Field,
     InSet,
-    Learning,
     Match,
     NamedSet,
     Purpose,

@@ -14,24 +14,8 @@ import itertools
 
 from .errors import UnsupportedMatch
 from .language import ELEMENTS, Attribute, Element, icmp_fields
-from .model import (
-    Between,
-    BoundRule,
-    CountAbove,
-    Equals,
-    Field,
-    InSet,
-    Learned,
-    Masked,
-    Match,
-    NamedSet,
-    Present,
-    Purpose,
-    SameAs,
-    SetFlags,
-    TcpFlags,
-    Test,
-)
+from .model import BoundRule, Learned, SetFlags, TcpFlags
+from .ruleset import Between, CountAbove, Equals, Field, InSet, Masked, Match, NamedSet, Present, Purpose, SameAs, Test
 
 Matches = tuple[Match, ...]
 Alternatives = tuple[Matches, ...]

@@ -1,5 +1,5 @@
 """
-Filters as named objects: list, define, undefine, reload, as virsh's nwfilter commands do; and what that means for the
+Change filters as named objects: define, undefine, reload, as virsh's nwfilter commands do; and what that means for the
 taps that use them, which are compiled anew from their records and changed in one transaction, all or none.
 
 In:  a `Host`, and a filter's XML or name.
@@ -16,7 +16,8 @@ import re
 import uuid as uuids
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from .errors import InputError, NftError, NwfilterHookError, Source, UpdateError, did_you_mean, one_line
+from .catalogue import Definition, find_definition, read_definition, tree_of, users_of
+from .errors import InputError, NftError, NwfilterHookError, Source, UpdateError, one_line
 from .filter_format import normal_form
 from .filter_xml import parse_filter
 from .frozen import dataclass, replace
@@ -27,32 +28,8 @@ from .pipeline import sweep
 from .planning import commit, compile_interface
 from .rebuild import Rebuild, announce_update, interface_of, plan_rebuild, recover_update, withdraw_update
 from .render import render_lines
-from .resolve import filters_in_tree
 
 _HERE = Source("library", 1)
-
-
-@dataclass(frozen=True)
-class Definition:
-    """
-    One filter of the library.
-
-    Attributes:
-        uuid, chain: None if the file can't be read as a filter.
-        origin: "local" (first directory), "stock", or the directory it is in.
-        shadows: whether a filter of that name in a later directory is hidden by it.
-        taps: taps whose tree holds it.
-        problem: why it can't be used, or None.
-    """
-
-    name: str
-    uuid: str | None
-    origin: str
-    chain: str | None
-    path: str
-    shadows: bool
-    taps: tuple[str, ...]
-    problem: str | None
 
 
 @dataclass(frozen=True)
@@ -70,112 +47,6 @@ class Update:
     changed: tuple[tuple[str, str], ...]
     notes: tuple[str, ...]
     diff: tuple[str, ...]
-
-
-# --- look -------------------------------------------------------------------------------------------------------------
-
-
-def list_definitions(host: Host) -> list[Definition]:
-    """Every filter of the library, by name, also those whose file is wrong."""
-    users = _users(host, host.library)
-    found = (_definition(host, name) for name in host.library.names())
-    return [replace(each, taps=tuple(tap for _, tap in users.get(each.name, ()))) for each in found if each]
-
-
-def _definition(host: Host, name: str) -> Definition | None:
-    """What there is under that name, without the taps that use it."""
-    paths = host.library.paths(name)
-    if not paths:
-        return None
-    definition: Filter | None = None
-    problem = None
-    try:
-        definition = host.library.read(name, _HERE)
-    except NwfilterHookError as error:
-        problem = str(error)
-    return Definition(
-        name=name,
-        uuid=definition.uuid if definition else None,
-        origin=_origin(host, paths[0]),
-        chain=definition.chain if definition else None,
-        path=paths[0],
-        shadows=len(paths) > 1,
-        taps=(),
-        problem=problem,
-    )
-
-
-def find_definition(host: Host, name_or_uuid: str) -> Definition:
-    """
-    The filter of that name or UUID, without the taps that use it.
-
-    Raises:
-        UpdateError: there is none.
-    """
-    names = host.library.names()
-    if name_or_uuid in names:
-        found = _definition(host, name_or_uuid)
-        if found:
-            return found
-    try:
-        wanted = str(uuids.UUID(name_or_uuid))
-    except ValueError:
-        near = did_you_mean(name_or_uuid, names)
-        raise UpdateError(f"no filter has the name {name_or_uuid!r}{near}") from None
-    for name in names:
-        found = _definition(host, name)
-        if found and found.uuid == wanted:
-            return found
-    raise UpdateError(f"no filter has the name or uuid {name_or_uuid!r}")
-
-
-def dump_definition(host: Host, name_or_uuid: str) -> str:
-    """The filter in normal form. Raises UpdateError, InputError."""
-    definition = find_definition(host, name_or_uuid)
-    host.library.read(definition.name, _HERE)
-    return normal_form(_read(definition.path), definition.path)
-
-
-def read_definition(host: Host, name: str) -> tuple[str, bytes]:
-    """The path of the filter's file and what is in it; ("", b"") if there is none. Raises UpdateError."""
-    paths = host.library.paths(name)
-    return (paths[0], _read(paths[0])) if paths else ("", b"")
-
-
-def _origin(host: Host, path: str) -> str:
-    directory = os.path.dirname(path)
-    if directory == host.library.directories[0]:
-        return "local"
-    return "stock" if directory == host.library.directories[-1] else directory
-
-
-def _users(host: Host, library: Library) -> dict[str, list[tuple[str, str]]]:
-    """(guest, tap) of the taps whose tree holds a filter, by the filter's name."""
-    users: dict[str, list[tuple[str, str]]] = {}
-    trees: dict[str, frozenset[str]] = {"": frozenset()}
-    for record in host.state.records():
-        for binding in record.bindings:
-            if host.state.owner(binding.tap) not in (record.uuid, None):
-                continue
-            if binding.filter not in trees:
-                trees[binding.filter] = _tree(library, binding.filter)
-            for name in trees[binding.filter]:
-                users.setdefault(name, []).append((record.guest, binding.tap))
-    return users
-
-
-def _tree(library: Library, name: str) -> frozenset[str]:
-    return filters_in_tree(name, library.read)
-
-
-def _read(path: str) -> bytes:
-    try:
-        return read_filter_file(path)
-    except OSError as error:
-        raise UpdateError(f"{path}: {error.strerror}") from error
-
-
-# --- change -----------------------------------------------------------------------------------------------------------
 
 
 def define(
@@ -255,7 +126,7 @@ def undefine(host: Host, name_or_uuid: str, *, dry_run: bool = False) -> Update:
         if definition.origin != "local":
             where = os.path.dirname(definition.path)
             raise UpdateError(f"filter {definition.name!r} is not a local one, it comes with {where}")
-        users = _users(host, host.library).get(definition.name, [])
+        users = users_of(host, host.library).get(definition.name, [])
         if users and not definition.shadows:
             named = ", ".join(f"{guest} ({tap})" for guest, tap in users[:5])
             more = f" and {len(users) - 5} more" if len(users) > 5 else ""
@@ -369,7 +240,7 @@ def _put_in_force(
 
     def affected(filter_name: str) -> bool:
         if filter_name not in trees:
-            trees[filter_name] = name in _tree(host.library, filter_name) | _tree(library, filter_name)
+            trees[filter_name] = name in tree_of(host.library, filter_name) | tree_of(library, filter_name)
         return trees[filter_name]
 
     rebuild = plan_rebuild(after, lambda binding: affected(binding.filter))

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 
 from .frame import Frame, decode_frame
 from .frozen import dataclass
-from .model import (
+from .ruleset import (
     AnyState,
     Attachment,
     Between,

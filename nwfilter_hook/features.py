@@ -12,9 +12,9 @@ from collections.abc import Iterable, Sequence
 
 from .errors import MissingFeature, NftError
 from .host import Host
-from .model import AnyState, CountAbove, Field, Rule, Ruleset, Verdict
 from .nft import MISSING_CT, MISSING_REJECT
 from .render import TABLE
+from .ruleset import AnyState, CountAbove, Field, Rule, Ruleset, Verdict
 
 
 def check_features(host: Host, rulesets: Iterable[Ruleset]) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from .conditions import narrow
-from .model import TRANSPORT_FIELDS, AnyState, Chain, CountAbove, Equals, Field, Masked, Match, Rule, Tree, Verdict
+from .ruleset import TRANSPORT_FIELDS, AnyState, Chain, CountAbove, Equals, Field, Masked, Match, Rule, Tree, Verdict
 
 _IPV4, _IPV6 = 0x0800, 0x86DD
 _PACKET_HOST = 0

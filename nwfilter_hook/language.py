@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from .frozen import dataclass
-from .model import Field
+from .ruleset import Field
 
 
 @dataclass(frozen=True)

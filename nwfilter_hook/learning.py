@@ -19,22 +19,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from .errors import BadValue
 from .frozen import replace
-from .model import (
-    Chain,
-    Equals,
-    Field,
-    FilterRef,
-    InSet,
-    Kind,
-    Learning,
-    Masked,
-    Match,
-    NamedSet,
-    Purpose,
-    Rule,
-    Tree,
-    Verdict,
-)
+from .model import FilterRef, Learning
+from .ruleset import Chain, Equals, Field, InSet, Kind, Masked, Match, NamedSet, Purpose, Rule, Tree, Verdict
 from .values import number, parse_ipv4, prefix_mask
 
 MODE = "CTRL_IP_LEARNING"

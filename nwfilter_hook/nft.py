@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from .errors import NftError, NwfilterHookError
-from .render import TABLE, Objects, Script, is_of_tap
+from .objects import Objects, is_of_tap
+from .render import TABLE, Script
 
 _SBIN = ("/usr/sbin", "/sbin", "/usr/local/sbin")
 _LOCATION = re.compile(r"^(?:/dev/stdin|-):(\d+):\d+-\d+: (?:Error|error): (.*)$", re.MULTILINE)

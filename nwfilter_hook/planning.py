@@ -18,20 +18,13 @@ from .frozen import dataclass
 from .host import Host
 from .learning import read_learning
 from .library import Library
-from .model import Attachment, Carrier, Domain, FilterRef, Interface, PortKind, Ruleset
+from .model import Carrier, Domain, FilterRef, Interface, PortKind
 from .nft import fingerprint_of
-from .render import (
-    Objects,
-    Options,
-    Script,
-    objects_of,
-    quarantine,
-    render_install,
-    render_remove,
-    stale_objects,
-)
+from .objects import Objects, objects_of, stale_objects
+from .records import Binding, Record
+from .render import Options, Script, quarantine, render_install, render_remove
 from .resolve import resolve, uses_learned
-from .state import Binding, Record
+from .ruleset import Attachment, Ruleset
 from .values import parse_mac
 
 

@@ -23,10 +23,12 @@ from collections.abc import Callable, Sequence
 from .errors import NwfilterHookError, Source, UpdateError
 from .frozen import dataclass
 from .host import Host
-from .model import Attachment, Carrier, Interface, PortKind
+from .model import Carrier, Interface, PortKind
+from .objects import Objects, stale_objects
 from .planning import Compiled, Plan, binding_of, commit, compile_interface, own_objects
-from .render import Objects, Options, render_install, ruleset_digest, stale_objects
-from .state import Binding, Record
+from .records import Binding, Record
+from .render import Options, render_install, ruleset_digest
+from .ruleset import Attachment
 
 Choice = Callable[[Binding], bool]
 

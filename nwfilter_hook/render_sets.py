@@ -26,7 +26,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from .frozen import dataclass
-from .model import Attachment, Field, InSet, Kind, Match, NamedSet, Purpose, Ruleset, Tree
+from .ruleset import Attachment, Field, InSet, Kind, Match, NamedSet, Purpose, Ruleset, Tree
 
 TIMEOUT_S = 3650 * 86400
 _TIMEOUT = "flags dynamic,timeout; timeout 3650d;"

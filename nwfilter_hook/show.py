@@ -16,9 +16,9 @@ from typing import Any
 from .frozen import dataclass
 from .host import Host
 from .learning import link_local
-from .model import Purpose
+from .records import Binding
 from .render_sets import TIMEOUT_S, parse_learned
-from .state import Binding
+from .ruleset import Purpose
 from .values import parse_mac
 
 

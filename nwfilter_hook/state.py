@@ -23,74 +23,17 @@ import errno
 import fcntl
 import json
 import os
-import re
 import stat
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any, Callable
 
-from .errors import Source, StateError
-from .frozen import dataclass
-from .model import Attachment, FilterRef
-from .render import Objects, is_of_tap
+from .errors import StateError
+from .records import UUID, Record, from_json, to_json
 from .values import is_tap_name
 
-SCHEMA = 1
 LOCK_WAIT_S = 60.0
-_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _MAX_RECORD = 4 * 1024 * 1024
-
-
-@dataclass(frozen=True)
-class Binding:
-    """
-    One interface under filter: all that a rebuild needs without the domain XML, and what it has in the kernel.
-
-    Attributes:
-        fingerprints: for each chain of `objects`, what it lists (nft.fingerprint_of).
-        digest: of its rules and sets (render.ruleset_digest).
-        quarantined: True if its filter could not be compiled and everything is dropped instead.
-    """
-
-    tap: str
-    mac: str
-    type: str
-    attachment: Attachment
-    bridge: str | None
-    carrier: str
-    filter: str
-    parameters: Mapping[str, tuple[str, ...]]
-    objects: Objects
-    fingerprints: tuple[tuple[str, ...], ...]
-    digest: str
-    quarantined: bool
-
-    def reference(self, place: str) -> FilterRef:
-        """The reference, as if it had been read from `place`."""
-        return FilterRef(self.filter, self.parameters, Source(place, 1))
-
-
-@dataclass(frozen=True)
-class Record:
-    """
-    One guest.
-
-    Attributes:
-        operation: the libvirt operation that wrote it.
-        stale: further objects that were to be deleted by the same transaction.
-        digest: of the script that put everything there.
-    """
-
-    guest: str
-    uuid: str
-    operation: str
-    bindings: tuple[Binding, ...]
-    stale: tuple[Objects, ...]
-    digest: str
-
-    def objects(self) -> tuple[Objects, ...]:
-        """Everything that may be in the kernel because of this record."""
-        return tuple(binding.objects for binding in self.bindings) + self.stale
 
 
 class State:
@@ -161,7 +104,7 @@ class State:
 
     def write_pending(self, record: Record) -> None:
         """Say what is about to be in the kernel. Raises StateError (then nothing may be done)."""
-        text = _to_json(record)
+        text = to_json(record)
         if len(text) > _MAX_RECORD:
             limit = f"{_MAX_RECORD >> 20} MiB"
             raise StateError(f"the record of {record.guest} would be larger than {limit}: too many rules")
@@ -235,7 +178,7 @@ class State:
                 text = file.read(64).decode("ascii").strip() if regular else ""
         except (OSError, UnicodeDecodeError):
             return None
-        return text if _UUID.fullmatch(text) else None
+        return text if UUID.fullmatch(text) else None
 
     def taps_of(self, uuid: str) -> list[str]:
         """The taps whose chains belong to the guest."""
@@ -298,7 +241,7 @@ class State:
             if status.st_uid != os.geteuid():
                 return self._move_aside(path, f"it belongs to user {status.st_uid}")
             try:
-                record = _from_json(file.read(_MAX_RECORD))
+                record = from_json(file.read(_MAX_RECORD))
             except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
                 return self._move_aside(path, f"it can't be read: {type(error).__name__}: {error}")
         if not name.startswith(f"{record.uuid}."):
@@ -377,108 +320,3 @@ def _unlink(path: str) -> None:
         pass
     except OSError as error:
         raise StateError(f"{path} can't be removed: {error.strerror}") from error
-
-
-# --- JSON -------------------------------------------------------------------------------------------------------------
-
-
-def _to_json(record: Record) -> str:
-    return json.dumps(
-        {
-            "schema": SCHEMA,
-            "guest": record.guest,
-            "uuid": record.uuid,
-            "operation": record.operation,
-            "digest": record.digest,
-            "interfaces": [
-                {
-                    "tap": binding.tap,
-                    "mac": binding.mac,
-                    "type": binding.type,
-                    "attachment": binding.attachment.value,
-                    "bridge": binding.bridge,
-                    "carrier": binding.carrier,
-                    "filter": binding.filter,
-                    "parameters": {name: list(values) for name, values in binding.parameters.items()},
-                    "chains": list(binding.objects.chains),
-                    "sets": list(binding.objects.sets),
-                    "fingerprints": [list(fingerprint) for fingerprint in binding.fingerprints],
-                    "digest": binding.digest,
-                    "quarantined": binding.quarantined,
-                }
-                for binding in record.bindings
-            ],
-            "stale": [
-                {"tap": each.tap, "family": each.family, "chains": list(each.chains), "sets": list(each.sets)}
-                for each in record.stale
-            ],
-        },
-        indent=1,
-    )
-
-
-def _from_json(data: bytes) -> Record:
-    """Raises ValueError, KeyError, TypeError, AttributeError for anything but what `_to_json` writes."""
-    found = json.loads(data)
-    if found["schema"] != SCHEMA:
-        raise ValueError(f"schema {found['schema']!r}, not {SCHEMA}")
-    if not _UUID.fullmatch(found["uuid"]):
-        raise ValueError(f"uuid {found['uuid']!r}")
-    return Record(
-        guest=_text(found["guest"]),
-        uuid=_text(found["uuid"]),
-        operation=_text(found["operation"]),
-        digest=_text(found["digest"]),
-        bindings=tuple(_binding(each) for each in found["interfaces"]),
-        stale=tuple(_objects(each["tap"], each["family"], each) for each in found["stale"]),
-    )
-
-
-def _binding(found: Mapping[str, Any]) -> Binding:
-    attachment = Attachment(found["attachment"])
-    return Binding(
-        tap=_text(found["tap"]),
-        mac=_text(found["mac"]),
-        type=_text(found["type"]),
-        attachment=attachment,
-        bridge=None if found["bridge"] is None else _text(found["bridge"]),
-        carrier=_text(found["carrier"]),
-        filter=_text(found["filter"]),
-        parameters={_text(name): _texts(values) for name, values in found["parameters"].items()},
-        objects=_objects(found["tap"], attachment.family, found),
-        fingerprints=tuple(_texts(each) for each in found["fingerprints"]),
-        digest=_text(found["digest"]),
-        quarantined=bool(found["quarantined"]),
-    )
-
-
-def _objects(tap: Any, family: Any, found: Mapping[str, Any]) -> Objects:
-    if family not in ("bridge", "netdev"):
-        raise ValueError(f"family {family!r}")
-    if not is_tap_name(_text(tap)):
-        raise ValueError(f"tap {tap!r}")
-    return Objects(tap, family, _names("chain", tap, found["chains"]), _names("set", tap, found["sets"]))
-
-
-def _names(kind: str, tap: str, values: Any) -> tuple[str, ...]:
-    """Names of chains or sets; each must be the tap's own, so that no record can delete another's."""
-    names = _texts(values)
-    for name in names:
-        if not is_of_tap(kind, name, tap) or not set(name) <= _NAME_CHARACTERS:
-            raise ValueError(f"{name!r} is not of tap {tap!r}")
-    return names
-
-
-_NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-/")
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{value!r} is not text")
-    return value
-
-
-def _texts(values: Any) -> tuple[str, ...]:
-    if not isinstance(values, list):
-        raise TypeError(f"{values!r} is not a list")
-    return tuple(_text(value) for value in values)

@@ -14,10 +14,10 @@ from typing import Union
 from .errors import NwfilterHookError
 from .host import Host
 from .learning import link_local
-from .model import Purpose
+from .records import Binding
 from .render import TABLE, Script
 from .render_sets import LearnedName, kind_of, lease_map, parse_learned
-from .state import Binding
+from .ruleset import Purpose
 from .values import parse_mac
 
 Address = Union[ipaddress.IPv4Address, ipaddress.IPv6Address]

@@ -14,8 +14,8 @@ from .model import Domain
 from .pipeline import sweep
 from .planning import Plan, apply_plan, attachment_of, compile_domain, plan
 from .rebuild import interface_of
+from .records import Binding, Record
 from .render import BASE_CHAINS, Options, render_install
-from .state import Binding, Record
 
 
 def reconcile(host: Host, domain: Domain, operation: str) -> Plan | None:

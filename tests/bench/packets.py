@@ -10,9 +10,10 @@ from types import TracebackType
 
 from nwfilter_hook.errors import Source
 from nwfilter_hook.library import Library
-from nwfilter_hook.model import Attachment, FilterRef, Ruleset
+from nwfilter_hook.model import FilterRef
 from nwfilter_hook.planning import compile_reference
 from nwfilter_hook.render import render_install
+from nwfilter_hook.ruleset import Attachment, Ruleset
 from tests.support.frames import GUEST, OTHER, udp
 from tests.support.netns import REPOSITORY, Wire
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from nwfilter_hook.evaluator import Context, Evaluation, State, Way, evaluate
 from nwfilter_hook.language import ELEMENTS
-from nwfilter_hook.model import CountAbove, Field, NamedSet, Purpose, Ruleset
+from nwfilter_hook.ruleset import CountAbove, Field, NamedSet, Purpose, Ruleset
 from tests.conformance.filters import ROOT, TAP, Part, Tree
 from tests.conformance.kernel import CONTROL, OUTSIDE, Difference, Tally, install, why
 from tests.conformance.packets import GUEST_IP, GUEST_IP6, OTHER_IP, OTHER_IP6, build

@@ -23,8 +23,9 @@ from nwfilter_hook.errors import InputError, Source
 from nwfilter_hook.filter_xml import parse_filter
 from nwfilter_hook.language import CHAIN_PRIORITIES, ELEMENTS, PORT_PROTOCOLS, Attribute
 from nwfilter_hook.library import Library
-from nwfilter_hook.model import Attachment, Filter, FilterRef, Ruleset
+from nwfilter_hook.model import Filter, FilterRef
 from nwfilter_hook.resolve import resolve
+from nwfilter_hook.ruleset import Attachment, Ruleset
 from nwfilter_hook.values import HEX_IN_VARIABLES, NO_VARIABLES, format_mac, parse_mac
 
 STOCK = Library([str(Path(__file__).parents[2] / "filters")])

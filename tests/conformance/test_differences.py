@@ -22,8 +22,9 @@ from nwfilter_hook.errors import FilterSyntaxError, Source
 from nwfilter_hook.evaluator import Context, State, Way, evaluate
 from nwfilter_hook.filter_xml import parse_filter
 from nwfilter_hook.library import Library
-from nwfilter_hook.model import Attachment, Field, FilterRef, NamedSet, Purpose, Ruleset
+from nwfilter_hook.model import FilterRef
 from nwfilter_hook.planning import attachment_of, compile_reference
+from nwfilter_hook.ruleset import Attachment, Field, NamedSet, Purpose, Ruleset
 from tests.conformance.filters import MAC, TAP, Part
 from tests.conformance.libvirt_side import Bench, Parameters
 from tests.conformance.packets import GUEST_IP, GUEST_MAC, OTHER_IP, OTHER_MAC, PAYLOAD, Values, build

@@ -23,7 +23,7 @@ import pytest
 from nwfilter_hook import compiler
 from nwfilter_hook.errors import Source
 from nwfilter_hook.evaluator import Context, Evaluation, Way, evaluate
-from nwfilter_hook.model import Chain, Rule, Ruleset, Verdict
+from nwfilter_hook.ruleset import Chain, Rule, Ruleset, Verdict
 from tests.conformance.filters import Part, Tree
 from tests.conformance.kernel import Tally, why
 from tests.conformance.libvirt_side import Bench, Parameters, stock_definitions

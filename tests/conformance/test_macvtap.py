@@ -17,7 +17,7 @@ from contextlib import contextmanager
 import pytest
 
 from nwfilter_hook.evaluator import Way
-from nwfilter_hook.model import Attachment
+from nwfilter_hook.ruleset import Attachment
 from tests.conformance.filters import MAC, TAP, random_tree
 from tests.conformance.kernel import OUTSIDE, Send, Tally, compare, reduce
 from tests.conformance.mutation import frames

@@ -18,9 +18,10 @@ from nwfilter_hook.filter_format import normal_form
 from nwfilter_hook.filter_xml import parse_filter
 from nwfilter_hook.language import ELEMENTS, Attribute, Element
 from nwfilter_hook.library import Library
-from nwfilter_hook.model import Attachment, Filter, FilterRef, FilterRule
+from nwfilter_hook.model import Filter, FilterRef, FilterRule
 from nwfilter_hook.render import render_lines
 from nwfilter_hook.resolve import resolve
+from nwfilter_hook.ruleset import Attachment
 from nwfilter_hook.values import NO_VARIABLES, parse_mac
 from tests.library.site import STOCK
 

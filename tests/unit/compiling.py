@@ -17,16 +17,16 @@ from typing import Union
 from nwfilter_hook.compiler import compile_tap
 from nwfilter_hook.errors import Source, UnknownFilter
 from nwfilter_hook.filter_xml import parse_filter
-from nwfilter_hook.model import (
+from nwfilter_hook.model import BoundRule, Filter, FilterRef
+from nwfilter_hook.render import Options, render_install
+from nwfilter_hook.resolve import ReadFilter, resolve
+from nwfilter_hook.ruleset import (
     AnyState,
     Attachment,
     Between,
-    BoundRule,
     CountAbove,
     Equals,
     Field,
-    Filter,
-    FilterRef,
     InSet,
     Kind,
     Masked,
@@ -37,8 +37,6 @@ from nwfilter_hook.model import (
     SameAs,
     Verdict,
 )
-from nwfilter_hook.render import Options, render_install
-from nwfilter_hook.resolve import ReadFilter, resolve
 from nwfilter_hook.values import format_mac, parse_mac
 
 TAP = "vnet0"

@@ -10,8 +10,9 @@ import pytest
 from nwfilter_hook.compiler import compile_tap
 from nwfilter_hook.errors import BadValue, FilterSyntaxError, XmlSyntaxError
 from nwfilter_hook.filter_xml import parse_filter
-from nwfilter_hook.model import Attachment, Filter, Ruleset
+from nwfilter_hook.model import Filter
 from nwfilter_hook.resolve import ReadFilter, resolve
+from nwfilter_hook.ruleset import Attachment, Ruleset
 from nwfilter_hook.values import parse_mac
 from tests.unit import attributes
 from tests.unit.attributes import STRUCTURE, Row, accepted, example, gaps, node, rejected, rows, structure_rows

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nwfilter_hook.errors import UnsupportedMatch
-from nwfilter_hook.model import Attachment
+from nwfilter_hook.ruleset import Attachment
 from tests.unit.compiling import Values, compiled, compiled_rule, filter_xml, rule_xml, spelled
 
 

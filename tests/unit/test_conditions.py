@@ -6,7 +6,7 @@ import pytest
 
 from nwfilter_hook.conditions import exchange, is_frame_condition, narrow, rule_alternatives, without_macs
 from nwfilter_hook.errors import UnsupportedMatch
-from nwfilter_hook.model import Between, Equals, Field, Match
+from nwfilter_hook.ruleset import Between, Equals, Field, Match
 from tests.unit.compiling import Values, bound, filter_xml, rule_xml, spell_match
 
 

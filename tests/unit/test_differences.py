@@ -12,8 +12,8 @@ import pytest
 
 from nwfilter_hook.errors import FilterSyntaxError, UnsupportedMatch
 from nwfilter_hook.filter_xml import parse_filter
-from nwfilter_hook.model import Attachment, Purpose, Tree
 from nwfilter_hook.render import BASE_CHAINS, Options, render_install
+from nwfilter_hook.ruleset import Attachment, Purpose, Tree
 from tests.unit.checking import complaints
 from tests.unit.compiling import MAC, compiled, compiled_rule, filter_xml, rule_xml, script, spelled
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nwfilter_hook.frame import decode_frame
-from nwfilter_hook.model import Field
+from nwfilter_hook.ruleset import Field
 from tests.conformance.packets import (
     AUTHENTICATION,
     DESTINATION,

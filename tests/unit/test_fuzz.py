@@ -22,7 +22,7 @@ from nwfilter_hook.conditions import exchange
 from nwfilter_hook.domain_xml import parse_domain, parse_identity
 from nwfilter_hook.errors import InputError, NwfilterHookError, UnsupportedMatch
 from nwfilter_hook.filter_xml import parse_filter
-from nwfilter_hook.model import Between, Chain, Equals, Field, Masked, Match, Ruleset, Tree, Verdict
+from nwfilter_hook.ruleset import Between, Chain, Equals, Field, Masked, Match, Ruleset, Tree, Verdict
 from tests.unit.attributes import Row, accepted, example, rows
 from tests.unit.checking import complaints
 from tests.unit.compiling import MAC, compiled, filter_xml, rule_xml, script, spelled

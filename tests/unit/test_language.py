@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nwfilter_hook.language import CHAIN_PRIORITIES, ELEMENTS, chain_prefix, icmp_fields
-from nwfilter_hook.model import Field
+from nwfilter_hook.ruleset import Field
 from nwfilter_hook.values import TYPES
 from tests.unit.attributes import rows
 

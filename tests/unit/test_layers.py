@@ -21,7 +21,7 @@ ROWS = (
     {"hook"},
     # what an event or a command does
     {"bindings", "definitions", "show", "verify"},
-    {"pipeline"},
+    {"catalogue", "pipeline"},
     {"rebuild"},
     {"planning"},
     {"address_sets", "features", "teaching"},
@@ -30,11 +30,13 @@ ROWS = (
     {"library", "nft", "state"},
     # core: pure
     {"compiler", "domain_xml", "evaluator", "filter_format", "resolve"},
-    {"filter_xml", "host_packets", "render"},
-    {"conditions", "learning"},
+    {"filter_xml", "host_packets", "records", "render"},
+    {"conditions", "learning", "render_rules"},
+    {"objects"},
     {"frame", "language", "render_sets", "values", "xml"},
     # base
     {"config", "model"},
+    {"ruleset"},
     {"errors"},
     {"__init__", "frozen"},
 )

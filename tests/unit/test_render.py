@@ -8,18 +8,10 @@ from collections.abc import Sequence
 import pytest
 
 from nwfilter_hook.errors import Source
-from nwfilter_hook.model import Attachment, Kind, NamedSet, Purpose, Ruleset, Tree
-from nwfilter_hook.render import (
-    Objects,
-    Options,
-    chain_name,
-    objects_of,
-    quarantine,
-    render_install,
-    render_remove,
-    set_name,
-    stale_objects,
-)
+from nwfilter_hook.objects import Objects, chain_name, objects_of, stale_objects
+from nwfilter_hook.render import Options, quarantine, render_install, render_remove
+from nwfilter_hook.render_sets import set_name
+from nwfilter_hook.ruleset import Attachment, Kind, NamedSet, Purpose, Ruleset, Tree
 from tests.unit.checking import complaints
 from tests.unit.compiling import compiled, compiled_rule, filter_xml, rule_xml
 

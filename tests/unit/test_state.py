@@ -16,9 +16,10 @@ import pytest
 
 from nwfilter_hook.errors import StateError
 from nwfilter_hook.frozen import replace
-from nwfilter_hook.model import Attachment
-from nwfilter_hook.render import Objects
-from nwfilter_hook.state import Binding, Record, State
+from nwfilter_hook.objects import Objects
+from nwfilter_hook.records import Binding, Record
+from nwfilter_hook.ruleset import Attachment
+from nwfilter_hook.state import State
 
 UUID = "11111111-2222-3333-4444-555555555555"
 OTHER = "99999999-2222-3333-4444-555555555555"
