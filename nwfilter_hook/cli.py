@@ -147,7 +147,7 @@ def compile_(
     config = read_config()
     library = Library((*filters, *config.filter_dirs))
     reference = FilterRef(filter, parameters, Source("--filter", 1))
-    ruleset = compile_reference(reference, tap, Attachment(attachment), mac, library)
+    ruleset = compile_reference(reference, tap, Attachment(attachment), mac, library, end_of_chain=config.end_of_chain)
     for note in ruleset.notes:
         click.echo(f"nwfilter-hook: warning: {note}", err=True)
     click.echo(render_install([ruleset], options=Options(counters=config.counters)).text, nl=False)

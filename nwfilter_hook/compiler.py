@@ -80,7 +80,13 @@ _UNCONNECTED = frozenset(("invalid", "untracked"))
 
 
 def compile_tap(
-    tap: str, attachment: Attachment, mac: int, rules: Iterable[BoundRule], learning: Learning | None = None
+    tap: str,
+    attachment: Attachment,
+    mac: int,
+    rules: Iterable[BoundRule],
+    learning: Learning | None = None,
+    *,
+    end_of_chain: str = "return",
 ) -> Ruleset:
     """
     Compile `rules` into the chains that filter `tap`.
@@ -88,6 +94,8 @@ def compile_tap(
     Args:
         mac: the guest's address, whose frames teach the learned addresses.
         learning: how they are learned, if rules use them.
+        end_of_chain: "return" to the root chain, as libvirt documents it, or "accept" as it does: ebtables accepts
+            what comes to the end of a user-defined chain (ebtables(8), -N).
 
     Returns:
         For each tree that has rules: its root chain, then its sub-chains by first appearance.
@@ -98,7 +106,7 @@ def compile_tap(
     rules = tuple(rules)
     # sorted() is stable: rules of equal priority keep document order
     ordered = sorted(rules, key=lambda rule: (rule.chain != "root", rule.priority))
-    trees = {tree: _Tree(tree, tuple(dict.fromkeys(rule.chain for rule in rules))) for tree in Tree}
+    trees = {tree: _Tree(tree, tuple(dict.fromkeys(rule.chain for rule in rules)), end_of_chain) for tree in Tree}
     counters = 0
     for rule in ordered:
         if rule.element is not None and ELEMENTS[rule.element].layer == 3:
@@ -135,9 +143,10 @@ def _two_priorities(ordered: Iterable[BoundRule]) -> Iterator[str]:
 class _Tree:
     """One tree under construction; rules arrive in evaluation order of their chains, `names` are in document order."""
 
-    def __init__(self, tree: Tree, names: Sequence[str]) -> None:
+    def __init__(self, tree: Tree, names: Sequence[str], end_of_chain: str) -> None:
         self._tree = tree
         self._names = names
+        self._accepts_at_end = end_of_chain == "accept"
         self._root: list[tuple[int, Rule]] = []
         self._sub: dict[str, list[Rule]] = {}
         self._priority: dict[str, int] = {}
@@ -155,6 +164,11 @@ class _Tree:
             self._sub.setdefault(chain, []).append(rule)
 
     def chains(self) -> Iterator[Chain]:
+        if self._accepts_at_end:
+            for rules in self._sub.values():
+                last = rules[-1]
+                if last.matches or last.verdict is Verdict.CONTINUE:
+                    rules.append(Rule((), Verdict.ACCEPT, last.filter, last.source))
         if self._tree in (Tree.FROM_L3, Tree.TO_L3):
             entries = [rule for _, rule in self._root]  # in their order already: root filters first
         else:

@@ -11,6 +11,8 @@ Out: a `Config`; every key has a default.
     counters = drops
     nft = nft
     timeout_s = 20
+    [language]
+    end_of_chain = return
     [defaults]
     bridge.br0 = clean-traffic
 
@@ -26,9 +28,11 @@ import sys
 CONFIG_FILE = "/etc/nwfilter-hook/nwfilter-hook.conf"
 CONFIG_VARIABLE = "NWFILTER_HOOK_CONF"
 COUNTERS = ("none", "drops", "all")
+ENDS_OF_CHAIN = ("return", "accept")
 _KEYS = {
     "paths": ("state_dir", "filter_dirs"),
     "nftables": ("counters", "nft", "timeout_s"),
+    "language": ("end_of_chain",),
     "defaults": (),
 }
 MAX_TIMEOUT_S = 600
@@ -44,10 +48,11 @@ class Config:
         counters: "none", "drops" or "all".
         nft: the program, a path or a name to look up.
         timeout_s: after which an nft that doesn't answer is given up.
+        end_of_chain: what happens to a frame at the end of a sub-chain: "return" to the root chain, or "accept".
         default_filters: bridge name to filter name.
     """
 
-    __slots__ = ("counters", "default_filters", "filter_dirs", "nft", "state_dir", "timeout_s")
+    __slots__ = ("counters", "default_filters", "end_of_chain", "filter_dirs", "nft", "state_dir", "timeout_s")
 
     def __init__(self) -> None:
         self.state_dir = "/run/nwfilter-hook"
@@ -55,6 +60,7 @@ class Config:
         self.counters = "drops"
         self.nft = "nft"
         self.timeout_s = 20.0
+        self.end_of_chain = "return"
         self.default_filters: dict[str, str] = {}
 
 
@@ -137,15 +143,21 @@ def _set(config: Config, section: str, key: str, value: str, place: str) -> None
     elif key == "filter_dirs":
         config.filter_dirs = tuple(_absolute(part, key, place) for part in value.split(":"))
     elif key == "counters":
-        if value not in COUNTERS:
-            raise _error(f"{place}: counters = {value!r} is not one of {' '.join(COUNTERS)}")
-        config.counters = value
+        config.counters = _one_of(COUNTERS, value, key, place)
+    elif key == "end_of_chain":
+        config.end_of_chain = _one_of(ENDS_OF_CHAIN, value, key, place)
     elif key == "nft":
         if not value:
             raise _error(f"{place}: nft needs a path")
         config.nft = value
     else:
         config.timeout_s = _seconds(value, place)
+
+
+def _one_of(known: tuple[str, ...], value: str, key: str, place: str) -> str:
+    if value not in known:
+        raise _error(f"{place}: {key} = {value!r} is not one of {' '.join(known)}")
+    return value
 
 
 def _absolute(value: str, key: str, place: str) -> str:

@@ -16,8 +16,7 @@ from .model import Domain
 from .planning import (
     Plan,
     apply_plan,
-    attachment_of,
-    compile_reference,
+    compile_on,
     own_objects,
     own_records,
     plan,
@@ -35,14 +34,8 @@ def check(host: Host, domain: Domain) -> None:
     Raises:
         InputError, MissingFeature: what libvirt should refuse the start for.
     """
-    rulesets = []
-    for interface in domain.interfaces:
-        if interface.reference:
-            tap = interface.tap or "tap"
-            rulesets.append(
-                compile_reference(interface.reference, tap, attachment_of(interface), interface.mac, host.library)
-            )
-    check_features(host, rulesets)
+    filtered = [interface for interface in domain.interfaces if interface.reference]
+    check_features(host, [compile_on(host, interface, interface.tap or "tap") for interface in filtered])
 
 
 def install(host: Host, domain: Domain, operation: str, *, fresh: bool, tolerant: bool = False) -> Plan:

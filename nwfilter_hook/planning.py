@@ -60,16 +60,29 @@ class Plan:
 # --- compile ----------------------------------------------------------------------------------------------------------
 
 
-def compile_reference(reference: FilterRef, tap: str, attachment: Attachment, mac: str, library: Library) -> Ruleset:
+def compile_reference(
+    reference: FilterRef, tap: str, attachment: Attachment, mac: str, library: Library, *, end_of_chain: str = "return"
+) -> Ruleset:
     """
     The rules that `reference` makes for `tap`. Pure but for reading the library's files.
+
+    Args:
+        end_of_chain: see compiler.compile_tap.
 
     Raises:
         InputError: see resolve.resolve and compiler.compile_tap.
     """
     rules = resolve(reference, mac, library.read)
     learning = read_learning(reference) if uses_learned(rules) else None
-    return compile_tap(tap, attachment, parse_mac(mac), rules, learning)
+    return compile_tap(tap, attachment, parse_mac(mac), rules, learning, end_of_chain=end_of_chain)
+
+
+def compile_on(host: Host, interface: Interface, tap: str) -> Ruleset:
+    """The rules that the interface's reference makes for `tap` on this host. Raises InputError."""
+    assert interface.reference
+    attachment = attachment_of(interface)
+    end = host.config.end_of_chain
+    return compile_reference(interface.reference, tap, attachment, interface.mac, host.library, end_of_chain=end)
 
 
 def attachment_of(interface: Interface) -> Attachment:
@@ -119,7 +132,7 @@ def compile_interface(host: Host, interface: Interface) -> Compiled:
         raise DomainError("the interface has a filter, but the XML names no tap (<target dev='…'/>)", interface.source)
     tap = check_tap(interface.tap, interface.source)
     _refuse_userspace_datapath(interface, tap)
-    ruleset = compile_reference(interface.reference, tap, attachment_of(interface), interface.mac, host.library)
+    ruleset = compile_on(host, interface, tap)
     for note in ruleset.notes:
         host.report(f"{tap}: warning: {note}")
     check_features(host, [ruleset])

@@ -89,6 +89,7 @@ class Tree:
         attachment: how the tap is attached.
         texts: more filters that the parts may refer to, as XML by name.
         covered: the rows of the language's table that are in it, (element, attribute).
+        end_of_chain: as in the configuration.
     """
 
     parts: tuple[Part, ...]
@@ -96,6 +97,7 @@ class Tree:
     covered: frozenset[tuple[str, str]] = frozenset()
     texts: Mapping[str, str] = field(default_factory=dict)
     attachment: Attachment = Attachment.BRIDGE_PORT
+    end_of_chain: str = "return"
 
     def compile(self, tap: str = TAP, mac: str = MAC) -> Ruleset:
         """
@@ -111,7 +113,8 @@ class Tree:
             return by_name[name] if name in by_name else STOCK.read(name, wanted_by)
 
         reference = FilterRef(self.parts[0].name, dict(self.parameters), Source("domain.xml", 1))
-        return compile_tap(tap, self.attachment, parse_mac(mac), resolve(reference, mac, read))
+        rules = resolve(reference, mac, read)
+        return compile_tap(tap, self.attachment, parse_mac(mac), rules, end_of_chain=self.end_of_chain)
 
     def smaller(self) -> Iterator[Tree]:
         """This tree without one line, in every way."""
@@ -122,7 +125,8 @@ class Tree:
 
     def text(self) -> str:
         """All that is needed to see it again."""
-        return "\n".join([*(part.xml() for part in self.parts if part.lines), f"parameters: {dict(self.parameters)}"])
+        filters = (part.xml() for part in self.parts if part.lines)
+        return "\n".join([*filters, f"parameters: {dict(self.parameters)}", f"end of chain: {self.end_of_chain}"])
 
 
 def random_tree(
@@ -155,7 +159,8 @@ def random_tree(
     rng.shuffle(own)
     parameters = tuple(maker.parameters.items())
     whole = (Part(ROOT, "root", None, tuple(own)), *parts)
-    return Tree(whole, parameters, frozenset(maker.covered), attachment=attachment)
+    end = rng.choice(("return", "return", "accept"))
+    return Tree(whole, parameters, frozenset(maker.covered), attachment=attachment, end_of_chain=end)
 
 
 _IN_CHAIN = {

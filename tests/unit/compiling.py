@@ -90,9 +90,11 @@ def compiled(
     parameters: Mapping[str, Values] | None = None,
     tap: str = TAP,
     attachment: Attachment = Attachment.BRIDGE_PORT,
+    end_of_chain: str = "return",
 ) -> Ruleset:
     """The first of `filters` and what it refers to, compiled for `tap`."""
-    return compile_tap(tap, attachment, parse_mac(MAC), bound(*filters, parameters=parameters))
+    rules = bound(*filters, parameters=parameters)
+    return compile_tap(tap, attachment, parse_mac(MAC), rules, end_of_chain=end_of_chain)
 
 
 def compiled_rule(

@@ -104,6 +104,30 @@ def test_chains_of_equal_priority_come_as_they_appear() -> None:
     assert order(spelled(compiled(*filters))["from"]) == ["mac-b", "mac-a", "arp-c"]
 
 
+@pytest.mark.parametrize(
+    ("last", "rules"),
+    [
+        (rule_xml(mark(2), action="accept"), ["ether-type=0x9001 return", "ether-type=0x9002 accept", "accept"]),
+        (rule_xml(action="continue"), ["ether-type=0x9001 return", "continue", "accept"]),
+        (rule_xml(action="return"), ["ether-type=0x9001 return", "return"]),
+    ],
+)
+def test_the_end_of_a_chain_may_accept(last: str, rules: list[str]) -> None:
+    """As ebtables has it, if the host's configuration says so; else a frame goes back to the root chain."""
+    text = filter_xml(rule_xml(mark(1), action="return"), last, chain="mac-x")
+    assert spelled(compiled(text, end_of_chain="accept"))["from/mac-x"] == rules
+    assert spelled(compiled(text))["from/mac-x"] == [rule for rule in rules if rule != "accept"]
+
+
+def test_the_end_of_a_chain_in_the_root_chain() -> None:
+    """Where a chain's rules stand in the root chain, its end does too: for its frames, and no others."""
+    text = filter_xml(rule_xml("<arp opcode='1'/>"), chain="arp")
+    assert spelled(compiled(text, end_of_chain="accept"))["from"] == [
+        "ether-type=0x806 arp-opcode=1 drop",
+        "ether-type=0x806 accept",
+    ]
+
+
 def test_two_priorities_of_one_chain() -> None:
     """The one of the rule that sorts last counts, and the administrator is told."""
     filters = [filter_xml(*(f"<filterref filter='{name}'/>" for name in "ab"), rule_xml(mark(9)), name="top")]

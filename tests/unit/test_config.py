@@ -22,6 +22,7 @@ DEFAULTS = {
     "counters": "drops",
     "nft": "nft",
     "timeout_s": 20.0,
+    "end_of_chain": "return",
     "default_filters": {},
 }
 
@@ -42,6 +43,8 @@ state_dir=/tmp/state
 counters = all
 nft = /usr/sbin/nft
 timeout_s = 0.5
+[language]
+end_of_chain = accept
 [defaults]
 bridge.br0 = clean-traffic
 bridge.br.1 = no-mac-spoofing
@@ -52,6 +55,7 @@ bridge.br.1 = no-mac-spoofing
         "counters": "all",
         "nft": "/usr/sbin/nft",
         "timeout_s": 0.5,
+        "end_of_chain": "accept",
         "default_filters": {"br0": "clean-traffic", "br.1": "no-mac-spoofing"},
     }
 
@@ -60,7 +64,7 @@ bridge.br.1 = no-mac-spoofing
     ("text", "message"),
     [
         ("[path]", "c:1: unknown section '[path]'; did you mean '[paths]'?"),
-        ("[zzz]", "c:1: unknown section '[zzz]'; known: [paths] [nftables] [defaults]"),
+        ("[zzz]", "c:1: unknown section '[zzz]'; known: [paths] [nftables] [language] [defaults]"),
         ("[paths]\n\nstatedir = /x", "c:3: unknown key 'statedir'; did you mean 'state_dir'?"),
         ("[nftables]\nstate_dir = /x", "c:2: unknown key 'state_dir'"),
         ("state_dir = /x", "c:1: 'state_dir = /x' is neither [section] nor key = value below one"),
@@ -71,6 +75,7 @@ bridge.br.1 = no-mac-spoofing
         ("[paths]\nfilter_dirs = /a::/b", "c:2: filter_dirs: '' is not an absolute path"),
         ("[paths]\nfilter_dirs = /a:b", "c:2: filter_dirs: 'b' is not an absolute path"),
         ("[nftables]\ncounters = some", "c:2: counters = 'some' is not one of none drops all"),
+        ("[language]\nend_of_chain = drop", "c:2: end_of_chain = 'drop' is not one of return accept"),
         ("[nftables]\nnft =", "c:2: nft needs a path"),
         ("[nftables]\ntimeout_s = 0", "c:2: timeout_s = '0' is not a number of seconds above 0 and up to 600"),
         ("[nftables]\ntimeout_s = -1", "c:2: timeout_s"),
