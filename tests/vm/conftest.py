@@ -2,8 +2,8 @@
 `@pytest.mark.stock_kernel`: tests that need ct, reject and meta ibrname in the bridge family.
 
 On a kernel that has them they run like any other test. On one that lacks them each is replaced, when collected, by an
-`InVm` item of the same name and node id. The first of these to run boots one VM (`machine.py`) for all that were
-selected, each then reports its own outcome. In the VM this same file writes the reports.
+`InVm` item of the same name and node id. One VM (`machine.py`) is booted for all that were selected; it runs beside the
+other tests, and each item then reports its own outcome. In the VM this same file writes the reports.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -20,7 +22,29 @@ from tests.vm.capability import bridge_family_is_complete
 from tests.vm.lan import Lan, lan
 from tests.vm.machine import BOOT_S, PER_TEST_S, REPORTS_ENV, VmRun, run_in_vm
 
-_VM_RUN = pytest.StashKey[VmRun]()
+_BESIDE = pytest.StashKey["Beside"]()
+
+
+class Beside:
+    """A VM that runs tests in a thread."""
+
+    def __init__(self, nodeids: list[str]) -> None:
+        self._stop = threading.Event()
+        self._executor = ThreadPoolExecutor(1)
+        self._run = self._executor.submit(self._boot, nodeids)
+
+    def _boot(self, nodeids: list[str]) -> VmRun:
+        with tempfile.TemporaryDirectory(prefix="nwfilter-hook-vm-") as directory:
+            return run_in_vm(nodeids, Path(directory), stop=self._stop)
+
+    def result(self) -> VmRun:
+        """Wait for its end; raise what `run_in_vm` raises."""
+        return self._run.result()
+
+    def stop(self) -> None:
+        """It is no longer needed."""
+        self._stop.set()
+        self._executor.shutdown()
 
 
 class FailedInVm(Exception):
@@ -32,7 +56,7 @@ class InVm(pytest.Item):
 
     def runtest(self) -> None:
         """Fail if the test failed, was skipped or left no report."""
-        run = _vm_run(self.session)
+        run = self.session.stash[_BESIDE].result()
         failure = run.failure(self.nodeid)
         if failure is not None:
             raise FailedInVm(failure)
@@ -48,12 +72,17 @@ class InVm(pytest.Item):
         return self.path, None, self.name
 
 
-def _vm_run(session: pytest.Session) -> VmRun:
-    if _VM_RUN not in session.stash:
-        nodeids = [item.nodeid for item in session.items if isinstance(item, InVm)]
-        with tempfile.TemporaryDirectory(prefix="nwfilter-hook-vm-") as directory:
-            session.stash[_VM_RUN] = run_in_vm(nodeids, Path(directory))
-    return session.stash[_VM_RUN]
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Begin with the VM's tests."""
+    nodeids = [item.nodeid for item in session.items if isinstance(item, InVm)]
+    if nodeids and not session.config.option.collectonly:
+        session.stash[_BESIDE] = Beside(nodeids)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """If the tests ended early, so does the VM."""
+    if _BESIDE in session.stash:
+        session.stash[_BESIDE].stop()
 
 
 # First, so that `-m` and `-k` see the items that will run.

@@ -21,6 +21,8 @@ import signal
 import subprocess
 import sys
 import sysconfig
+import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,13 +78,16 @@ class VmRun:
         return outcome.text or "failed in the VM" if outcome.failed else None
 
 
-def run_in_vm(nodeids: Sequence[str], directory: Path, timeout_s: float | None = None) -> VmRun:
+def run_in_vm(
+    nodeids: Sequence[str], directory: Path, timeout_s: float | None = None, stop: threading.Event | None = None
+) -> VmRun:
     """
     Boot, run the tests with these node ids, power off.
 
     Args:
         directory: empty; shared with the VM.
         timeout_s: when to give up; by default so much that only a VM that hangs meets it.
+        stop: power off at once when it is set.
 
     Raises:
         NoStockKernel: there is no kernel to boot.
@@ -93,17 +98,23 @@ def run_in_vm(nodeids: Sequence[str], directory: Path, timeout_s: float | None =
     options = "-q --color=no --durations=10 -p no:cacheprovider -p no:hypothesispytest"
     pytest_ = f"{shlex.quote(sys.executable)} -m pytest {options} @{directory}/nodeids"
     command = f"cd {shlex.quote(str(REPOSITORY))} && {environment} {pytest_}"
-    console = boot(command, directory, timeout_s or BOOT_S + PER_TEST_S * len(nodeids))
+    console = boot(command, directory, timeout_s or BOOT_S + PER_TEST_S * len(nodeids), stop=stop)
     reports = directory / REPORTS
     return VmRun(read_outcomes(reports.read_text() if reports.exists() else ""), console)
 
 
-def boot(command: str, directory: Path, timeout_s: float, kernel: StockKernel | None = None) -> str:
+def boot(
+    command: str,
+    directory: Path,
+    timeout_s: float,
+    kernel: StockKernel | None = None,
+    stop: threading.Event | None = None,
+) -> str:
     """
     Boot the kernel, load MODULES, run the shell `command` as root, power off; return what the console showed.
 
-    `directory` is the one place where the VM can leave files; it holds `console.log`, too. After `timeout_s` the VM
-    is stopped and the console says so.
+    `directory` is the one place where the VM can leave files; it holds `console.log`, too. After `timeout_s`, or when
+    `stop` is set, the VM is stopped and the console says so.
     """
     kernel = kernel or stock_kernel()
     # The kernel's directory is named because the VM hides what is in /var/cache.
@@ -125,10 +136,13 @@ def boot(command: str, directory: Path, timeout_s: float, kernel: StockKernel | 
             env={**os.environ, "PATH": path},
             start_new_session=True,
         )
+        began = time.monotonic()
         try:
-            process.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            console.write(f"\nthe VM was stopped: not done after {timeout_s:.0f} s\n".encode())
+            while process.poll() is None:
+                if time.monotonic() - began > timeout_s or (stop is not None and stop.is_set()):
+                    console.write(f"\nthe VM was stopped: not done after {time.monotonic() - began:.0f} s\n".encode())
+                    break
+                time.sleep(0.1)
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
