@@ -1,9 +1,11 @@
-"""In CI a test that is skipped has failed: what it needs is what the test command installs."""
+"""What all tests share. In CI a test that is skipped has failed: what it needs is what the test command installs."""
 
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Generator
+from pathlib import Path
 
 import pytest
 
@@ -16,3 +18,15 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
         report.outcome = "failed"
         report.longrepr = f"skipped in CI: {report.longrepr}"
     return report
+
+
+@pytest.fixture(scope="session")
+def able() -> None:
+    """Skip, naming what is missing, where no wire can be laid."""
+    if os.geteuid() != 0:
+        pytest.skip("network namespaces need root")
+    if not Path("/dev/net/tun").exists():
+        pytest.skip("/dev/net/tun is missing: modprobe tun")
+    for program in ("nft", "ip"):
+        if shutil.which(program) is None:
+            pytest.skip(f"{program} is missing: apt-get install nftables iproute2")
