@@ -14,19 +14,38 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from .errors import NftError, NwfilterHookError
+from .frozen import dataclass
 from .objects import Objects, is_of_tap
 from .render import TABLE, Script
 
 _SBIN = ("/usr/sbin", "/sbin", "/usr/local/sbin")
 _LOCATION = re.compile(r"^(?:/dev/stdin|-):(\d+):\d+-\d+: (?:Error|error): (.*)$", re.MULTILINE)
 _COUNTED = re.compile(r"counter packets \d+ bytes \d+")
-_COMMENT = re.compile(r'(\S+) comment "([^"]*)"$')
+_COMMENT = re.compile(r'(\S+)(?:(?<=reject) with [\w -]+)? comment "([^"]*)"$')
+_SHOW_PROGRAMS = "--debug=netlink"
+_PROGRAM_OF = re.compile(rf"(bridge|netdev) {TABLE} ([^@\s]\S*)(?: \d+)*\s*")
+# counts, and flags that only the kernel spells out
+_NOT_PROGRAM = re.compile(r"(\[ counter) pkts \d+ bytes \d+|(\[ dynset .*) timeout 0ms|(\[ lookup .*) 0x0(?= \]$)")
 _EXISTS = "File exists"
 _UNSUPPORTED = "Operation not supported"
 _DEVICE_CHAIN = re.compile(rf"^add (chain netdev {TABLE} \S+) {{ type filter hook .*$", re.MULTILINE)
 _ELEMENT = re.compile(rf'add element bridge {TABLE} (\S+) {{ "([^"]+)" : jump (\S+) }}')
 MISSING_CT = "CONFIG_NF_CONNTRACK_BRIDGE (module nf_conntrack_bridge)"
 MISSING_REJECT = "CONFIG_NFT_BRIDGE_REJECT (module nft_reject_bridge)"
+
+
+@dataclass(frozen=True)
+class Listing:
+    """
+    The rules of a chain in the kernel.
+
+    Attributes:
+        fingerprint: as `fingerprint_of` has them.
+        programs: what the kernel runs for each rule, in libnftnl's notation; comments and counts are not in it.
+    """
+
+    fingerprint: tuple[str, ...]
+    programs: tuple[str, ...]
 
 
 class Nft:
@@ -104,18 +123,25 @@ class Nft:
         """What `nft --version` prints."""
         return self._run(["--version"], "").stdout.strip()
 
-    def list_fingerprint(self, family: str, chain: str) -> tuple[str, ...] | None:
-        """The rules in a chain as `fingerprint_of` spells them; None if the chain isn't there."""
-        result = self._run(["list", "chain", family, TABLE, chain], "")
+    def list_chain(self, family: str, chain: str) -> Listing | None:
+        """The rules in a chain; None if the chain isn't there."""
+        result = self._run([_SHOW_PROGRAMS, "list", "chain", family, TABLE, chain], "")
         if result.returncode:
             return None
-        lines = (line.strip() for line in result.stdout.splitlines())
+        programs, _, text = result.stdout.rpartition(f"table {family} {TABLE} {{\n")
         found = []
-        for line in lines:
-            if not line or line == "}" or line.startswith(("table ", "chain ", "type filter hook ")):
-                continue
-            found.append(_fingerprint(_COUNTED.sub("counter", line)))
-        return tuple(found)
+        for line in (line.strip() for line in text.splitlines()):
+            if line and line != "}" and not line.startswith(("chain ", "type filter hook ")):
+                found.append(_fingerprint(_COUNTED.sub("counter", line)))
+        return Listing(tuple(found), _programs(programs).get((family, chain), ()))
+
+    def programs_of(self, text: str) -> dict[tuple[str, str], tuple[str, ...]] | None:
+        """
+        By (family, chain) the programs that the kernel would get for the rules of a script, as `Listing` has them; None
+        if it wouldn't take them.
+        """
+        result = self._run([_SHOW_PROGRAMS, "--check", "-f", "-"], text)
+        return None if result.returncode else _programs(result.stdout)
 
     def list_map(self, name: str) -> dict[str, str]:
         """The elements of one of our verdict maps: interface to the chain it jumps to; {} if the map isn't there."""
@@ -195,6 +221,22 @@ def run_editor(command: Sequence[str], path: str) -> None:
         raise NwfilterHookError(f"{command[0]}: {error.strerror}; set EDITOR; your text is kept in {path}") from error
     if status:
         raise NwfilterHookError(f"{command[0]} ended with status {status}; your text is kept in {path}")
+
+
+def _programs(debugging: str) -> dict[tuple[str, str], tuple[str, ...]]:
+    """What `nft --debug=netlink` shows: for a rule a line with family, table, chain, handles, and its program below."""
+    found: dict[tuple[str, str], list[list[str]]] = {}
+    program: list[str] = []
+    for line in debugging.splitlines():
+        head = _PROGRAM_OF.fullmatch(line)
+        if head:
+            program = []
+            found.setdefault((head[1], head[2]), []).append(program)
+        elif line.startswith("  ["):
+            program.append(_NOT_PROGRAM.sub(r"\1\2\3", line.strip()))
+        elif not line.startswith("  "):
+            program = []
+    return {chain: tuple(map("\n".join, programs)) for chain, programs in found.items()}
 
 
 def fingerprint_of(statements: Iterable[str]) -> tuple[str, ...]:

@@ -7,15 +7,18 @@ Out: every tap of the guest has its filter, or its old one, or a quarantine.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 from .errors import InputError, NftError, NwfilterHookError, Source, StateError
 from .frozen import replace
 from .host import Host
 from .model import Domain
+from .objects import objects_of
 from .pipeline import sweep
-from .planning import Plan, apply_plan, attachment_of, compile_domain, plan
+from .planning import Plan, apply_plan, attachment_of, compile_domain, compile_on, plan
 from .rebuild import interface_of
 from .records import Binding, Record
-from .render import BASE_CHAINS, Options, render_install
+from .render import BASE_CHAINS, Options, render_install, ruleset_digest
 
 
 def reconcile(host: Host, domain: Domain, operation: str) -> Plan | None:
@@ -140,11 +143,12 @@ def _in_force(host: Host, record: Record) -> dict[str, Binding]:
     """By tap, the bindings that have every chain, every rule and every map element in the kernel, and nothing more."""
     elements: dict[str, dict[str, str]] = {}
     bases: dict[str, bool] = {}
+    programs: dict[tuple[str, str], tuple[str, ...]] = {}
     if any(binding.objects.family == "bridge" for binding in record.bindings):
         for base in BASE_CHAINS:
             elements[base.map] = host.nft.list_map(base.map)
-            listed = host.nft.list_fingerprint("bridge", base.name)
-            bases[base.map] = listed == (f"{base.selector} vmap @{base.map}",)
+            listing = host.nft.list_chain("bridge", base.name)
+            bases[base.map] = listing is not None and listing.fingerprint == (f"{base.selector} vmap @{base.map}",)
 
     def complete(binding: Binding) -> bool:
         roots = dict(binding.objects.roots())
@@ -152,9 +156,39 @@ def _in_force(host: Host, record: Record) -> dict[str, Binding]:
             wanted = roots.get(base.tree)
             if elements[base.map].get(binding.tap) != wanted or (wanted and not bases[base.map]):
                 return False
-        return all(
-            host.nft.list_fingerprint(binding.objects.family, chain) == fingerprint
-            for chain, fingerprint in zip(binding.objects.chains, binding.fingerprints)
-        )
+        for chain, fingerprint in zip(binding.objects.chains, binding.fingerprints):
+            listing = host.nft.list_chain(binding.objects.family, chain)
+            if listing is None or listing.fingerprint != fingerprint:
+                return False
+            programs[binding.objects.family, chain] = listing.programs
+        return True
 
-    return {binding.tap: binding for binding in record.bindings if complete(binding)}
+    found = {binding.tap: binding for binding in record.bindings if complete(binding)}
+    altered = _altered(host, found.values(), programs)
+    return {tap: binding for tap, binding in found.items() if tap not in altered}
+
+
+def _altered(
+    host: Host, bindings: Iterable[Binding], programs: Mapping[tuple[str, str], tuple[str, ...]]
+) -> frozenset[str]:
+    """
+    The taps with a rule of the right verdict and provenance, but another condition. What can't be compiled any more, or
+    not to the same rules, isn't looked at: the rules in force are those of the filter as it was.
+    """
+    counters = host.config.counters
+    rulesets = []
+    for binding in bindings:
+        try:
+            ruleset = compile_on(host, interface_of(binding, "record"), binding.tap)
+        except InputError:
+            continue
+        if ruleset_digest(ruleset, counters) == binding.digest:
+            rulesets.append(ruleset)
+    wanted = host.nft.programs_of(render_install(rulesets, options=Options(counters=counters)).text) or {}
+    return frozenset(
+        ruleset.tap
+        for ruleset in rulesets
+        for chain in objects_of(ruleset).chains
+        for key in [(ruleset.attachment.family, chain)]
+        if key in wanted and wanted[key] != programs[key]
+    )

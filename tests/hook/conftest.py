@@ -20,7 +20,7 @@ def bystander() -> Snapshot:
         if shutil.which(program) is None:
             pytest.skip(f"{program} is missing: apt-get install nftables iproute2")
     with Sandbox() as box:
-        return box.save()
+        return box.only_bystander()
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -95,7 +96,7 @@ class Ran:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """All that a sandbox holds: nft's listing, and the files of the state directory."""
+    """All that a sandbox holds: a script for nft, and the files of the state directory."""
 
     ruleset: str
     files: Mapping[str, bytes]
@@ -254,8 +255,8 @@ class Sandbox:
         if key in _running:
             self.load(_running[key])
         else:
-            self.start(*key)
-            _running[key] = self.save()
+            xml = self.start(*key)
+            _running[key] = Snapshot(self._bystanders_script() + self.script_of(guest, xml), self.save().files)
         return guest_xml(*key)
 
     def stop(self, guest: str = GUEST) -> None:
@@ -425,8 +426,27 @@ class Sandbox:
 
     # snapshots
 
+    def script_of(self, guest: str, xml: str) -> str:
+        """The transaction of a guest's start."""
+        command = (sys.executable, "-m", "nwfilter_hook", "replay", guest, "start", "--xml", "-", "--dry-run")
+        with self.inside():
+            done = subprocess.run(
+                command, input=xml, env=self.environment(), cwd=REPOSITORY, capture_output=True, text=True, check=True
+            )
+        return done.stdout
+
+    def _bystanders_script(self) -> str:
+        return self.script_of(BYSTANDER, guest_xml(BYSTANDER, BYSTANDER_TAP))
+
+    def only_bystander(self) -> Snapshot:
+        """A sandbox in which nothing else has happened."""
+        return Snapshot(self._bystanders_script(), self.save().files)
+
     def save(self) -> Snapshot:
-        """All there is, to be loaded later."""
+        """
+        All there is, to be loaded later; but where nft has a short form for the beginning of a rule (`ip saddr` for
+        `ether type ip ip saddr`), that is what is loaded, and it isn't quite the same.
+        """
         files = {path: (self.state_dir / path).read_bytes() for path in self.files()}
         return Snapshot(self.nft("list", "ruleset"), files)
 

@@ -103,7 +103,6 @@ def test_what_somebody_changed_is_no_trouble_at_start_and_stop(box: Sandbox, nam
     box.assert_nothing_left()
 
 
-@pytest.mark.xfail(strict=True, reason="rules are compared by verdict and comment: nft spells matches in its own way")
 def test_a_match_somebody_changed_is_put_back(box: Sandbox) -> None:
     """A rule whose comment and verdict are ours, but which matches other frames, is not ours."""
     xml = box.running(filter_name="no-mac-spoofing")

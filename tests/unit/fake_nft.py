@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nwfilter_hook.errors import NftError
-from nwfilter_hook.nft import Nft, fingerprint_of
+from nwfilter_hook.nft import Listing, Nft, fingerprint_of
 from nwfilter_hook.render import Script
 
 _ELEMENT = re.compile(r'(\S+) \{ "([^"]+)"(?: : jump (\S+))? \}')
@@ -110,9 +110,15 @@ class FakeNft(Nft):
     def version(self) -> str:
         return "nftables v1.0.6"
 
-    def list_fingerprint(self, family: str, chain: str) -> tuple[str, ...] | None:
+    def list_chain(self, family: str, chain: str) -> Listing | None:
         found = self.kernel.chains.get((family, chain))
-        return None if found is None else fingerprint_of(found)
+        return None if found is None else Listing(fingerprint_of(found), tuple(found))
+
+    def programs_of(self, text: str) -> dict[tuple[str, str], tuple[str, ...]]:
+        found: dict[tuple[str, str], list[str]] = {}
+        for family, chain, rule in re.findall(r"(?m)^add rule (\S+) \S+ (\S+) (.*)$", text):
+            found.setdefault((family, chain), []).append(rule)
+        return {key: tuple(rules) for key, rules in found.items()}
 
     def list_map(self, name: str) -> dict[str, str]:
         return {tap: chain for (map_, tap), chain in self.kernel.elements.items() if map_ == name}

@@ -198,21 +198,45 @@ LISTED = """table bridge nwfilter {
 	chain from/vnet0 {
 		ether saddr != 52:54:00:00:00:01 counter packets 5 bytes 300 drop comment "no-mac-spoofing:19"
 		ether type arp jump from/vnet0/arp comment "a:1"
+		ether type ip meta l4proto tcp counter packets 0 bytes 0 reject with icmp port-unreachable comment "b:2"
 		iifname vmap @from-guest-l2
 	}
 }"""
 
 
-def test_fingerprints(nft: Nft, program: Program) -> None:
-    """A chain is known by the verdict and the comment of its rules: nft spells conditions in its own way."""
-    program.says(LISTED)
-    assert nft.list_fingerprint("bridge", "from/vnet0") == (
+PROGRAMS = """bridge nwfilter @learned-ip/vnet0
+	element 0100000a  : 0 [end]
+bridge nwfilter from/vnet0 12
+  [ payload load 6b @ link header + 6 => reg 1 ]
+  [ cmp neq reg 1 0x00005452 0x00000100 ]
+  [ counter pkts 5 bytes 300 ]
+  [ immediate reg 0 drop ]
+  userdata = { \\x00\\x13no-mac-spoofing:19\\x00 }
+bridge nwfilter from/vnet0 13 12
+  [ meta load iifname => reg 1 ]
+  [ lookup reg 1 set from-guest-l2 dreg 0 0x0 ]
+
+"""
+
+
+def test_a_chain_in_the_kernel(nft: Nft, program: Program) -> None:
+    """Rules are known by verdict and comment, and by what the kernel runs: nft spells conditions in its own way."""
+    program.says(PROGRAMS + LISTED)
+    listing = nft.list_chain("bridge", "from/vnet0")
+    assert listing is not None
+    assert listing.fingerprint == (
         "drop no-mac-spoofing:19",
         "from/vnet0/arp a:1",
+        "reject b:2",
         "iifname vmap @from-guest-l2",
     )
+    first = ("payload load 6b @ link header + 6 => reg 1", "cmp neq reg 1 0x00005452 0x00000100", "counter")
+    second = ("meta load iifname => reg 1", "lookup reg 1 set from-guest-l2 dreg 0")
+    programs = ((*first, "immediate reg 0 drop"), second)
+    assert listing.programs == tuple("\n".join(f"[ {step} ]" for step in steps) for steps in programs)
     program.says("Error: No such file or directory", 1, stream=2)
-    assert nft.list_fingerprint("bridge", "from/vnet0") is None
+    assert nft.list_chain("bridge", "from/vnet0") is None
+    assert nft.programs_of("nonsense") is None
 
 
 @pytest.mark.netns
@@ -233,8 +257,13 @@ def test_a_fingerprint_is_what_nft_lists(program: Program, nft: Nft) -> None:
     assert complaints(script.text) == []
     program.log.with_name("script").write_text(script.text)
     in_namespace = 'exec unshare --net sh -c \'nft -f "$0" && exec nft "$@"\''
-    program.does(f'{in_namespace} "{program.log.with_name("script")}" "$@"')
+    program.does(f'{in_namespace} "{program.log.with_name("script")}" "$@" <"{program.given}"')
     chains = sorted(name for _, name in script.statements)
     assert chains == ["from-l3/vnet0", "from/vnet0", "from/vnet0/arp", "to-l3/vnet0"]
+    wanted = nft.programs_of(script.text) or {}
     for name in chains:
-        assert nft.list_fingerprint("bridge", name) == fingerprint_of(script.statements["bridge", name])
+        listing = nft.list_chain("bridge", name)
+        assert listing is not None
+        assert listing.fingerprint == fingerprint_of(script.statements["bridge", name])
+        assert listing.programs == wanted["bridge", name]
+        assert len(listing.programs) == len(listing.fingerprint)

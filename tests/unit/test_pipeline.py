@@ -260,9 +260,15 @@ def test_a_failed_start_does_not_hide_what_another_left(bench: Bench, failure: N
 
 # --- reconnect --------------------------------------------------------------------------------------------------------
 
+
+def _alter(rules: list[str]) -> None:
+    rules[0] = f"ether type 0x9999 {rules[0]}"
+
+
 DAMAGES: dict[str, Callable[[FakeNft], object]] = {
     "all flushed": lambda nft: nft.kernel.__init__(),  # type: ignore[misc]
     "a rule gone": lambda nft: nft.kernel.chains["bridge", "from/vnet0"].pop(),
+    "a rule that drops something else": lambda nft: _alter(nft.kernel.chains["bridge", "from/vnet0"]),
     "a rule more": lambda nft: nft.kernel.chains["bridge", "from/vnet0"].insert(0, 'accept comment "x:1"'),
     "out of the map": lambda nft: nft.kernel.elements.pop(("from-guest-l2", "vnet0")),
     "a base chain flushed": lambda nft: nft.kernel.chains["bridge", "l2-prerouting"].clear(),
