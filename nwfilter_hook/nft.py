@@ -88,7 +88,7 @@ class Nft:
         if _EXISTS in complaint:  # somebody gave one of our map elements another verdict
             return self._replacing_elements(text)
         if _UNSUPPORTED in complaint and _DEVICE_CHAIN.search(text):
-            # a device of this name had another hook, and is gone; its chain isn't (Linux 6.16 and newer)
+            # a device of this name had another hook, and is gone; its chain isn't (seen on Linux 6.18)
             return _DEVICE_CHAIN.sub(r"add \1\nflush \1\ndelete \1\n\g<0>", text)
         return None
 
