@@ -53,6 +53,17 @@ class DomainError(InputError):
     """The domain XML asks for something that can't be done."""
 
 
+class Unfilterable(DomainError):
+    """The kernel doesn't see what the guest sends from there: even a quarantine stops only what comes to it."""
+
+
+def quarantine_effect(reason: NwfilterHookError) -> str:
+    """What a quarantine for this reason does."""
+    if isinstance(reason, Unfilterable):
+        return "nothing passes in, but what the guest sends does pass"
+    return "nothing passes in or out"
+
+
 class FilterSyntaxError(InputError):
     """A filter's XML is well-formed but not nwfilter."""
 

@@ -169,11 +169,13 @@ def _work(guest: str, operation: str, data: bytes, config: Config) -> None:
 def _tell(guest: str, planned: Plan | None) -> None:
     if planned is None:
         return
+    from .errors import quarantine_effect
+
     quarantined = {binding.tap for binding in planned.record.bindings if binding.quarantined}
     known = {binding.tap for binding in planned.record.bindings}
     for tap, reason in planned.failed:
         if tap in quarantined:
-            report(guest, f"{tap}: quarantined, nothing passes in or out: {reason}")
+            report(guest, f"{tap}: quarantined, {quarantine_effect(reason)}: {reason}")
         elif tap not in known:
             report(guest, f"{tap}: NOT filtered, and can't be quarantined: {reason}")
     for tap in sorted(known - {tap for tap, _ in planned.failed}):

@@ -21,25 +21,26 @@ _LATER_FRAGMENT = {
     _IPV4: Match(Field.IP_FRAGMENT, Masked(0x1FFF, 0), negated=True),
     _IPV6: Match(Field.IP6_FRAGMENT, Equals(0), negated=True),
 }
-# port unreachable (RFC 792; RFC 4443, 3.1), sent by the host, about no connection that it tracks
-_FROM_HOST = (
-    Match(Field.PACKET_TYPE, Equals(_PACKET_HOST)),
-    Match(Field.CT_STATE, AnyState(frozenset(("invalid",)))),
-)
+# sent or routed by the host, not bridged
+_FROM_HOST = Match(Field.PACKET_TYPE, Equals(_PACKET_HOST))
+_NO_CONNECTION = Match(Field.CT_STATE, AnyState(frozenset(("invalid",))))
+# port unreachable: RFC 792; RFC 4443, 3.1
 _ANSWER = {
     _IPV4: (
         Match(Field.ETHER_TYPE, Equals(_IPV4)),
         Match(Field.IP_PROTOCOL, Equals(1)),
         Match(Field.ICMP_TYPE, Equals(3)),
         Match(Field.ICMP_CODE, Equals(3)),
-        *_FROM_HOST,
+        _FROM_HOST,
+        _NO_CONNECTION,
     ),
     _IPV6: (
         Match(Field.ETHER_TYPE, Equals(_IPV6)),
         Match(Field.L4_PROTOCOL, Equals(58)),
         Match(Field.ICMPV6_TYPE, Equals(1)),
         Match(Field.ICMPV6_CODE, Equals(4)),
-        *_FROM_HOST,
+        _FROM_HOST,
+        _NO_CONNECTION,
     ),
 }
 
@@ -69,8 +70,8 @@ def _answers(rejecting: Sequence[Rule]) -> Iterator[Rule]:
 
 def _with_later_fragments(rules: Sequence[Rule]) -> Iterator[Rule]:
     """
-    Before a rule that accepts by something in the transport header, one that accepts later fragments by the rest of its
-    conditions: whoever doesn't get the first fragment has no use for them.
+    Before a rule that accepts by something in the transport header, one that accepts the host's later fragments by the
+    rest of its conditions: whoever doesn't get the first fragment has no use for them.
     """
     seen = set()
     for rule in rules:
@@ -78,7 +79,7 @@ def _with_later_fragments(rules: Sequence[Rule]) -> Iterator[Rule]:
         counts = any(isinstance(match.test, CountAbove) for match in rest)
         if rule.verdict is Verdict.ACCEPT and len(rest) < len(rule.matches) and not counts and rest not in seen:
             seen.add(rest)
-            matches = narrow(rest, (_LATER_FRAGMENT[_version(rule)],))
+            matches = narrow(rest, (_LATER_FRAGMENT[_version(rule)], _FROM_HOST))
             assert matches is not None
             yield Rule(matches, Verdict.ACCEPT, rule.filter, rule.source)
         yield rule

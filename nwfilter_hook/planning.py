@@ -12,7 +12,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 
 from .compiler import compile_tap
 from .domain_xml import check_tap
-from .errors import DomainError, InputError, MissingFeature, NftError, NwfilterHookError, StateError
+from .errors import DomainError, InputError, MissingFeature, NftError, NwfilterHookError, StateError, Unfilterable
 from .features import check_features
 from .frozen import dataclass
 from .host import Host
@@ -111,7 +111,7 @@ def _refuse_userspace_datapath(interface: Interface, tap: str) -> None:
         return
     device = f"/sys/class/net/{tap}"
     if os.path.exists(device) and not os.path.exists(f"{device}/master"):
-        raise DomainError(
+        raise Unfilterable(
             f"{tap} is a port of an Open vSwitch bridge with the userspace datapath (datapath_type=netdev), where no "
             "filter of the kernel sees what the guest sends; use the kernel's datapath",
             interface.source,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from .errors import InputError, NftError, NwfilterHookError, Source, StateError
+from .errors import InputError, NftError, NwfilterHookError, Source, StateError, quarantine_effect
 from .frozen import replace
 from .host import Host
 from .model import Domain
@@ -68,7 +68,7 @@ def _reconcile(host: Host, domain: Domain, operation: str) -> Plan | None:
     for tap, error in planned.failed:
         if tap in kept:
             closed = kept[tap].quarantined
-            what = "still quarantined, nothing passes in or out" if closed else "the old rules stay in force"
+            what = f"still quarantined, {quarantine_effect(error)}" if closed else "the old rules stay in force"
             host.report(f"{tap}: {what}: {error}")
     if record and intact and planned.failed and _covers(record, domain):
         return None
@@ -184,6 +184,8 @@ def _altered(
             continue
         if ruleset_digest(ruleset, counters) == binding.digest:
             rulesets.append(ruleset)
+    if not rulesets:
+        return frozenset()
     wanted = host.nft.programs_of(render_install(rulesets, options=Options(counters=counters)).text) or {}
     return frozenset(
         ruleset.tap

@@ -49,6 +49,7 @@ def test_all_errors_have_one_base() -> None:
         "XmlSyntaxError",
         "DomainError",
         "FilterSyntaxError",
+        "Unfilterable",
         "UnknownFilter",
         "FilterLoop",
         "UnboundVariable",
