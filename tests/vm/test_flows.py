@@ -134,6 +134,15 @@ def test_only_the_side_that_a_rule_names_opens_connections(
     assert wire.nft("list", "tables").splitlines() == ["table bridge nwfilter"]
 
 
+def test_large_datagrams_pass_rules_on_ports_through_routers(wire: Lan, enforce: Enforce, behind: Routed) -> None:
+    """What the host routes comes in fragments, of which only the first has ports."""
+    enforce(*dual("accept", "in", "udp", "dstportstart='9'"), *DROP_ALL)
+    for version in VERSIONS:
+        # the answer is too large for the path at first
+        assert udp(behind.far, wire.a, 9, size=4000, version=version) in (Got.THERE, Got.ANSWER)
+        assert udp(behind.far, wire.a, 10, size=4000, version=version) is Got.NOTHING
+
+
 # --- how long a connection lives
 
 
