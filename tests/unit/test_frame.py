@@ -129,6 +129,19 @@ def test_no_tcp_header_has_no_options() -> None:
     assert decode_frame(build(TCP, Shape(tcp_words=4))).tcp_options() == frozenset()
 
 
+def test_a_tag_that_is_still_in_the_frame() -> None:
+    """
+    Where a macvtap's guest sends, a length behind a tag stays one, and a tag that is cut can't be read; elsewhere the
+    kernel has taken the tag off, and shows its own type in the length's place.
+    """
+    cut = bytes.fromhex("5254000000995254000000018100")
+    assert decode_frame(cut, in_tag=True).value(Field.VLAN_ID) is None
+    assert decode_frame(cut).value(Field.VLAN_ID) is not None
+    length = cut + bytes.fromhex("00050005aaaa03") + bytes(40)
+    assert decode_frame(length, in_tag=True).value(Field.VLAN_TYPE) == 5
+    assert decode_frame(length).value(Field.VLAN_TYPE) == 4
+
+
 def test_less_than_an_ethernet_header_is_no_frame() -> None:
     """No device sends one."""
     with pytest.raises(ValueError, match="13 bytes"):

@@ -283,6 +283,15 @@ def test_in_order_nothing_is_done(bench: Bench) -> None:
     assert len(bench.nft.scripts) == 1
 
 
+def test_rules_that_cant_be_compared_stay(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An nft that doesn't show what it would give the kernel is no reason to touch rules of the right verdicts."""
+    web = guest(A, vnet0="both")
+    bench.start(web)
+    monkeypatch.setattr(bench.nft, "programs_of", lambda text: None)
+    assert not bench.reconnect(web)
+    assert len(bench.nft.scripts) == 1
+
+
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_what_is_damaged_is_repaired(bench: Bench, damage: str) -> None:
     """Whatever is missing in the kernel or too much is put right, and then left alone."""

@@ -1,0 +1,86 @@
+"""
+What the kernel at hand can't do in the bridge family is refused by name, and nothing else is.
+
+On a kernel that can do everything all of these filters are taken; tests/unit/test_features.py has both kinds of kernel.
+"""
+
+from __future__ import annotations
+
+import functools
+import subprocess
+
+import pytest
+
+from tests.hook.sandbox import GUEST, TAP, Sandbox, guest_xml
+
+pytestmark = pytest.mark.hook
+
+CONNECTIONS, REJECTION = "CONFIG_NF_CONNTRACK_BRIDGE", "CONFIG_NFT_BRIDGE_REJECT"
+STATEMENTS = {CONNECTIONS: "ct state new", REJECTION: "reject"}
+NEEDS_CONNECTIONS = (
+    "<rule action='accept' direction='out'><tcp/></rule>",
+    "<rule action='drop' direction='in'><all state='NEW'/></rule>",
+    "<rule action='accept' direction='in'><icmpv6 type='128'/></rule>",
+    "<rule action='drop' direction='out'><udp connlimit-above='3'/></rule>",
+)
+NEEDS_REJECTION = (
+    "<rule action='reject' direction='out'><udp/></rule>",
+    "<rule action='reject' direction='inout'><all-ipv6/></rule>",
+)
+NEEDS_NOTHING = (
+    "<rule action='drop' direction='in'><tcp dstportstart='22'/></rule>",
+    "<rule action='accept' direction='inout'><tcp/></rule>",
+    "<rule action='accept' direction='in' statematch='false'><tcp/></rule>",
+    "<rule action='accept' direction='in'><tcp state='NONE'/></rule>",
+    "<rule action='drop' direction='out'><icmp type='8'/></rule>",
+    "<rule action='return' direction='out'><all/></rule>",
+    "<rule action='reject' direction='in'><udp state='NONE'/></rule>",
+    "<rule action='reject' direction='inout'><ip/></rule>",
+)
+CASES = [
+    *((rule, CONNECTIONS) for rule in NEEDS_CONNECTIONS),
+    *((rule, REJECTION) for rule in NEEDS_REJECTION),
+    *((rule, "") for rule in NEEDS_NOTHING),
+]
+
+
+@functools.cache
+def lacks(symbol: str) -> bool:
+    """Whether this kernel refuses what needs it, asked without our code."""
+    script = (
+        "add table bridge probe\nadd chain bridge probe c { type filter hook prerouting priority 0; }\n"
+        f"add rule bridge probe c {STATEMENTS[symbol]}\n"
+    )
+    nft = ["unshare", "--net", "nft", "-f", "-"]
+    return subprocess.run(nft, input=script, text=True, capture_output=True, check=False).returncode != 0
+
+
+@pytest.mark.parametrize(("rule", "symbol"), CASES)
+def test_exactly_what_the_kernel_lacks_is_refused(box: Sandbox, rule: str, symbol: str) -> None:
+    """Before the guest has taps and at its start: one line with the rule's place and the symbol; nothing is left."""
+    box.write_filter("wants", f"<!-- line 2 -->\n{rule}")
+    xml = guest_xml(filter_name="wants")
+    if symbol and lacks(symbol):
+        for operation in ("prepare", "start", "attach"):
+            with box.unchanged():
+                line = box.hook(GUEST, operation, xml).refused("wants.xml:3: this kernel can't enforce", symbol)
+            assert [each for each in STATEMENTS if each in line] == [symbol]
+        box.assert_nothing_left()
+    else:
+        box.hook(GUEST, "prepare", xml).fine()
+        box.hook(GUEST, "start", xml).fine()
+        assert box.in_force()
+
+
+@pytest.mark.parametrize(("rule", "symbol"), [(NEEDS_CONNECTIONS[0], CONNECTIONS), (NEEDS_REJECTION[0], REJECTION)])
+def test_a_guest_that_runs_is_cut_off(box: Sandbox, rule: str, symbol: str) -> None:
+    """If libvirtd finds it running without its rules: nothing passes, and the symbol is named."""
+    box.write_filter("wants", rule)
+    ran = box.hook(GUEST, "reconnect", guest_xml(filter_name="wants"))
+    if lacks(symbol):
+        ran.excused(TAP, "quarantined, nothing passes in or out", symbol)
+        assert box.quarantined()
+    else:
+        assert ran.status == 0
+        assert box.in_force()
+        assert not box.quarantined()
