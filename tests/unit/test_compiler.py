@@ -128,19 +128,6 @@ def test_the_end_of_a_chain_in_the_root_chain() -> None:
     ]
 
 
-def test_two_priorities_of_one_chain() -> None:
-    """The one of the rule that sorts last counts, and the administrator is told."""
-    filters = [filter_xml(*(f"<filterref filter='{name}'/>" for name in "ab"), rule_xml(mark(9)), name="top")]
-    for name, priority, chain_priority in (("a", 5, -100), ("b", 0, 700)):
-        rules = [rule_xml(mark(number), action="return", priority=priority) for number in (1, 2)]
-        filters.append(filter_xml(*rules, name=name, chain="mac-x", priority=chain_priority))
-    ruleset = compiled(*filters)
-    assert order(spelled(ruleset)["from"]) == ["mac-x", "0x9009"]
-    assert ruleset.notes == ("chain 'mac-x' has the priority 700 in filter 'b' and -100 in 'a'; the latter counts",)
-    roots = filter_xml("<filterref filter='b'/>", rule_xml(), name="a"), filter_xml(rule_xml(), name="b", priority=3)
-    assert compiled(*roots).notes == ()
-
-
 def test_the_worked_example_of_equal_numbers_and_defaults() -> None:
     """Jumps and root rules share one scale, at equal value the jump first; a rule's priority orders its chain only."""
     text = spelled(
@@ -207,13 +194,16 @@ def test_two_filters_share_a_chain() -> None:
 
 
 def test_one_chain_with_two_priorities() -> None:
-    """If two filters give a chain different priorities, that of the filter whose rules come last counts."""
+    """Of two filters that of the one whose rules sort last counts, and the administrator is told; root has none."""
     filters = [
         unruly(rule_xml(mark(1), priority=5), name="a", chain="mac", priority=900),
         filter_xml(rule_xml(mark(2), priority=1000), name="b", chain="mac", priority=-900),
     ]
-    found = spelled(compiled(including("a", "b", own=(rule_xml(mark(3), priority=0),)), *filters))
-    assert order(found["from"]) == ["mac", "0x9003"]
+    ruleset = compiled(including("a", "b", own=(rule_xml(mark(3), priority=0),)), *filters)
+    assert order(spelled(ruleset)["from"]) == ["mac", "0x9003"]
+    assert ruleset.notes == ("chain 'mac' has the priority 900 in filter 'a' and -900 in 'b'; the latter counts",)
+    roots = filter_xml("<filterref filter='b'/>", rule_xml(), name="a"), filter_xml(rule_xml(), name="b", priority=3)
+    assert compiled(*roots).notes == ()
 
 
 def test_a_rule_that_comes_twice_is_made_once() -> None:
