@@ -40,6 +40,7 @@ MODULES = (
     "veth tun macvtap dummy 8021q sctp openvswitch"
 )
 CONSOLE_LINES = 60
+PANIC = "Kernel panic - not syncing"
 BOOT_S = 180  # about 15 s on an idle machine
 PER_TEST_S = 30
 
@@ -73,9 +74,15 @@ class VmRun:
         """Why this test counts as failed, with the end of the console if it left no full report; None if it doesn't."""
         outcome = self.outcomes.get(nodeid, Outcome())
         if not outcome.finished:
-            tail = "\n".join(self.console.splitlines()[-CONSOLE_LINES:])
-            return f"did not finish in the VM\n{outcome.text}\n--- console ---\n{tail}"
+            return f"did not finish in the VM\n{outcome.text}\n--- console ---\n{_end(self.console)}"
         return outcome.text or "failed in the VM" if outcome.failed else None
+
+
+def _end(console: str) -> str:
+    """The last CONSOLE_LINES; more if the kernel's last words began before them: a stack dump has no fixed length."""
+    lines = console.splitlines()
+    panics = (number for number, line in enumerate(lines) if PANIC in line)
+    return "\n".join(lines[min(next(panics, len(lines)), max(0, len(lines) - CONSOLE_LINES)) :])
 
 
 def run_in_vm(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.vm.machine import CONSOLE_LINES, Outcome, VmRun, boot, read_outcomes, run_in_vm
+from tests.vm.machine import CONSOLE_LINES, PANIC, Outcome, VmRun, boot, read_outcomes, run_in_vm
 
 SAMPLES = "tests/vm/harness_samples.py"
 
@@ -56,3 +56,10 @@ def test_without_a_report_the_console_is_shown() -> None:
     failure = VmRun({}, "\n".join(lines)).failure("a") or ""
     assert failure.endswith("\n".join(lines[-CONSOLE_LINES:]))
     assert lines[-CONSOLE_LINES - 1] not in failure
+
+
+def test_a_panic_is_shown_from_its_first_line_on() -> None:
+    """However long the stack that it prints, and no line before it."""
+    lines = [f"line {number}." for number in range(1000)]
+    lines[500] = f"[   28.1] {PANIC}: sysrq triggered crash"
+    assert (VmRun({}, "\n".join(lines)).failure("a") or "").endswith("---\n" + "\n".join(lines[500:]))
