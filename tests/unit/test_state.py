@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 import stat
 import threading
 import time
@@ -357,6 +358,29 @@ def test_the_lock_is_one(state: State) -> None:
         order.append("second")
     thread.join()
     assert order == ["first", "second"]
+
+
+def test_who_waits_for_the_lock_stands_in_the_queue(state: State) -> None:
+    """The kernel wakes him: nobody asks again and again. Who gave up doesn't keep the lock from others."""
+    with state.locked():
+        inode = os.stat(os.path.join(state.path, "lock")).st_ino
+        threads = [threading.Thread(target=_take, args=(state.path, wait_s)) for wait_s in (0.2, 30, 30)]
+        for thread in threads:
+            thread.start()
+        deadline = time.monotonic() + 20
+        while len(re.findall(rf"-> FLOCK .*:{inode} ", Path("/proc/locks").read_text())) < len(threads):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        threads[0].join()
+    for thread in threads:
+        thread.join()
+    with state.locked(10):
+        pass
+
+
+def _take(path: str, wait_s: float) -> None:
+    with contextlib.suppress(StateError), State(path, print).locked(wait_s):
+        pass
 
 
 def test_the_lock_is_free_after_a_failure(state: State) -> None:
