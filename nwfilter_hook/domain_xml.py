@@ -16,7 +16,10 @@ interface, and our element in <metadata>, for hosts without libvirt's nwfilter d
       </nwf:bindings>
     </metadata>
 
-Format: https://libvirt.org/formatdomain.html, "Network interfaces".
+A guest has one <nwf:bindings>, since libvirt keeps one element per namespace; a second one, or another element of our
+namespace, is an error.
+
+Format: https://libvirt.org/formatdomain.html, "Network interfaces" and "General metadata".
 """
 
 from __future__ import annotations
@@ -29,9 +32,10 @@ from .filter_xml import parse_filterref
 from .frozen import replace
 from .model import Carrier, Domain, FilterRef, Interface, PortKind
 from .values import format_mac, is_tap_name, parse_mac
-from .xml import Element, children, parse_xml, source_of
+from .xml import Element, children, local_name, parse_xml, source_of
 
 METADATA_NAMESPACE = "https://nwfilter-hook.org/xmlns/1"
+_OURS = "nwfilter-hook.org/xmlns/"
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _SELECTORS = ("mac", "alias", "dev")
 
@@ -49,8 +53,9 @@ def parse_domain(
 
     Raises:
         XmlSyntaxError: not well-formed, too large, or with a document type.
-        DomainError: no name or UUID, a wrong tap name, a reference in metadata that fits no interface.
-        FilterSyntaxError: a wrong <filterref>.
+        DomainError: no name or UUID, a wrong tap name, a reference that names no filter, one in metadata that fits no
+            interface, an unknown element of ours there.
+        FilterSyntaxError: a wrong <filterref>, or text where one may stand.
     """
     root = parse_xml(data, path)
     source = source_of(root, path)
@@ -139,13 +144,23 @@ def _parsed(
     bridge = _attribute(element, "source", "bridge") if type_name in ("bridge", "network") else None
     reference: FilterRef | None = None
     carrier: Carrier | None = None
-    found = element.find("filterref")
-    if found is not None and found.get("filter"):
-        reference, carrier = parse_filterref(found, path), Carrier.FILTERREF
+    found = [child for child in children(element, path) if child.tag == "filterref"]
+    if found:
+        reference, carrier = _reference(found, f"interface {tap or mac}", path), Carrier.FILTERREF
     elif bridge is not None and bridge in default_filters:
         reference, carrier = FilterRef(default_filters[bridge], {}, source), Carrier.DEFAULT
     interface = Interface(type_name, kind, mac, tap, bridge, reference, carrier, source)
     return _checked(interface) if reference else interface
+
+
+def _reference(found: list[Element], interface: str, path: str) -> FilterRef:
+    for another in found[1:]:
+        raise DomainError(f"{interface} has a second <filterref>", source_of(another, path))
+    if not found[0].get("filter"):
+        given = "".join(f" {name!s}={str(value)!r}" for name, value in found[0].items())
+        message = f"{interface}: <filterref{given}> names no filter; write <filterref filter='NAME'>"
+        raise DomainError(message, source_of(found[0], path))
+    return parse_filterref(found[0], path)
 
 
 def _checked(interface: Interface) -> Interface:
@@ -177,7 +192,7 @@ def _apply_metadata(
     result = list(interfaces)
     taken: dict[int, Source] = {}
     started = any(interface.tap for interface in interfaces)
-    for element in root.iterfind(f"metadata/{{{METADATA_NAMESPACE}}}bindings/*"):
+    for element in _bindings(root, path):
         source = source_of(element, path)
         if element.tag != f"{{{METADATA_NAMESPACE}}}interface":
             raise DomainError(
@@ -201,6 +216,26 @@ def _apply_metadata(
     return result
 
 
+def _bindings(root: Element, path: str) -> list[Element]:
+    """What our one element in <metadata> holds."""
+    found: list[Element] = []
+    for element in root.iterfind("metadata/*"):
+        source, name = source_of(element, path), local_name(element)
+        namespace = str(element.tag)[1:].rpartition("}")[0]
+        if _OURS not in namespace:
+            continue
+        if namespace != METADATA_NAMESPACE:
+            raise DomainError(f"metadata: unknown namespace {namespace!r}; write {METADATA_NAMESPACE!r}", source)
+        if name != "bindings":
+            hint = did_you_mean(name, ("bindings",))
+            message = f"unknown element <nwf:{name}> in <metadata>; only <nwf:bindings> goes here{hint}"
+            raise DomainError(message, source)
+        if found:
+            raise DomainError("metadata: a second <nwf:bindings>; write all in one", source)
+        found.append(element)
+    return children(found[0], path) if found else []
+
+
 def _selector(element: Element, source: Source) -> tuple[str, str]:
     for key in element.keys():
         if key not in _SELECTORS:
@@ -219,7 +254,7 @@ def _selector(element: Element, source: Source) -> tuple[str, str]:
 
 
 def _metadata_reference(element: Element, path: str, source: Source) -> FilterRef:
-    found = list(children(element))
+    found = children(element, path)
     names = [str(child.tag) for child in found]
     if len(found) != 1 or names[0] not in ("filterref", f"{{{METADATA_NAMESPACE}}}filterref"):
         raise DomainError("<nwf:interface> holds exactly one <filterref filter='…'>", source)

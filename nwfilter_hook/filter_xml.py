@@ -11,7 +11,7 @@ a typo widens a rule. Grammar: https://libvirt.org/formatnwfilter.html, "Writing
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 from .errors import FilterSyntaxError, Source, did_you_mean
@@ -19,7 +19,7 @@ from .language import CHAIN_PRIORITIES, ELEMENTS, PORT_PROTOCOLS, Attribute, Ele
 from .model import Action, Direction, Filter, FilterRef, FilterRule, Parameters, Setting, Value, Variable
 from .values import NO_VARIABLES, TYPES
 from .xml import Element as XmlElement
-from .xml import children, parse_xml, source_of
+from .xml import children, local_name, parse_xml, source_of
 
 MAX_NAME = 100
 DEFAULT_RULE_PRIORITY = 500
@@ -52,16 +52,15 @@ def parse_filter(data: bytes, path: str) -> Filter:
     chain = _chain(root.get("chain") or "root", source)
     default = CHAIN_PRIORITIES.get(chain_prefix(chain) or "", 0)
     priority = _priority(root.get("priority") or None, default, source)
-    uuid: str | None = None
+    nodes = children(root, path)
+    uuid = _uuid([child for child in nodes if child.tag == "uuid"], path)
     entries: list[FilterRule | FilterRef] = []
-    for child in children(root):
+    for child in nodes:
         if child.tag == "rule":
             entries.append(_rule(child, path))
         elif child.tag == "filterref":
             entries.append(parse_filterref(child, path))
-        elif child.tag == "uuid":
-            uuid = _uuid(child.text or "", source_of(child, path))
-        else:
+        elif child.tag != "uuid":
             known = ("rule", "filterref", "uuid")
             message = f"unknown element <{child.tag}> in <filter>{did_you_mean(str(child.tag), known)}"
             raise FilterSyntaxError(message, source_of(child, path))
@@ -90,7 +89,7 @@ def parse_filterref(element: XmlElement, path: str) -> FilterRef:
     A <filterref> with its <parameter>s, from a filter or from a domain.
 
     Raises:
-        FilterSyntaxError: an unknown attribute or child, a wrong name or value.
+        FilterSyntaxError: an unknown attribute or child, text, a wrong name or value.
     """
     source = source_of(element, path)
     _only(element, ("filter",), source)
@@ -99,13 +98,14 @@ def parse_filterref(element: XmlElement, path: str) -> FilterRef:
         raise FilterSyntaxError("<filterref> needs filter='NAME'", source)
     check_filter_name(name, source)
     parameters: dict[str, list[str]] = {}
-    for child in children(element):
+    for child in children(element, path):
         place = source_of(child, path)
-        if _local(child) != "parameter":
+        if local_name(child) != "parameter":
             raise FilterSyntaxError(
-                f"unknown element <{_local(child)}> in <filterref>; only <parameter> goes here", place
+                f"unknown element <{local_name(child)}> in <filterref>; only <parameter> goes here", place
             )
         _only(child, ("name", "value"), place)
+        _refuse(children(child, path), child, path)
         key, value = child.get("name") or "", child.get("value") or ""
         check_parameter(key, value, place)
         parameters.setdefault(key, []).append(value)
@@ -131,15 +131,18 @@ def freeze(parameters: Mapping[str, list[str]]) -> Parameters:
     return {name: tuple(values) for name, values in parameters.items()}
 
 
-def _local(element: XmlElement) -> str:
-    return str(element.tag).rpartition("}")[2]
-
-
 def _only(element: XmlElement, known: tuple[str, ...], source: Source) -> None:
     for name in element.keys():
         if name not in known:
-            message = f"unknown attribute {name!r} on <{_local(element)}>{did_you_mean(str(name), known)}"
+            message = f"unknown attribute {name!r} on <{local_name(element)}>{did_you_mean(str(name), known)}"
             raise FilterSyntaxError(message, source)
+
+
+def _refuse(found: Iterable[XmlElement], element: XmlElement, path: str) -> None:
+    """Refuse the children of an element that has none."""
+    for child in found:
+        message = f"<{local_name(child)}> in <{local_name(element)}>: no element goes in there"
+        raise FilterSyntaxError(message, source_of(child, path))
 
 
 def _chain(name: str, source: Source) -> str:
@@ -159,7 +162,15 @@ def _priority(text: str | None, default: int, source: Source) -> int:
     return int(text)
 
 
-def _uuid(text: str, source: Source) -> str | None:
+def _uuid(found: list[XmlElement], path: str) -> str | None:
+    if not found:
+        return None
+    element, source = found[0], source_of(found[0], path)
+    for another in found[1:]:
+        raise FilterSyntaxError("a second <uuid>; a filter has one", source_of(another, path))
+    _only(element, (), source)
+    _refuse(element, element, path)
+    text = element.text or ""
     digits = re.sub(r"[-\s]", "", text).lower()
     if not digits:
         return None
@@ -188,7 +199,7 @@ def _rule(element: XmlElement, path: str) -> FilterRule:
         raise FilterSyntaxError(f"statematch {statematch!r} is not false (or 0) or true (or 1)", source)
     protocol: Element | None = None
     settings: dict[str, Setting] = {}
-    for child in children(element):
+    for child in children(element, path):
         place = source_of(child, path)
         found = ELEMENTS.get(str(child.tag))
         if found is None:
@@ -216,8 +227,7 @@ def _settings(node: XmlElement, element: Element, source: Source) -> dict[str, S
     sign = node.get("match", "yes")
     if sign not in ("yes", "no"):
         raise FilterSyntaxError(f"match={sign!r} is neither 'yes' nor 'no'", source)
-    for child in children(node):
-        raise FilterSyntaxError(f"<{_local(child)}> in <{element.name}>: nothing goes in there", source)
+    _refuse(children(node, source.path), node, source.path)
     settings = {}
     for key, text in node.items():
         name = element.aliases.get(str(key), str(key))
@@ -267,7 +277,10 @@ def parse_variable(text: str, where: str, source: Source) -> Variable:
 
 
 def _check_ports(element: Element, settings: Mapping[str, Setting], source: Source) -> None:
-    """Ports on <ip> and <ipv6> need a protocol that has them, as a literal; a type on <ipv6> implies icmpv6."""
+    """
+    Ports on <ip> and <ipv6> need a protocol that has them, as a literal. A type on <ipv6> implies icmpv6; what a
+    variable beside it holds is checked when it is bound.
+    """
     if element.layer != 2 or "protocol" not in element.attributes:
         return
     protocol = settings.get("protocol")
@@ -276,6 +289,6 @@ def _check_ports(element: Element, settings: Mapping[str, Setting], source: Sour
         message = f"{ports[0]} on <{element.name}> needs protocol='tcp', 'udp', 'sctp' or '33' in the same rule"
         raise FilterSyntaxError(message, source)
     types = [name for name in ("type", "typeend", "code", "codeend") if name in settings]
-    if types and protocol is not None and (protocol.negated or protocol.value != 58):
+    if types and protocol and (protocol.negated or not (protocol.value == 58 or isinstance(protocol.value, Variable))):
         message = f"{types[0]} on <{element.name}> goes with protocol='icmpv6' only"
         raise FilterSyntaxError(message, source)

@@ -254,8 +254,8 @@ TYPES: dict[str, Parser] = {
 }
 """Parser by the name of the type."""
 
-NO_VARIABLES = frozenset(("STATES", "TCPFLAGS", "BOOLEAN", "STRING"))
-"""Types that take no variable: libvirt accepts one there and then ignores it or fails."""
+NO_VARIABLES = frozenset(("STATES", "TCPFLAGS", "IPSETFLAGS", "BOOLEAN", "STRING"))
+"""Types that take no variable: libvirt accepts one there and then ignores it, fails or gets it wrong."""
 
 HEX_IN_VARIABLES = frozenset(("ETHERTYPE", "ENCAPTYPE", "PROTOCOLTYPE"))
 """Types whose variables libvirt hands to a program that reads hexadecimal, whatever the digits look like."""

@@ -7,17 +7,50 @@ Out: the root element; every element knows its line.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
 from typing import Any
 
 from lxml import etree
 
-from .errors import Source, XmlSyntaxError
+from .errors import FilterSyntaxError, Source, XmlSyntaxError
 
 MAX_BYTES = 8 * 1024 * 1024
 """libvirt's own limit for XML over its wire is 4 MiB; a guest with 100 devices has 100 KiB."""
 
 Element = etree._Element
+
+_OPTIONS: dict[str, Any] = {
+    "resolve_entities": False,
+    "no_network": True,
+    "load_dtd": False,
+    "dtd_validation": False,
+    "huge_tree": False,
+    "remove_comments": True,
+    "remove_pis": True,
+}
+_BEFORE_DOCTYPE = re.compile(rb"[^<]+|<\?.*?\?>|<!--.*?-->", re.DOTALL)
+_READABLE = 40
+
+
+class _DocumentType(Exception):
+    """There is one."""
+
+
+class _RootElement(Exception):
+    """It begins here, so there is no document type."""
+
+
+class _Prolog:
+    """A parser's target that lets it go no further than to a document type or to the root element."""
+
+    def doctype(self, *_: object) -> None:
+        raise _DocumentType
+
+    def start(self, *_: object) -> None:
+        raise _RootElement
+
+    def close(self) -> None:
+        """Every target has one."""
 
 
 def parse_xml(data: bytes, path: str) -> Element:
@@ -31,28 +64,40 @@ def parse_xml(data: bytes, path: str) -> Element:
         raise XmlSyntaxError(f"larger than {MAX_BYTES >> 20} MiB", Source(path, 1))
     if not data.strip():
         raise XmlSyntaxError("empty: no XML here", Source(path, 1))
-    if b"<!DOCTYPE" in data:
-        line = data[: data.index(b"<!DOCTYPE")].count(b"\n") + 1
-        raise XmlSyntaxError("a document type is not accepted; remove <!DOCTYPE …>", Source(path, line))
-    parser = etree.XMLParser(
-        resolve_entities=False,
-        no_network=True,
-        load_dtd=False,
-        dtd_validation=False,
-        huge_tree=False,
-        remove_comments=True,
-        remove_pis=True,
-    )
     try:
-        root = etree.fromstring(data, parser)
+        _read_prolog(data)
+        return etree.fromstring(data, etree.XMLParser(**_OPTIONS))
+    except _DocumentType:
+        line = _doctype_line(data)
+        raise XmlSyntaxError("a document type is not accepted; remove <!DOCTYPE …>", Source(path, line)) from None
     except etree.XMLSyntaxError as error:
         line = error.lineno or 1
         raise XmlSyntaxError(f"not well-formed XML: {error.msg}", Source(path, line)) from error
     except (ValueError, LookupError) as error:  # bytes that are no text in the declared encoding
         raise XmlSyntaxError(f"not readable XML: {error}", Source(path, 1)) from error
-    if getattr(root.getroottree().docinfo, "doctype", ""):  # in an encoding where the bytes above don't show
-        raise XmlSyntaxError("a document type is not accepted", Source(path, 1))
-    return root
+
+
+def _read_prolog(data: bytes) -> None:
+    """
+    Raise _DocumentType, if there is one in whatever encoding, before the parser takes in what it declares: that alone
+    can last for hours. A parser that is fed ends with its target's exception; fromstring() would go on to the end.
+    """
+    target: Any = _Prolog()
+    parser = etree.XMLParser(target=target, **_OPTIONS)
+    try:
+        parser.feed(data)
+        parser.close()
+    except _RootElement:
+        return
+    raise ValueError("no element in it")  # UTF-32 ends here, which etree.fromstring() could read
+
+
+def _doctype_line(data: bytes) -> int:
+    """The line of the document type; 1 in an encoding that isn't made of ASCII's bytes."""
+    position = 0
+    while match := _BEFORE_DOCTYPE.match(data, position):
+        position = match.end()
+    return data.count(b"\n", 0, position) + 1
 
 
 def source_of(element: Element, path: str) -> Source:
@@ -61,6 +106,34 @@ def source_of(element: Element, path: str) -> Source:
     return Source(path, int(line or 1))
 
 
-def children(element: Element) -> Iterator[Element]:
-    """The child elements (no entity references or other nodes)."""
-    return (child for child in element if isinstance(child.tag, str))
+def local_name(element: Element) -> str:
+    """The name without its namespace."""
+    return str(element.tag).rpartition("}")[2]
+
+
+def children(element: Element, path: str) -> list[Element]:
+    """
+    The child elements of an element that may hold elements and white space only.
+
+    Raises:
+        FilterSyntaxError: there is text, such as is left of a child whose "<" is missing.
+    """
+    found = list(element)
+    for child, text in ((None, element.text), *((child, child.tail) for child in found)):
+        stripped = text and text.strip()
+        if text and stripped:
+            line = source_of(element, path).line if child is None else _end_line(child)
+            line += text.count("\n", 0, text.index(stripped[0]))
+            shown = " ".join(stripped.split())
+            shown = shown if len(shown) <= _READABLE else shown[:_READABLE] + "…"
+            message = f"text {shown!r} in <{local_name(element)}>: no text goes in there; is a '<' missing before it?"
+            raise FilterSyntaxError(message, Source(path, line))
+    return found
+
+
+def _end_line(element: Element) -> int:
+    """Where `element` ends, if no comment in it spans lines."""
+    if len(element):
+        return _end_line(element[-1]) + (element[-1].tail or "").count("\n")
+    line: Any = element.sourceline
+    return int(line or 1) + (element.text or "").count("\n")

@@ -79,7 +79,8 @@ def _read() -> Iterator[Row]:
                 datatype=line["datatype"].split(" ")[0] if " or name" not in line["datatype"] else line["datatype"],
                 low=line["min"],
                 high=line["max"],
-                allows_variable=line["allows_variable"] == "yes",
+                # libvirt takes one for ipsetflags but doesn't exchange it in the other direction
+                allows_variable=line["allows_variable"] == "yes" and line["datatype"] != "IPSETFLAGS",
                 negatable=line["negatable"] == "yes",
                 documented_only=line["notes"].startswith("DOC-ONLY"),
             )

@@ -86,10 +86,41 @@ def test_a_reference_with_parameters() -> None:
     assert found.carrier is Carrier.FILTERREF
 
 
-@pytest.mark.parametrize("reference", ["", "<filterref/>", "<filterref filter=''/>"])
-def test_an_interface_without_a_reference(reference: str) -> None:
-    """No filterref, or one that names no filter, is no filter."""
-    assert only(domain(interface(inside=reference))).reference is None
+def test_an_interface_without_a_reference() -> None:
+    """No filterref is no filter."""
+    assert only(domain(interface())).reference is None
+
+
+@pytest.mark.parametrize("attributes", ["", " filter=''", " filtr='x'", " filter='' name='x'"])
+@pytest.mark.parametrize(("tap", "shown"), [("vnet0", "vnet0"), ("", MAC)])
+def test_a_reference_that_names_no_filter(attributes: str, tap: str, shown: str) -> None:
+    """A filterref without a filter's name is an error that names the interface, and no default stands in for it."""
+    inside = f"\n<filterref{attributes}/>"
+    data = domain(interface(tap=tap, inside=inside, source="<source bridge='br0'/>"))
+    with pytest.raises(DomainError) as caught:
+        parse_domain(data, "d.xml", {"br0": "default"})
+    message = f"interface {shown}: <filterref{attributes}> names no filter; write <filterref filter='NAME'>"
+    assert str(caught.value) == f"d.xml:3: {message}"
+
+
+def test_a_second_reference() -> None:
+    """Of two filterrefs none is passed over."""
+    with pytest.raises(DomainError, match=r"^d.xml:3: interface vnet0 has a second <filterref>$"):
+        parse_domain(domain(interface(inside=f"{FILTERED}\n<filterref filter='f'/>")), "d.xml")
+
+
+@pytest.mark.parametrize(
+    ("inside", "where"),
+    [
+        ("filterref filter='f'/>", "interface"),
+        ("<model type='virtio'/>filterref filter='f'/>", "interface"),
+        ("<filterref filter='f'>parameter name='IP' value='192.0.2.1'/></filterref>", "filterref"),
+    ],
+)
+def test_text_where_a_reference_may_stand(inside: str, where: str) -> None:
+    """A filterref or a parameter that lost its "<" isn't passed over."""
+    with pytest.raises(FilterSyntaxError, match=rf"^d.xml:2: text .* in <{where}>: no text goes in there"):
+        parse_domain(domain(interface(inside=inside)), "d.xml")
 
 
 @pytest.mark.parametrize(
@@ -178,7 +209,24 @@ def test_metadata_before_the_taps_have_names() -> None:
         (binding("dev='vnet0'", "<filterref filter='a'/><filterref filter='b'/>"), "holds exactly one <filterref"),
         (binding("dev='vnet0'", "<filter name='x'/>"), "holds exactly one <filterref"),
         (binding("dev='vnet0'").replace("nwf:interface", "nwf:iface"), "only <nwf:interface> goes here"),
-        (binding("dev='vnet0'") + binding(f"mac='{MAC}'"), "has a reference already, at d.xml:1"),
+        (
+            binding("dev='vnet0'").replace(
+                "</nwf:bindings>", f"<nwf:interface mac='{MAC}'><filterref filter='f'/></nwf:interface></nwf:bindings>"
+            ),
+            "has a reference already, at d.xml:1",
+        ),
+        (binding("dev='vnet0'") + binding("dev='vnet1'"), "a second <nwf:bindings>; write all in one"),
+        (
+            binding("dev='vnet0'").replace("nwf:bindings", "nwf:binding"),
+            "unknown element <nwf:binding> in <metadata>; only <nwf:bindings> goes here; did you mean 'bindings'?",
+        ),
+        (binding("dev='vnet0'").replace("nwf:bindings", "nwf:Bindings"), "did you mean 'bindings'?"),
+        ("<interface xmlns='https://nwfilter-hook.org/xmlns/1' dev='vnet0'/>", "only <nwf:bindings> goes here"),
+        (
+            binding("dev='vnet0'").replace("xmlns/1", "xmlns/2"),
+            "unknown namespace 'https://nwfilter-hook.org/xmlns/2'; write 'https://nwfilter-hook.org/xmlns/1'",
+        ),
+        (binding("dev='vnet0'").replace("https:", "http:"), "unknown namespace 'http://nwfilter-hook.org/xmlns/1'"),
     ],
 )
 def test_wrong_metadata(metadata: str, message: str) -> None:
@@ -186,6 +234,20 @@ def test_wrong_metadata(metadata: str, message: str) -> None:
     with pytest.raises(DomainError, match=r"^d.xml:1: ") as caught:
         parse_domain(domain(interface(), metadata=metadata), "d.xml")
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "where"),
+    [
+        (binding("dev='vnet0'").replace("<nwf:interface", "nwf:interface dev='vnet1'/><nwf:interface"), "bindings"),
+        (binding("dev='vnet0'", "<filterref filter='f'/>x"), "interface"),
+        (binding("dev='vnet0'", "<filterref filter='f'>x</filterref>"), "filterref"),
+    ],
+)
+def test_text_in_metadata(metadata: str, where: str) -> None:
+    """Text in what is ours in <metadata> is an error."""
+    with pytest.raises(FilterSyntaxError, match=rf"^d.xml:1: text .* in <{where}>: no text goes in there"):
+        parse_domain(domain(interface(), metadata=metadata), "d.xml")
 
 
 def test_metadata_for_two_interfaces_of_one_mac() -> None:
@@ -197,7 +259,7 @@ def test_metadata_for_two_interfaces_of_one_mac() -> None:
 
 def test_metadata_of_others_is_not_ours() -> None:
     """Other applications' metadata is left alone, whatever it looks like."""
-    foreign = "<app:bindings xmlns:app='http://example.org/'><app:interface what='ever'/></app:bindings>"
+    foreign = "<app:bindings xmlns:app='http://example.org/'>text<app:interface what='ever'/></app:bindings>text<x/>"
     assert only(domain(interface(inside=FILTERED), metadata=foreign)).carrier is Carrier.FILTERREF
 
 

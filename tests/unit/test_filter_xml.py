@@ -13,6 +13,8 @@ from nwfilter_hook.xml import MAX_BYTES
 from tests.unit.attributes import STRUCTURE, structure_rows
 from tests.unit.compiling import filter_xml, rule_xml
 
+UUID = "5c6d49af-b071-6127-b4ec-6f8ed4b55335"
+
 
 def rule_of(protocol: str, **attributes: object) -> FilterRule:
     """The only rule of a filter, read."""
@@ -142,6 +144,7 @@ def test_an_empty_state_is_no_state() -> None:
         ("<ipv6 protocol='icmpv6' dstportstart='22'/>", "dstportstart on <ipv6> needs protocol"),
         ("<ip match='no' protocol='tcp'/><ip srcportstart='22'/>", "srcportstart on <ip> needs protocol"),
         ("<ipv6 protocol='tcp' type='1'/>", "type on <ipv6> goes with protocol='icmpv6' only"),
+        ("<ipv6 match='no' protocol='$P' type='1'/>", "type on <ipv6> goes with protocol='icmpv6' only"),
     ],
 )
 def test_ports_need_their_protocol(protocol: str, message: str) -> None:
@@ -153,6 +156,67 @@ def test_ports_need_their_protocol(protocol: str, message: str) -> None:
 def test_ports_with_their_protocol(protocol: str) -> None:
     """The protocols with ports are tcp, udp, dccp and sctp; the node that names it may come later."""
     rule_of(f"<ip dstportstart='22'/><ip protocol='{protocol}'/>")
+
+
+def test_a_type_beside_a_protocol_that_is_bound_later() -> None:
+    """An ICMPv6 type may stand beside a variable, whose value is nobody's to know yet."""
+    assert rule_of("<ipv6 protocol='$P' type='135'/>").settings["protocol"].value == Variable("P")
+
+
+@pytest.mark.parametrize("attribute", ["state", "flags", "ipsetflags"])
+def test_no_variable_where_libvirt_gets_it_wrong(attribute: str) -> None:
+    """A variable that libvirt would ignore, or not exchange in the other direction, is an error."""
+    message = f"{attribute}='$A' on <tcp>: a variable has no effect here; write the value"
+    assert message in complaint(filter_xml(rule_xml(f"<tcp {attribute}='$A'/>")))
+
+
+def test_a_comment_may_begin_with_a_dollar() -> None:
+    """A rule's comment is text: no variable."""
+    assert rule_of("<tcp comment='$5 a month'/>").settings["comment"].value == "$5 a month"
+
+
+@pytest.mark.parametrize(
+    ("inside", "where"),
+    [
+        ("rule action='drop' direction='in'/>", "filter"),
+        ("<rule action='accept' direction='in'>tcp dstportstart='22'/></rule>", "rule"),
+        ("<rule action='accept' direction='in'><tcp dstportstart='22'/>tcp dstportstart='23'/></rule>", "rule"),
+        ("<rule action='accept' direction='in'><tcp>dstportstart='22'</tcp></rule>", "tcp"),
+        ("<filterref filter='x'>parameter name='A' value='1'/></filterref>", "filterref"),
+        ("<filterref filter='x'><parameter name='A' value='1'>2</parameter></filterref>", "parameter"),
+        ("<uuid/>x", "filter"),
+    ],
+)
+def test_text_is_refused_in_every_element(inside: str, where: str) -> None:
+    """Text in an element, which may be one that lost its "<", is an error: without it a rule would mean another."""
+    found = complaint(f"<filter name='f'>\n{inside}</filter>")
+    assert found.startswith("f.xml:2: text ")
+    assert f" in <{where}>: no text goes in there; is a '<' missing before it?" in found
+
+
+@pytest.mark.parametrize(
+    ("inside", "message"),
+    [
+        ("<rule action='drop' direction='in'><tcp><udp/></tcp></rule>", "<udp> in <tcp>: no element goes in there"),
+        (
+            "<filterref filter='x'><parameter name='A' value='1'><parameter/></parameter></filterref>",
+            "<parameter> in <parameter>: no element goes in there",
+        ),
+        (f"<uuid>{UUID}<rule/></uuid>", "<rule> in <uuid>: no element goes in there"),
+        (f"<uuid filter='x'>{UUID}</uuid>", "unknown attribute 'filter' on <uuid>"),
+        (f"<uuid/><uuid>{UUID}</uuid>", "a second <uuid>; a filter has one"),
+        (f"<uuid>{UUID}</uuid><uuid>{UUID}</uuid>", "a second <uuid>; a filter has one"),
+    ],
+)
+def test_nothing_is_passed_over(inside: str, message: str) -> None:
+    """A child or an attribute where none goes is an error, and so is a second uuid."""
+    assert complaint(f"<filter name='f'>\n{inside}</filter>") == f"f.xml:2: {message}"
+
+
+def test_a_uuid_may_have_a_comment_in_it() -> None:
+    """A comment in the middle of a uuid means nothing there either."""
+    found = parse_filter(f"<filter name='f'><uuid>{UUID[:9]}<!-- x -->{UUID[9:]}</uuid></filter>".encode(), "f.xml")
+    assert found.uuid == UUID
 
 
 @pytest.mark.parametrize(
