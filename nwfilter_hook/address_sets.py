@@ -20,11 +20,10 @@ from .frozen import dataclass
 from .host import Host
 from .render import TABLE, Script, render_set
 from .render_sets import set_name
-from .ruleset import Kind, NamedSet, Purpose
+from .ruleset import Kind, NamedSet, Purpose, max_dimensions
 from .values import parse_set_name
 
 _VERSIONS = {4: Kind.IPV4, 6: Kind.IPV6}
-MAX_DIMENSIONS = 6
 
 
 @dataclass(frozen=True)
@@ -48,9 +47,13 @@ def parse_element(name: str, text: str) -> Element:
         raise NwfilterHookError(f"set {name!r}: it needs {error}") from None
     parts = [_part(part.strip()) for part in text.split(",")]
     versions = {version for version, _ in parts}
-    if len(versions) > 1 or len(parts) > MAX_DIMENSIONS:
-        raise NwfilterHookError(f"{text!r}: up to {MAX_DIMENSIONS} addresses of one family make an element")
-    named = NamedSet(Purpose.IPSET, name, _VERSIONS[versions.pop()], dimensions=len(parts))
+    kind = _VERSIONS[min(versions)]
+    if len(versions) > 1 or len(parts) > max_dimensions(kind):
+        raise NwfilterHookError(
+            f"{text!r}: addresses of one family make an element, up to {max_dimensions(Kind.IPV4)} of IPv4 or "
+            f"{max_dimensions(Kind.IPV6)} of IPv6"
+        )
+    named = NamedSet(Purpose.IPSET, name, kind, dimensions=len(parts))
     return Element(named, " . ".join(written for _, written in parts))
 
 
@@ -84,9 +87,11 @@ def change_set(host: Host, operation: str, name: str, texts: Iterable[str]) -> N
     Raises:
         NwfilterHookError: a wrong element; or nft refused (it is not there, it overlaps another).
     """
+    elements = [parse_element(name, text) for text in texts]
+    if operation == "delete":
+        _existing(host, name)
     lines = [f"add table bridge {TABLE}"]
-    for text in texts:
-        element = parse_element(name, text)
+    for element in elements:
         kernel_name = set_name("", element.named)
         lines += [
             render_set("bridge", kernel_name, element.named.dimensions),
@@ -97,22 +102,16 @@ def change_set(host: Host, operation: str, name: str, texts: Iterable[str]) -> N
 
 def flush_set(host: Host, name: str) -> None:
     """Empty every set of that name. Raises NwfilterHookError if there is none."""
-    found = _kernel_sets(host, name)
-    if not found:
-        raise NwfilterHookError(f"no set {name!r}")
-    _apply(host, [f"flush set bridge {TABLE} {each}" for each in found])
+    _apply(host, [f"flush set bridge {TABLE} {each}" for each in _existing(host, name)])
 
 
 def list_set(host: Host, name: str) -> list[str]:
     """The elements of every set of that name. Raises NwfilterHookError if there is none."""
-    found = _kernel_sets(host, name)
-    if not found:
-        raise NwfilterHookError(f"no set {name!r}")
-    return [_spelled(element) for elements in found.values() for element in elements]
+    return [_spelled(element) for elements in _existing(host, name).values() for element in elements]
 
 
-def _kernel_sets(host: Host, name: str) -> dict[str, list[Any]]:
-    """Kernel name to elements, of the sets that `name` may mean."""
+def _existing(host: Host, name: str) -> dict[str, list[Any]]:
+    """Kernel name to elements, of the sets that `name` may mean. Raises NwfilterHookError if there is none."""
     try:
         parse_set_name(name)
     except ValueError as error:
@@ -120,10 +119,13 @@ def _kernel_sets(host: Host, name: str) -> dict[str, list[Any]]:
     wanted = {
         set_name("", NamedSet(Purpose.IPSET, name, kind, dimensions=dimensions))
         for kind in (Kind.IPV4, Kind.IPV6)
-        for dimensions in range(1, MAX_DIMENSIONS + 1)
+        for dimensions in range(1, max_dimensions(kind) + 1)
     }
     sets = (item["set"] for item in host.nft.list_table("bridge") if "set" in item)
-    return {each["name"]: list(each.get("elem", ())) for each in sets if each["name"] in wanted}
+    found = {each["name"]: list(each.get("elem", ())) for each in sets if each["name"] in wanted}
+    if not found:
+        raise NwfilterHookError(f"no set {name!r}")
+    return found
 
 
 def _spelled(element: Any) -> str:

@@ -17,10 +17,9 @@ from .conditions import (
     Alternatives,
     Matches,
     exchange,
-    is_frame_condition,
     narrow,
     rule_alternatives,
-    without_macs,
+    turned_alternatives,
 )
 from .errors import UnsupportedMatch
 from .frozen import dataclass
@@ -124,20 +123,8 @@ def compile_tap(
                 trees[tree].add(rule.chain, rule.chain_priority, rule.priority, compiled)
     chains = [chain for tree in Tree for chain in trees[tree].chains()]
     chains = with_learning(with_host_packets(chains), mac, learning or Learning())
-    return Ruleset(tap, attachment, tuple(chains), tuple(_sets(chains)), tuple(_two_priorities(ordered)))
-
-
-def _two_priorities(ordered: Iterable[BoundRule]) -> Iterator[str]:
-    """What to say of a chain that filters give different priorities; that of the last rule counts, as in libvirt."""
-    first: dict[str, BoundRule] = {}
-    for rule in (rule for rule in ordered if rule.chain != "root"):
-        other = first.setdefault(rule.chain, rule)
-        if other.chain_priority != rule.chain_priority:
-            first[rule.chain] = rule
-            yield (
-                f"chain {rule.chain!r} has the priority {other.chain_priority} in filter {other.filter!r} and "
-                f"{rule.chain_priority} in {rule.filter!r}; the latter counts"
-            )
+    notes = dict.fromkeys(note for tree in Tree for note in trees[tree].notes)
+    return Ruleset(tap, attachment, tuple(chains), tuple(_sets(chains)), tuple(notes))
 
 
 class _Tree:
@@ -149,12 +136,20 @@ class _Tree:
         self._accepts_at_end = end_of_chain == "accept"
         self._root: list[tuple[int, Rule]] = []
         self._sub: dict[str, list[Rule]] = {}
-        self._priority: dict[str, int] = {}
+        self._priority: dict[str, tuple[int, str]] = {}  # and the filter that says so
         self._known: set[tuple[str, Rule]] = set()
+        self.notes: list[str] = []
 
     def add(self, chain: str, chain_priority: int, priority: int, rule: Rule) -> None:
         if chain != "root":
-            self._priority[chain] = chain_priority  # of several filters' priorities the one that sorts last wins
+            # of several filters' priorities that of the rule that sorts last counts, as in libvirt
+            before, filter_name = self._priority.get(chain, (chain_priority, rule.filter))
+            if before != chain_priority:
+                self.notes.append(
+                    f"chain {chain!r} has the priority {before} in filter {filter_name!r} and {chain_priority} in "
+                    f"{rule.filter!r}; the latter counts"
+                )
+            self._priority[chain] = chain_priority, rule.filter
         if (chain, rule) in self._known:
             return  # a filter that is referred to twice; the first of two equal rules decides
         self._known.add((chain, rule))
@@ -173,7 +168,7 @@ class _Tree:
             entries = [rule for _, rule in self._root]  # in their order already: root filters first
         else:
             # jumps and rules share one scale; at equal value jumps come first, as their chains appear in the document
-            merged = [(self._priority[name], 0, self._entrance(name)) for name in self._names if name in self._sub]
+            merged = [(self._priority[name][0], 0, self._entrance(name)) for name in self._names if name in self._sub]
             merged += [(priority, 1, (rule,)) for priority, rule in self._root]
             entries = [rule for _, _, rules in sorted(merged, key=lambda entry: entry[:2]) for rule in rules]
         if entries:
@@ -249,27 +244,15 @@ def _compile_l2(rule: BoundRule) -> Iterator[tuple[Tree, Rule]]:
 
 
 def _compile_l3(rule: BoundRule, counter: NamedSet | None) -> Iterator[tuple[Tree, Rule]]:
-    alternatives = rule_alternatives(rule)
+    written, turned = rule_alternatives(rule), turned_alternatives(rule)
     for part in _parts(rule):
-        matches: Sequence[Matches] = alternatives
-        if not part.as_written:
-            matches = [without for alternative in alternatives for without in _turned(alternative)]
+        alternatives = written if part.as_written else turned
         verdict = Verdict(rule.action.value)
         if verdict is Verdict.REJECT and part.tree is Tree.TO_L3:
             verdict = Verdict.DROP  # an answer can only be sent toward the guest
         for conditions in _state_conditions(part) if counter is None else _counted(rule, part, counter):
-            for compiled in _rules(rule, verdict, (alternative + conditions for alternative in matches)):
+            for compiled in _rules(rule, verdict, (alternative + conditions for alternative in alternatives)):
                 yield part.tree, compiled
-
-
-def _turned(alternative: Matches) -> Iterator[Matches]:
-    """
-    The matches for packets that travel the other way. A MAC can't be compared there: it is left out, and if it was
-    the only condition there is no rule.
-    """
-    rest = without_macs(alternative)
-    if len(rest) == len(alternative) or any(is_frame_condition(match) for match in rest):
-        yield exchange(rest)
 
 
 def _parts(rule: BoundRule) -> list[Part]:

@@ -13,9 +13,24 @@ from __future__ import annotations
 import itertools
 
 from .errors import UnsupportedMatch
+from .frozen import replace
 from .language import ELEMENTS, Attribute, Element, icmp_fields
 from .model import BoundRule, Learned, SetFlags, TcpFlags
-from .ruleset import Between, CountAbove, Equals, Field, InSet, Masked, Match, NamedSet, Present, Purpose, SameAs, Test
+from .ruleset import (
+    Between,
+    CountAbove,
+    Equals,
+    Field,
+    InSet,
+    Masked,
+    Match,
+    NamedSet,
+    Present,
+    Purpose,
+    SameAs,
+    Test,
+    max_dimensions,
+)
 
 Matches = tuple[Match, ...]
 Alternatives = tuple[Matches, ...]
@@ -25,9 +40,9 @@ NEVER: Alternatives = ()
 
 BPDU_ADDRESS = 0x0180C2000000
 # LLC 42 42 03, protocol identifier 0, version 0: all that the kernel's ebt_stp takes for a BPDU
-_MAX_SET_KEY_BITS = 512  # NFT_DATA_VALUE_MAXLEN, linux/netfilter/nf_tables.h
 _BPDU_HEADER = 0x424203000000
 _CONFIGURATION_BPDU = 0
+_ND_TYPES = (135, 136)  # neighbour solicitation and advertisement, RFC 4861 4.3 and 4.4
 # option 1 (source) or 2 (target link-layer address), one unit of 8 octets long; RFC 4861 4.6.1
 _MAC_OPTION = Masked(0xFCFF, 0x0001)
 
@@ -80,16 +95,32 @@ def rule_alternatives(rule: BoundRule) -> Alternatives:
     )
 
 
+def turned_alternatives(rule: BoundRule) -> Alternatives:
+    """
+    What a layer 3 rule asks of the packets that travel the other way than it is written.
+
+    A MAC can't be compared there: it is left out, and if it was the only condition there is no rule. What counts is
+    what the rule says, not what it comes to: an address with a mask of 0 is a condition, a comment, a state, a set or
+    a limit isn't.
+
+    Raises:
+        UnsupportedMatch: as rule_alternatives().
+    """
+    assert rule.element is not None
+    given = [ELEMENTS[rule.element].attributes[name] for name in rule.values]
+    macs = {attribute.name for attribute in given if attribute.field in _MACS}
+    conditions = {attribute.name for attribute in given if attribute.field is not None or attribute.name == "type"}
+    if macs == conditions != set():
+        return NEVER
+    rest = {name: value for name, value in rule.values.items() if name not in macs}
+    return tuple(exchange(matches) for matches in rule_alternatives(replace(rule, values=rest)))
+
+
 def exchange(matches: Matches) -> Matches:
     """`matches` for a packet that travels the other way: sources are compared with destinations and vice versa."""
     return tuple(
         Match(_EXCHANGED.get(match.field, match.field), _exchange_test(match.test), match.negated) for match in matches
     )
-
-
-def without_macs(matches: Matches) -> Matches:
-    """`matches` without those on Ethernet addresses."""
-    return tuple(match for match in matches if match.field not in _MACS)
 
 
 def narrow(matches: Matches, conditions: Matches) -> Matches | None:
@@ -98,13 +129,6 @@ def narrow(matches: Matches, conditions: Matches) -> Matches | None:
     exact = {(match.field, match.test.value) for match in both if isinstance(match.test, Equals) and not match.negated}
     two_values = len({field for field, _ in exact}) < len(exact)
     return None if two_values or _contradictory(both) else both
-
-
-def is_frame_condition(match: Match) -> bool:
-    """Whether `match` is more than the protocol itself: what is left of a rule when its MAC is taken away."""
-    protocol = match.field in (Field.ETHER_TYPE, Field.IP_PROTOCOL, Field.L4_PROTOCOL)
-    ipset = isinstance(match.test, InSet) and match.test.set.purpose is Purpose.IPSET
-    return not protocol and not ipset
 
 
 def _exchange_test(test: Test) -> Test:
@@ -142,6 +166,8 @@ def _protocol(rule: BoundRule, element: Element) -> Alternatives:
         matches.append(Match(field, Equals(element.protocol)))
     if any(name.startswith("nd") for name in rule.values):
         matches.append(Match(Field.IP6_NEXT_HEADER, Equals(58)))
+        if "type" not in rule.values:
+            matches += [Match(Field.L4_PROTOCOL, Equals(58)), Match(Field.ICMPV6_TYPE, Between(*_ND_TYPES))]
     if "ndmacaddr" in rule.values:
         matches.append(Match(Field.ND_OPTION, _MAC_OPTION))
     if element.name in ("arp", "rarp"):
@@ -237,8 +263,11 @@ def _icmp(rule: BoundRule, element: Element) -> Alternatives:
 
 def _icmpv6_ranges(rule: BoundRule) -> list[Alternatives]:
     """<ipv6>: type in its range AND code in its range, one condition with the sign of `type`."""
-    if not {"type", "typeend", "code", "codeend"}.intersection(rule.values):
+    given = [name for name in ("type", "typeend", "code", "codeend") if name in rule.values]
+    if not given:
         return []
+    if rule.values.get("protocol", (58, False)) != (58, False):
+        raise UnsupportedMatch(f"{given[0]} on <ipv6> goes with protocol='icmpv6' only", rule.source)
     negated = rule.values.get("type", (0, False))[1]
     tests = [
         Match(field, test)
@@ -280,7 +309,7 @@ def _ipset(rule: BoundRule, element: Element) -> Alternatives:
     assert isinstance(flags, SetFlags)
     source, destination = (Field.IP6_SRC, Field.IP6_DST) if element.is_ipv6 else (Field.IP_SRC, Field.IP_DST)
     fields = [source if from_source else destination for from_source in flags.source]
-    if len(fields) * source.bits > _MAX_SET_KEY_BITS:
+    if len(fields) > max_dimensions(source.kind):
         message = f"ipsetflags: {len(fields)} addresses are more than a key of a set can hold"
         raise UnsupportedMatch(message, rule.source)
     named = NamedSet(Purpose.IPSET, name, source.kind, dimensions=len(fields))
@@ -289,8 +318,9 @@ def _ipset(rule: BoundRule, element: Element) -> Alternatives:
 
 def _bpdu(rule: BoundRule, groups: list[Alternatives]) -> Alternatives:
     """
-    BPDU fields: `type` holds for every BPDU, the others only bind configuration BPDUs; another BPDU passes them,
-    as it does in the kernel's ebt_stp.
+    BPDU fields: `type` holds for every BPDU, the others only bind configuration BPDUs; another BPDU meets them.
+
+    ebt_stp means to do so, but reads every field one octet early (README, difference 15).
     """
     header = Match(Field.STP_HEADER, Equals(_BPDU_HEADER))
     is_configuration = Match(Field.STP_TYPE, Equals(_CONFIGURATION_BPDU))

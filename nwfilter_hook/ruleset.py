@@ -24,6 +24,14 @@ class Kind(enum.Enum):
     INTERFACE = "interface"
 
 
+def max_dimensions(kind: Kind) -> int:
+    """
+    How many addresses may make one element of a set: as many as `ipsetflags` names (libvirt: six), and as fit in the
+    512 bits of a set's key (NFT_DATA_VALUE_MAXLEN, linux/netfilter/nf_tables.h).
+    """
+    return {Kind.IPV4: 6, Kind.IPV6: 4}[kind]
+
+
 class Field(enum.Enum):
     """
     A field of a frame or of its connection: (name, width in bits, kind).

@@ -2,9 +2,10 @@
 Nothing is accepted before the anti-spoofing rules: whatever else is in a tree, no spoofed frame leaves the guest.
 
 The anti-spoofing stock filters stand anywhere in the tree, among rules and references, at any depth; the other rules
-are anything that libvirt's order puts behind them: at layer 2 root rules from priority 0 on and chains of their own at
-their default priorities, at layer 3 rules of any priority in any chain. (A root rule at -900 comes before chain "mac"
-in libvirt, too: who writes `accept` there means it.)
+are anything that the order puts behind them: at layer 2 root rules from priority 0 on and chains of their own, at their
+default priorities or, those of all frames (mac-own) and of BPDUs (stp-own), at one behind the anti-spoofing chains; at
+layer 3 rules of any priority in any chain. What stands before them decides before them: a root rule at -900, a chain
+mac-own that is referred to first, a chain stp-own (-810; in libvirt 0). Who writes `accept` there means it.
 """
 
 from __future__ import annotations
@@ -70,14 +71,15 @@ def anti_spoofing_tree(rng: random.Random, *, stateful: bool) -> tuple[Tree, fro
     kept: set[str] = set()
     parts = []
     for number in range(rng.randint(1, 4)):
-        prefix = rng.choice(("ipv4", "ipv6", "arp", "rarp", "vlan"))
+        prefix = rng.choice(("ipv4", "ipv6", "arp", "rarp", "vlan", "mac", "stp"))
+        priority = rng.choice((-400, 0, 1000)) if prefix in ("mac", "stp") else None
         chain = rng.choice(("root", "root", f"{prefix}-own{number}"))
         lines = [_later(rng, maker.rule(None if chain == "root" else prefix), chain) for _ in range(rng.randint(0, 4))]
         for name in rng.sample(sorted(ANTI_SPOOFING), rng.choice((0, 1, 2))):
             kept.update(ANTI_SPOOFING[name])
             lines.append(f"<filterref filter='{name}'/>")
         rng.shuffle(lines)
-        parts.append(Part(f"f{number}", chain, None, tuple(lines)))
+        parts.append(Part(f"f{number}", chain, None if chain == "root" else priority, tuple(lines)))
     root = [_later(rng, maker.rule(None), "root") for _ in range(rng.randint(1, 4))]
     root += [f"<filterref filter='{part.name}'/>" for part in parts]
     rng.shuffle(root)
@@ -103,6 +105,16 @@ def spoofed_frames(rng: random.Random, kept: frozenset[str]) -> list[bytes]:
         {Field.ARP_SRC_IP: OTHER_IP, Field.ETHER_TYPE: 0x0806, Field.ARP_HLEN: 8},
     )
     return [frame for frame in map(build, cases) if spoofs(frame) & kept]
+
+
+def test_a_chain_before_the_anti_spoofing_rules_decides_before_them() -> None:
+    """A BPDU that an stp chain accepts leaves under any MAC, unless that chain is told to come later."""
+    bpdu = build({Field.ETHER_SRC: OTHER_MAC, Field.ETHER_DST: BRIDGE_GROUP, Field.STP_TYPE: 0})
+    for priority, passes in ((None, True), (-700, False)):
+        lines = ("<filterref filter='no-mac-spoofing'/>", "<filterref filter='own'/>")
+        own = Part("own", "stp", priority, ("<rule action='accept' direction='out'><stp/></rule>",))
+        ruleset = Tree((Part(ROOT, "root", None, lines), own), ()).compile()
+        assert evaluate(ruleset, bpdu, Way.FROM_GUEST, Context(State.NEW)).passes is passes
 
 
 def test_no_spoofed_frame_passes_whatever_else_is_in_the_tree() -> None:

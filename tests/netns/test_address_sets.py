@@ -72,6 +72,7 @@ def test_a_set_survives_guests_and_starts(wire: Wire, guest_xml: str) -> None:
     assert wire.passes(frame)
     wire.start("guest", guest_xml)
     assert not wire.passes(frame)
+    assert "element does not exist" in run_set(wire, "delete", "bad guys", "10.9.9.9", status=1)
     run_set(wire, "flush", "bad guys")
     assert wire.passes(frame)
 
@@ -83,7 +84,9 @@ def test_a_set_survives_guests_and_starts(wire: Wire, guest_xml: str) -> None:
         (("add", 'x"', "10.0.0.1"), "a set name of 1 to 31 characters"),
         (("add", "x", "10.0.0.9-10.0.0.1"), "no address, network or range"),
         (("add", "x", "10.0.0.1,2001:db8::1"), "addresses of one family"),
-        (("delete", "x", "10.0.0.1"), "element does not exist"),
+        (("add", "x", "::1,::2,::3,::4,::5"), "up to 6 of IPv4 or 4 of IPv6"),
+        (("delete", "x", "10.0.0.1"), "no set 'x'"),
+        (("flush", "nothing"), "no set 'nothing'"),
         (("list", "nothing"), "no set 'nothing'"),
     ],
 )

@@ -206,6 +206,16 @@ def test_one_chain_with_two_priorities() -> None:
     assert compiled(*roots).notes == ()
 
 
+@pytest.mark.parametrize("other", [rule_xml("<tcp/>"), rule_xml(mark(2), direction="in")])
+def test_a_priority_that_places_nothing_is_no_matter(other: str) -> None:
+    """Layer 3 rules are in no chain, and rules of the other direction in another tree's: both keep their places."""
+    filters = [
+        filter_xml(rule_xml(mark(1), direction="out"), name="a", chain="ipv4"),
+        filter_xml(other, name="b", chain="ipv4", priority=700),
+    ]
+    assert compiled(including("a", "b"), *filters).notes == ()
+
+
 def test_a_rule_that_comes_twice_is_made_once() -> None:
     """A filter that is included twice has its rules once: the second could never decide anything."""
     found = spelled(compiled(including("a", "a"), filter_xml(rule_xml(mark(1)), name="a")))
@@ -409,6 +419,8 @@ def test_every_limit_counts_for_itself() -> None:
         ("<all srcmacaddr='1:1:1:1:1:1'/>", "in", None, "M E"),
         ("<all srcmacaddr='1:1:1:1:1:1'/>", "inout", None, "M E"),
         ("<tcp srcmacaddr='1:1:1:1:1:1'/>", "out", "M E ip-protocol=6", None),
+        # an address is a condition even if every packet has it; tests/conformance asks libvirt
+        ("<all srcmacaddr='1:1:1:1:1:1' srcipaddr='10.0.0.1' srcipmask='0'/>", "out", "M E", "E"),
         # comment and set don't count as conditions
         ("<all srcmacaddr='1:1:1:1:1:1' comment='x' ipset='y'/>", "out", "M E ip-src=@ipset:y", None),
     ],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nwfilter_hook.conditions import exchange, is_frame_condition, narrow, rule_alternatives, without_macs
+from nwfilter_hook.conditions import exchange, narrow, rule_alternatives, turned_alternatives
 from nwfilter_hook.errors import UnsupportedMatch
 from nwfilter_hook.ruleset import Between, Equals, Field, Match
 from tests.unit.compiling import Values, bound, filter_xml, rule_xml, spell_match
@@ -216,6 +216,33 @@ def test_a_range_of_types_backwards_is_an_error() -> None:
         alternatives("<ipv6 type='9' typeend='1'/>")
 
 
+def test_a_type_with_a_protocol_from_a_variable() -> None:
+    """Once the variable is bound it must be icmpv6; what could never match is an error with its line."""
+    protocol = "<ipv6 protocol='$P' type='135'/>"
+    assert alternatives(protocol, P=("58",)) == ["ether-type=0x86dd l4-protocol=58 icmpv6-type=135"]
+    assert alternatives(protocol, P=("icmpv6",)) == alternatives(protocol, P=("58",))
+    with pytest.raises(UnsupportedMatch, match=r"^f.xml:2: type on <ipv6> goes with protocol='icmpv6' only"):
+        alternatives(protocol, P=("6",))
+
+
+@pytest.mark.parametrize(
+    ("attributes", "types"),
+    [
+        ("ndtarget='fe80::9'", "135..136"),
+        ("match='no' ndtarget='fe80::9'", "135..136"),
+        ("ndmacaddr='1:1:1:1:1:1'", "135..136"),
+        ("ndlength='24'", "135..136"),
+        ("type='135' ndtarget='fe80::9'", "135"),
+        ("type='137' ndtarget='fe80::9'", "137"),
+    ],
+)
+def test_neighbour_discovery_is_asked_for(attributes: str, types: str) -> None:
+    """Another message may hold the same octets in the same place; a rule that names a type gets that."""
+    (matches,) = alternatives(f"<ipv6 {attributes}/>")
+    assert [match for match in matches.split() if "type" in match] == ["ether-type=0x86dd", f"icmpv6-type={types}"]
+    assert {"ip6-next-header=58", "l4-protocol=58"} <= set(matches.split())
+
+
 @pytest.mark.parametrize("flags", ["SYN/ACK", "NONE/SYN"])
 def test_flags_outside_their_mask_never_match(flags: str) -> None:
     """A flag that its mask takes away can't be set; negated, that holds always."""
@@ -338,14 +365,43 @@ def test_what_is_turned_and_what_is_not(protocol: str, turned: str) -> None:
     assert turned in [spell_match(match) for match in exchange(matches)]
 
 
-def test_what_is_left_without_macs() -> None:
-    """Taking the MACs away leaves the rest; protocol, set and nothing else are no condition of their own."""
-    (rule,) = bound(filter_xml(rule_xml("<tcp srcmacaddr='1:1:1:1:1:1' ipset='x'/>")))
-    (matches,) = rule_alternatives(rule)
-    rest = without_macs(matches)
-    assert [spell_match(match) for match in rest] == ["ether-type=0x800", "ip-src=@ipset:x", "ip-protocol=6"]
-    assert not any(is_frame_condition(match) for match in rest)
-    assert is_frame_condition(Match(Field.DST_PORT, Equals(22)))
+MAC = "srcmacaddr='1:1:1:1:1:1'"
+
+
+@pytest.mark.parametrize(
+    ("protocol", "turned"),
+    [
+        # the MAC alone, with what is no condition of its own
+        (f"<tcp {MAC}/>", []),
+        (f"<tcp-ipv6 {MAC}/>", []),
+        (f"<tcp {MAC} ipset='x' ipsetflags='src' comment='y' state='NEW'/>", []),
+        (f"<tcp {MAC} connlimit-above='3'/>", []),
+        (f"<tcp {MAC} srcipmask='8' srcipto='10.0.0.9'/>", []),  # parts of what isn't there
+        (f"<icmp {MAC} code='1'/>", []),
+        ("<icmp srcmacaddr='1:1:1:1:1:1' srcmacmask='0:0:0:0:0:0'/>", []),
+        ("<icmp match='no' srcmacaddr='1:1:1:1:1:1' dstmacaddr='1:1:1:1:1:1'/>", []),
+        # what is said counts, even if it is true of every packet
+        (f"<tcp {MAC} dstportstart='22'/>", ["ether-type=0x800 ip-protocol=6 src-port=22"]),
+        (f"<tcp {MAC} srcipaddr='0.0.0.0' srcipmask='0'/>", ["ether-type=0x800 ip-protocol=6"]),
+        (f"<tcp-ipv6 {MAC} dstipaddr='::' dstipmask='0'/>", ["ether-type=0x86dd l4-protocol=6"]),
+        (f"<all {MAC} dstipaddr='10.0.0.99' dstipmask='0'/>", ["ether-type=0x800"]),
+        (f"<all {MAC}/><all match='no' srcipfrom='10.0.0.9' srcipto='10.0.0.1'/>", ["ether-type=0x800"]),
+        (f"<tcp {MAC}/><tcp match='no' flags='SYN/ACK'/>", ["ether-type=0x800 ip-protocol=6"]),
+        (f"<icmp {MAC} type='255'/>", ["ether-type=0x800 ip-protocol=1"]),
+        # a MAC that no frame can have keeps no rule from the other direction
+        (
+            "<icmp match='no' srcmacaddr='1:1:1:1:1:1' srcmacmask='0:0:0:0:0:0' dstipaddr='10.0.0.1'/>",
+            ["ether-type=0x800 ip-src!=10.0.0.1 ip-protocol=1"],
+        ),
+        # without a MAC there is always a rule
+        ("<tcp/>", ["ether-type=0x800 ip-protocol=6"]),
+        ("<tcp ipset='x'/>", ["ether-type=0x800 ip-dst=@ipset:x ip-protocol=6"]),
+    ],
+)
+def test_what_is_left_of_a_rule_the_other_way(protocol: str, turned: list[str]) -> None:
+    """The MAC goes; if the rule says nothing else, there is none."""
+    (rule,) = bound(filter_xml(rule_xml(protocol)))
+    assert [" ".join(map(spell_match, matches)) for matches in turned_alternatives(rule)] == turned
 
 
 def test_narrowing() -> None:
