@@ -27,7 +27,18 @@ from nwfilter_hook.planning import attachment_of, compile_reference
 from nwfilter_hook.ruleset import Attachment, Field, NamedSet, Purpose, Ruleset
 from tests.conformance.filters import MAC, TAP, Part
 from tests.conformance.libvirt_side import Bench, Parameters
-from tests.conformance.packets import GUEST_IP, GUEST_MAC, OTHER_IP, OTHER_MAC, PAYLOAD, Values, build
+from tests.conformance.packets import (
+    AUTHENTICATION,
+    GUEST_IP,
+    GUEST_MAC,
+    OTHER_IP,
+    OTHER_MAC,
+    PAYLOAD,
+    PLAIN,
+    Shape,
+    Values,
+    build,
+)
 from tests.conformance.states import Case
 from tests.support.frames import dhcp_offer
 from tests.support.libvirtd import wait_for
@@ -49,6 +60,7 @@ class Difference:
         lines: of a root filter.
         libvirt: the frame passes there; it doesn't here, or the other way round.
         chain: of another filter that it refers to, with its line.
+        shape: of the frame.
     """
 
     name: str
@@ -57,6 +69,7 @@ class Difference:
     libvirt: bool
     way: Way = Way.FROM_GUEST
     chain: tuple[str, str] | None = None
+    shape: Shape = PLAIN
 
     def parts(self) -> tuple[Part, ...]:
         """The filters."""
@@ -76,6 +89,7 @@ TCP = {Field.ETHER_TYPE: 0x0800, Field.IP_PROTOCOL: 6, Field.TCP_FLAGS: 2}
 UDP = {Field.ETHER_TYPE: 0x0800, Field.IP_PROTOCOL: 17}
 ARP = {Field.ETHER_TYPE: 0x0806}
 TCP6 = {Field.ETHER_TYPE: 0x86DD, Field.L4_PROTOCOL: 6}
+PING6 = {Field.ETHER_TYPE: 0x86DD, Field.L4_PROTOCOL: 58}
 PING = {Field.ETHER_TYPE: 0x0800, Field.IP_PROTOCOL: 1, Field.ICMP_TYPE: 8}
 SOLICITATION = {
     Field.ETHER_TYPE: 0x86DD,
@@ -83,6 +97,29 @@ SOLICITATION = {
     Field.ICMPV6_TYPE: 135,
     Field.ND_TARGET: 0xFE80 << 112 | 2,
 }
+TCP6_25 = {**TCP6, Field.DST_PORT: 25}
+BEHIND_AH = Shape(extensions=(AUTHENTICATION,))
+BPDU = {
+    Field.STP_FLAGS: 1,
+    Field.STP_ROOT_PRIORITY: 0x0203,
+    Field.STP_ROOT_ADDRESS: 0x040506070809,
+    Field.STP_ROOT_COST: 0x0A0B0C0D,
+    Field.STP_SENDER_PRIORITY: 0x0E0F,
+    Field.STP_SENDER_ADDRESS: 0x101112131415,
+    Field.STP_PORT: 0x1617,
+    Field.STP_AGE: 0x1819,
+    Field.STP_MAX_AGE: 0x1A1B,
+    Field.STP_HELLO_TIME: 0x1C1D,
+    Field.STP_FORWARD_DELAY: 0x1E1F,
+}
+"""Of type 0, and every octet after that is one more than the one before."""
+ONE_OCTET_EARLY = (
+    "<stp type='0' flags='0' root-priority='0x102' root-address='03:04:05:06:07:08' root-cost='0x090a0b0c'"
+    " sender-priority='0x0d0e' sender-address='0f:10:11:12:13:14' port='0x1516' age='0x1718' max-age='0x191a'"
+    " hello-time='0x1b1c' forward-delay='0x1d1e'/>"
+)
+# libvirt's kernel reads 0x101 = 257 here, one octet early, and in its own spelling there is a range to 257
+PORT_256, AGE_256 = {Field.STP_PORT: 256}, {Field.STP_AGE: 256}
 TO_GUEST = {Field.ETHER_SRC: OTHER_MAC, Field.ETHER_DST: GUEST_MAC, Field.IP_SRC: OTHER_IP}
 DIFFERENCES = (
     Difference("2-dstport", _drops("<tcp match='no' dstportstart='80'/>"), {**TCP, Field.DST_PORT: 81}, libvirt=True),
@@ -109,9 +146,9 @@ DIFFERENCES = (
         libvirt=True,
         chain=("stp", "<rule action='drop' direction='out'/>"),
     ),
-    Difference("3-port_hi", _drops("<stp port='1' port_hi='3'/>"), {Field.STP_PORT: 2}, libvirt=True),
+    Difference("3-port_hi", _drops("<stp port='255' port_hi='257'/>"), PORT_256, libvirt=True),
     Difference("3-msg-age", _drops("<stp type='0' msg-age='7'/>"), {Field.STP_AGE: 8}, libvirt=False),
-    Difference("3-msg-age-hi", _drops("<stp age='7' msg-age-hi='9'/>"), {Field.STP_AGE: 8}, libvirt=True),
+    Difference("3-msg-age-hi", _drops("<stp age='255' msg-age-hi='257'/>"), AGE_256, libvirt=True),
     Difference(
         "4-icmp",
         ("<rule action='accept' direction='inout'><icmp type='8'/></rule>", DROP_ALL),
@@ -149,6 +186,15 @@ DIFFERENCES = (
         libvirt=False,
     ),
     Difference("13-mac", _drops(f"<arp arpsrcmacaddr='{MAC}'/>"), {**ARP, Field.ARP_PLEN: 5}, libvirt=False),
+    Difference("15-type", _drops("<stp type='128'/>"), {Field.STP_TYPE: 128}, libvirt=True),
+    Difference("15-flags", _drops("<stp flags='0'/>"), {Field.STP_FLAGS: 1}, libvirt=False),
+    Difference(
+        "15-root-priority", _drops("<stp root-priority='32768'/>"), {Field.STP_ROOT_PRIORITY: 32768}, libvirt=True
+    ),
+    Difference("15-one-octet-early", _drops(ONE_OCTET_EARLY), BPDU, libvirt=False),
+    Difference("15-not-configuration", _drops("<stp flags='0'/>"), {Field.STP_TYPE: 128}, libvirt=True),
+    Difference("16-port", _drops("<ipv6 protocol='tcp' dstportstart='25'/>"), TCP6_25, libvirt=False, shape=BEHIND_AH),
+    Difference("16-protocol", _drops("<ipv6 protocol='ah'/>"), TCP6_25, libvirt=True, shape=BEHIND_AH),
 )
 FILTERS = {
     "typo": Part("typo", "root", None, _drops("<tcp dstportstrat='22'/>")),
@@ -159,6 +205,15 @@ FILTERS = {
         None,
         ("<rule action='continue' direction='out'><all/></rule>", *_drops("<tcp/>")),
     ),
+    "libvirts-spelling": Part(
+        "libvirts-spelling",
+        "root",
+        None,
+        (*_drops("<stp port='255' port-hi='257'/>"), *_drops("<stp age='255' age-hi='257'/>")),
+    ),
+    "option-0": Part("option-0", "root", None, _drops("<tcp option='0'/>")),
+    "open-negated": Part("open-negated", "root", None, _drops("<all match='no' dstipaddr='10.0.0.99' dstipmask='0'/>")),
+    "any-icmpv6": Part("any-icmpv6", "root", None, _drops("<ipv6 type='128'/>")),
     "own-address": Part(
         "own-address",
         "root",
@@ -169,6 +224,11 @@ FILTERS = {
     "unknown-set": Part("unknown-set", "root", None, _drops("<all ipset='nobody' ipsetflags='src'/>")),
     "own-ipv6": Part("own-ipv6", "root", None, _drops("<ipv6 match='no' srcipaddr='$IPV6'/>")),
 }
+
+
+EQUALS = [Part(f"equal-{letter}", f"arp-{letter}", None, _drops("<arp opcode='9'/>")) for letter in "hgfedcba"]
+FILTERS.update({part.name: part for part in EQUALS})
+FILTERS["equals"] = Part("equals", "root", None, tuple(f"<filterref filter='{part.name}'/>" for part in EQUALS))
 
 
 def xml_by_name() -> dict[str, str]:
@@ -216,7 +276,7 @@ def passes_libvirt(bench: Bench, values: Values, way: Way = Way.FROM_GUEST) -> b
 @pytest.mark.parametrize("difference", DIFFERENCES, ids=lambda difference: difference.name)
 def test_deliberate_difference(bench: Bench, difference: Difference) -> None:
     """libvirt's verdict is the one that the README says it is, and ours the other."""
-    case = Case((), build(difference.values))
+    case = Case((), build(difference.values, difference.shape))
     ruleset = ours(f"different-{difference.name}", PARAMETERS)
     with bench.bind(f"different-{difference.name}", PARAMETERS):
         seen = bench.observe(case)
@@ -251,6 +311,14 @@ def test_deliberate_difference_2_dstipto(bench: Bench) -> None:
     ruleset = compile_reference(rules, TAP, Attachment.BRIDGE_PORT, MAC, Library([], defined=known))
     ends = [{**TCP6, Field.IP6_DST: 0x20010DB8 << 96 | number} for number in (0, 1, 9, 10)]
     assert passes_ours(ruleset, ends) == [True, False, False, True]
+
+
+def test_deliberate_difference_3_one_spelling_for_libvirt(bench: Bench) -> None:
+    """What passes libvirt's rules in the cases 3-port_hi and 3-msg-age-hi doesn't under the spelling that it reads."""
+    with bench.bind("libvirts-spelling", PARAMETERS):
+        assert not passes_libvirt(bench, PORT_256)
+        assert not passes_libvirt(bench, AGE_256)
+    assert passes_ours(ours("libvirts-spelling", PARAMETERS), [PORT_256, AGE_256]) == [False, False]
 
 
 def test_deliberate_difference_6_host_to_guest(bench: Bench) -> None:
@@ -291,6 +359,27 @@ def test_deliberate_difference_7_continue(bench: Bench) -> None:
     """With `continue` at layer 3 libvirt's rules can't be made and no guest starts; here the next rule decides."""
     assert "CONTINUE" in refusal(bench, "continue", PARAMETERS)
     assert passes_ours(ours("continue", PARAMETERS), [TCP, UDP]) == [False, True]
+
+
+REFUSED = (
+    ("option-0", "Bad TCP option", [{**TCP, Field.TCP_OPTION: 0}, TCP], [False, True]),
+    ("open-negated", "10.0.0.99/0", [TCP, UDP], [True, True]),
+    (
+        "any-icmpv6",
+        "ip6-icmp-type",
+        [{**PING6, Field.ICMPV6_TYPE: 128}, {**PING6, Field.ICMPV6_TYPE: 129}, TCP6],
+        [False, True, True],
+    ),
+)
+
+
+@pytest.mark.parametrize(("name", "said", "frames", "passed"), REFUSED, ids=[name for name, *_ in REFUSED])
+def test_deliberate_difference_7_refused(
+    bench: Bench, name: str, said: str, frames: list[Values], passed: list[bool]
+) -> None:
+    """A rule that iptables or ebtables refuses keeps libvirt's guest from starting; here it means what it says."""
+    assert said in refusal(bench, name, PARAMETERS)
+    assert passes_ours(ours(name, PARAMETERS), frames) == passed
 
 
 CAPTURE_S = 0.5
@@ -501,6 +590,19 @@ def test_deliberate_difference_14_an_unknown_set(bench: Bench) -> None:
     assert passes_ours(ours("unknown-set", PARAMETERS), [UDP]) == [True]
 
 
+def test_deliberate_difference_17_chains_of_one_priority(bench: Bench) -> None:
+    """libvirt asks eight chains of one priority in another order than the document's, its own; here it is that one."""
+    with bench.bind("equals", PARAMETERS):
+        listed = bench.host.run("nft", "list", "chain", "bridge", "nat", f"libvirt-I-{TAP}", check=False).stdout
+    chains = re.findall(rf"I-{TAP}-(arp-\w)", listed)
+    assert sorted(chains) == sorted(part.chain for part in EQUALS)
+    assert chains != [part.chain for part in EQUALS]
+
+    steps = evaluate(ours("equals", PARAMETERS), build(ARP), Way.FROM_GUEST, Context(State.NEW)).layers[0].steps
+    order = dict.fromkeys(step.rule.filter for step in steps if step.rule.filter.startswith("equal-"))
+    assert list(order) == [part.name for part in EQUALS]
+
+
 def define(bench: Bench, text: str) -> str:
     """What libvirt says against a filter, or ""."""
     bench.host.write("/run/filter.xml", text)
@@ -525,5 +627,5 @@ def test_every_difference_of_the_readme_has_a_test() -> None:
     tests |= {name.removeprefix(prefix) for name in globals() if name.startswith(prefix)}
     named = {number: set(re.findall(r"\[([^]]+)\]\[d\]", cell)) for number, cell in rows}
     assert named == {number: {name for name in tests if re.split("[-_]", name)[0] == number} for number in named}
-    assert len(named) >= 14
+    assert len(named) >= 17
     assert set().union(*named.values()) == tests

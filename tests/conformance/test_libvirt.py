@@ -127,12 +127,14 @@ def is_ordinary(frame: bytes) -> bool:
     return frame[12:14] not in (b"\x08\x06", b"\x80\x35") or frame[18:20] == b"\6\4"
 
 
-def disagreements(bench: Bench, ruleset: Ruleset, seed: str, frames: int = FRAMES) -> tuple[list[str], Counter[bool]]:
+def disagreements(
+    bench: Bench, ruleset: Ruleset, seed: str, frames: int = FRAMES, *, tally_as: str = "libvirt"
+) -> tuple[list[str], Counter[bool]]:
     """Frames with different verdicts, told as text, and how many passed and how many didn't, by libvirt."""
     rng = random.Random(seed)
     found: list[str] = []
     both: Counter[bool] = Counter()
-    tally = TALLIES.setdefault("libvirt", Tally())
+    tally = TALLIES.setdefault(tally_as, Tally())
     tally.filters += 1
     for values in cases(rng, ruleset, frames):
         case = sequence(rng, values)
