@@ -14,7 +14,7 @@ import itertools
 
 from .errors import UnsupportedMatch
 from .frozen import replace
-from .language import ELEMENTS, Attribute, Element, icmp_fields
+from .language import ELEMENTS, ICMPV6_ONLY, Attribute, Element, icmp_fields
 from .model import BoundRule, Learned, SetFlags, TcpFlags
 from .ruleset import (
     Between,
@@ -236,6 +236,9 @@ def _special(rule: BoundRule, element: Element) -> list[Alternatives]:
     if gratuitous:
         groups.append(_one(Field.ARP_SRC_IP, SameAs(Field.ARP_DST_IP), negated))
     if element.name == "ipv6":
+        for name in (name for name in ICMPV6_ONLY if name in rule.values):
+            if rule.values.get("protocol", (58, False)) != (58, False):
+                raise UnsupportedMatch(f"{name} on <ipv6> goes with protocol='icmpv6' only", rule.source)
         groups += _icmpv6_ranges(rule)
     elif "type" in rule.values and element.name != "stp":
         groups.append(_icmp(rule, element))
@@ -263,11 +266,8 @@ def _icmp(rule: BoundRule, element: Element) -> Alternatives:
 
 def _icmpv6_ranges(rule: BoundRule) -> list[Alternatives]:
     """<ipv6>: type in its range AND code in its range, one condition with the sign of `type`."""
-    given = [name for name in ("type", "typeend", "code", "codeend") if name in rule.values]
-    if not given:
+    if not {"type", "typeend", "code", "codeend"}.intersection(rule.values):
         return []
-    if rule.values.get("protocol", (58, False)) != (58, False):
-        raise UnsupportedMatch(f"{given[0]} on <ipv6> goes with protocol='icmpv6' only", rule.source)
     negated = rule.values.get("type", (0, False))[1]
     tests = [
         Match(field, test)

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 from .errors import FilterSyntaxError, Source, did_you_mean
-from .language import CHAIN_PRIORITIES, ELEMENTS, PORT_PROTOCOLS, Attribute, Element, chain_prefix
+from .language import CHAIN_PRIORITIES, ELEMENTS, ICMPV6_ONLY, PORT_PROTOCOLS, Attribute, Element, chain_prefix
 from .model import Action, Direction, Filter, FilterRef, FilterRule, Parameters, Setting, Value, Variable
 from .values import NO_VARIABLES, TYPES
 from .xml import Element as XmlElement
@@ -278,8 +278,8 @@ def parse_variable(text: str, where: str, source: Source) -> Variable:
 
 def _check_ports(element: Element, settings: Mapping[str, Setting], source: Source) -> None:
     """
-    Ports on <ip> and <ipv6> need a protocol that has them, as a literal. A type on <ipv6> implies icmpv6; what a
-    variable beside it holds is checked when it is bound.
+    Ports on <ip> and <ipv6> need a protocol that has them, as a literal. A type on <ipv6> implies icmpv6, as
+    what is about neighbour discovery does; what a variable beside it holds is checked when it is bound.
     """
     if element.layer != 2 or "protocol" not in element.attributes:
         return
@@ -288,7 +288,7 @@ def _check_ports(element: Element, settings: Mapping[str, Setting], source: Sour
     if ports and (protocol is None or protocol.negated or protocol.value not in PORT_PROTOCOLS):
         message = f"{ports[0]} on <{element.name}> needs protocol='tcp', 'udp', 'sctp' or '33' in the same rule"
         raise FilterSyntaxError(message, source)
-    types = [name for name in ("type", "typeend", "code", "codeend") if name in settings]
+    types = [name for name in ICMPV6_ONLY if name in settings]
     if types and protocol and (protocol.negated or not (protocol.value == 58 or isinstance(protocol.value, Variable))):
         message = f"{types[0]} on <{element.name}> goes with protocol='icmpv6' only"
         raise FilterSyntaxError(message, source)

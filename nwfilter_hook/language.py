@@ -137,6 +137,9 @@ _IPV6 = (
     + _COMMENT
 )
 
+ICMPV6_ONLY = ("type", "typeend", "code", "codeend", "ndlength", "ndtarget", "ndmacaddr")
+"""Attributes of <ipv6> that imply protocol='icmpv6'."""
+
 # Only these two layer 3 families' names differ: <tcp>, <tcp-ipv6>. (IPv4 name, IPv6 name, protocol number)
 _L3_ELEMENTS = (
     ("tcp", "tcp-ipv6", 6),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nwfilter_hook.conditions import exchange, narrow, rule_alternatives, turned_alternatives
-from nwfilter_hook.errors import UnsupportedMatch
+from nwfilter_hook.errors import FilterSyntaxError, UnsupportedMatch
 from nwfilter_hook.ruleset import Between, Equals, Field, Match
 from tests.unit.compiling import Values, bound, filter_xml, rule_xml, spell_match
 
@@ -214,6 +214,16 @@ def test_a_range_of_types_backwards_is_an_error() -> None:
     """type above typeend is an error with its line."""
     with pytest.raises(UnsupportedMatch, match=r"^f.xml:2: type=9 is above typeend=1"):
         alternatives("<ipv6 type='9' typeend='1'/>")
+
+
+def test_neighbour_discovery_with_another_protocol() -> None:
+    """It could never match, and nft refuses it: an error with its line, before or after the variable is bound."""
+    said = r"^f.xml:2: ndtarget on <ipv6> goes with protocol='icmpv6' only"
+    for protocol, sign in (("udp", "yes"), ("icmpv6", "no")):
+        with pytest.raises(FilterSyntaxError, match=said):
+            alternatives(f"<ipv6 match='{sign}' protocol='{protocol}' ndtarget='::9'/>")
+    with pytest.raises(UnsupportedMatch, match=said):
+        alternatives("<ipv6 protocol='$P' ndtarget='::9'/>", P=("udp",))
 
 
 def test_a_type_with_a_protocol_from_a_variable() -> None:
