@@ -244,9 +244,8 @@ def _compile_l2(rule: BoundRule) -> Iterator[tuple[Tree, Rule]]:
 
 
 def _compile_l3(rule: BoundRule, counter: NamedSet | None) -> Iterator[tuple[Tree, Rule]]:
-    written, turned = rule_alternatives(rule), turned_alternatives(rule)
     for part in _parts(rule):
-        alternatives = written if part.as_written else turned
+        alternatives = rule_alternatives(rule) if part.as_written else turned_alternatives(rule)
         verdict = Verdict(rule.action.value)
         if verdict is Verdict.REJECT and part.tree is Tree.TO_L3:
             verdict = Verdict.DROP  # an answer can only be sent toward the guest
