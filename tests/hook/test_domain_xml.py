@@ -331,6 +331,38 @@ def test_two_interfaces_cannot_share_a_tap(box: Sandbox) -> None:
         box.hook(GUEST, "start", domain(GUEST, twice)).refused(TAP)
 
 
+BINDINGS = "https://nwfilter-hook.org/xmlns/1"
+REFERENCE = f"<n:interface dev='{TAP}'><filterref filter='clean-traffic'/></n:interface>"
+MISSPELT = {
+    "element": f"<n:binding xmlns:n='{BINDINGS}'>{REFERENCE}</n:binding>",
+    "namespace": f"<n:bindings xmlns:n='{BINDINGS}0'>{REFERENCE}</n:bindings>",
+    "lost-bracket": f"<n:bindings xmlns:n='{BINDINGS}'>{REFERENCE[1:]}</n:bindings>".replace("</n:interface>", ""),
+    "twice": f"<n:bindings xmlns:n='{BINDINGS}'/><n:bindings xmlns:n='{BINDINGS}'>{REFERENCE}</n:bindings>",
+}
+
+
+@pytest.mark.parametrize("name", MISSPELT)
+def test_a_misspelt_reference_in_metadata_never_leaves_the_tap_open(box: Sandbox, name: str) -> None:
+    """Where the filter is named nowhere else: the guest doesn't start, and the tap of a running one is closed."""
+    xml = domain(GUEST, [interface(TAP, None)], metadata=MISSPELT[name])
+    with box.unchanged():
+        for operation in ("prepare", "start"):
+            box.hook(GUEST, operation, xml).refused(GUEST)
+    box.hook(GUEST, "reconnect", xml).excused(GUEST)
+    assert box.quarantined()
+
+
+@pytest.mark.parametrize("reference", ["<filterref/>", "<filterref filtr='clean-traffic'/>", "<filterref filter=''/>"])
+def test_a_reference_that_names_no_filter_never_leaves_the_tap_open(box: Sandbox, reference: str) -> None:
+    """The same for an interface's own reference."""
+    xml = guest_xml(filter_name=None).replace("<target ", f"{reference}<target ")
+    assert reference in xml
+    with box.unchanged():
+        box.hook(GUEST, "start", xml).refused("names no filter")
+    box.hook(GUEST, "reconnect", xml).excused("names no filter")
+    assert box.quarantined()
+
+
 MACS = ("", "52:54:00:00:00", "52:54:00:00:00:01;accept", "zz:54:00:00:00:01", "52:54:00:00:00:01\n", "$MAC")
 
 

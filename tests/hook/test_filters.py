@@ -228,6 +228,7 @@ BAD_FILES = {
     "includes-nothing": "<filter name='mine'><filterref filter='no-such'/></filter>",
     "a-domain": "<domain><name>mine</name></domain>",
     "unbound": "<filter name='mine'><rule action='drop' direction='in'><mac srcmacaddr='$X'/></rule></filter>",
+    "lost-bracket": "<filter name='mine'><rule action='accept' direction='in'>tcp dstportstart='22'/></rule></filter>",
     "typo": "<filter name='mine'><rule action='drop' direction='in'><mac srcmcaddr='$MAC'/></rule></filter>",
 }
 
