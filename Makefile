@@ -48,8 +48,8 @@ $(VENV)/test-ready: $(VENV)/demo-ready
 
 # Into a system as root, or with DESTDIR into a package.
 install:
-	install -d $(DESTDIR)/usr/lib/python3/dist-packages/nwfilter_hook $(DESTDIR)$(PREFIX)/bin
-	install -m 644 nwfilter_hook/*.py nwfilter_hook/py.typed $(DESTDIR)/usr/lib/python3/dist-packages/nwfilter_hook/
+	for file in $$(find nwfilter_hook -name '*.py' -o -name py.typed); do \
+		install -D -m 644 $$file $(DESTDIR)/usr/lib/python3/dist-packages/$$file; done
 	install -D -m 755 packaging/nwfilter-hook $(DESTDIR)$(PREFIX)/bin/nwfilter-hook
 	install -D -m 755 hooks/qemu $(DESTDIR)$(PREFIX)/share/nwfilter-hook/hooks/qemu
 	install -d $(DESTDIR)$(PREFIX)/share/nwfilter-hook/filters $(DESTDIR)/etc/nwfilter-hook/filters

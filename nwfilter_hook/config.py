@@ -177,13 +177,13 @@ def _seconds(value: str, place: str) -> float:
 
 
 def _error(message: str) -> Exception:
-    from .errors import ConfigError
+    from .base.errors import ConfigError
 
     return ConfigError(message)
 
 
 def _unknown(place: str, what: str, word: str, known: list[str] | tuple[str, ...]) -> Exception:
-    from .errors import did_you_mean
+    from .base.errors import did_you_mean
 
     words = list(known)
     hint = did_you_mean(word, words) or f"; known: {' '.join(words)}"

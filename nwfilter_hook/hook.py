@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from .config import Config
     from .host import Host
-    from .planning import Plan
+    from .operations.transaction import Plan
 
 CHECKING = ("prepare", "migrate", "restore")
 INSTALLING = ("start", "attach")
@@ -77,7 +77,7 @@ def run(guest: str, operation: str, data: bytes) -> int:
             return 0
     except Exception as error:  # configuration; every later one is caught below
         return _failed(guest, error, fatal)
-    from .errors import NwfilterHookError
+    from .base.errors import NwfilterHookError
 
     if sys.flags.no_site:  # hooks/qemu starts without; lxml needs it
         import site
@@ -135,9 +135,9 @@ def _read_stdin() -> bytes:
 
 
 def _work(guest: str, operation: str, data: bytes, config: Config) -> None:
-    from .errors import InputError, one_line
+    from .base.errors import InputError, one_line
     from .host import open_host
-    from .pipeline import check, install, remove
+    from .operations.lifecycle import check, install, remove
 
     host = open_host(config, lambda line: report(guest, line), log)
     path = f"domain XML of {one_line(guest)}"
@@ -145,7 +145,7 @@ def _work(guest: str, operation: str, data: bytes, config: Config) -> None:
         for uuid in _uuids(host, guest, data, path):
             remove(host, uuid)
         return
-    from .domain_xml import parse_domain
+    from .domain.parse import parse_domain
 
     if operation in VERIFYING:
         try:
@@ -153,7 +153,7 @@ def _work(guest: str, operation: str, data: bytes, config: Config) -> None:
         except InputError as error:
             _keep_or_quarantine(host, guest, data, error)
             raise
-        from .verify import reconcile
+        from .operations.reconnect import reconcile
 
         if domain.problem:
             report(guest, str(domain.problem))
@@ -169,7 +169,7 @@ def _work(guest: str, operation: str, data: bytes, config: Config) -> None:
 def _tell(guest: str, planned: Plan | None) -> None:
     if planned is None:
         return
-    from .errors import quarantine_effect
+    from .base.errors import quarantine_effect
 
     quarantined = {binding.tap for binding in planned.record.bindings if binding.quarantined}
     known = {binding.tap for binding in planned.record.bindings}
@@ -184,8 +184,8 @@ def _tell(guest: str, planned: Plan | None) -> None:
 
 def _uuids(host: Host, guest: str, data: bytes, path: str) -> list[str]:
     """The guest's UUID; if its XML is of no use, the UUIDs of records under its name."""
-    from .domain_xml import parse_identity
-    from .errors import InputError
+    from .base.errors import InputError
+    from .domain.parse import parse_identity
 
     try:
         return [parse_identity(data, path)]
@@ -195,8 +195,8 @@ def _uuids(host: Host, guest: str, data: bytes, path: str) -> list[str]:
 
 
 def _keep_or_quarantine(host: Host, guest: str, data: bytes, error: Exception) -> None:
-    from .errors import NwfilterHookError
-    from .verify import quarantine_known
+    from .base.errors import NwfilterHookError
+    from .operations.reconnect import quarantine_known
 
     assert isinstance(error, NwfilterHookError)
     for uuid in _uuids(host, guest, data, f"domain XML of {guest}"):
@@ -214,7 +214,7 @@ def report(guest: str, line: str) -> None:
     """One line to stderr and to syslog; whatever is in it, it stays one line."""
     import contextlib
 
-    from .errors import one_line
+    from .base.errors import one_line
 
     text = one_line(f"{guest}: {line}")
     with contextlib.suppress(OSError, ValueError):
@@ -227,7 +227,7 @@ def log(line: str) -> None:
     """One line to syslog alone: nothing that the person who started this guest has to know."""
     import syslog
 
-    from .errors import one_line
+    from .base.errors import one_line
 
     syslog.openlog("nwfilter-hook", syslog.LOG_PID, syslog.LOG_DAEMON)
     syslog.syslog(syslog.LOG_ERR, one_line(line))

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from .base.dataclass import dataclass
 from .config import Config
-from .frozen import dataclass
-from .library import Library
-from .nft import Nft
-from .state import State
+from .nftables.process import Nft
+from .storage.library import Library
+from .storage.state import State
 
 Report = Callable[[str], None]
 

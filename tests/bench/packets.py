@@ -8,12 +8,12 @@ import tempfile
 from pathlib import Path
 from types import TracebackType
 
-from nwfilter_hook.errors import Source
-from nwfilter_hook.library import Library
-from nwfilter_hook.model import FilterRef
-from nwfilter_hook.planning import compile_reference
-from nwfilter_hook.render import render_install
-from nwfilter_hook.ruleset import Attachment, Ruleset
+from nwfilter_hook.base.errors import Source
+from nwfilter_hook.filters.model import FilterRef
+from nwfilter_hook.nftables.script import render_install
+from nwfilter_hook.operations.transaction import compile_reference
+from nwfilter_hook.ruleset.model import Attachment, Ruleset
+from nwfilter_hook.storage.library import Library
 from tests.support.frames import GUEST, OTHER, udp
 from tests.support.netns import REPOSITORY, Wire
 

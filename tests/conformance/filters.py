@@ -18,15 +18,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from nwfilter_hook.compiler import compile_tap
-from nwfilter_hook.errors import InputError, Source
-from nwfilter_hook.filter_xml import parse_filter
-from nwfilter_hook.language import CHAIN_PRIORITIES, ELEMENTS, PORT_PROTOCOLS, Attribute
-from nwfilter_hook.library import Library
-from nwfilter_hook.model import Filter, FilterRef
-from nwfilter_hook.resolve import resolve
-from nwfilter_hook.ruleset import Attachment, Ruleset
-from nwfilter_hook.values import HEX_IN_VARIABLES, NO_VARIABLES, format_mac, parse_mac
+from nwfilter_hook.base.errors import InputError, Source
+from nwfilter_hook.compiler.compile import compile_tap
+from nwfilter_hook.filters.model import Filter, FilterRef
+from nwfilter_hook.filters.parse import parse_filter
+from nwfilter_hook.filters.protocols import CHAIN_PRIORITIES, ELEMENTS, PORT_PROTOCOLS, Attribute
+from nwfilter_hook.filters.resolve import resolve
+from nwfilter_hook.filters.types import HEX_IN_VARIABLES, NO_VARIABLES, format_mac, parse_mac
+from nwfilter_hook.ruleset.model import Attachment, Ruleset
+from nwfilter_hook.storage.library import Library
 
 STOCK = Library([str(Path(__file__).parents[2] / "filters")])
 TAP = "vnet0"

@@ -11,7 +11,7 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from nwfilter_hook.ruleset import (
+from nwfilter_hook.ruleset.model import (
     Between,
     Chain,
     Equals,

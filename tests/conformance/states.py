@@ -19,8 +19,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-from nwfilter_hook.evaluator import NO_CONTEXT, Context, State, Way, evaluate
-from nwfilter_hook.ruleset import Field
+from nwfilter_hook.ruleset.evaluate import NO_CONTEXT, Context, State, Way, evaluate
+from nwfilter_hook.ruleset.model import Field
 from tests.conformance.filters import TAP, Tree, random_tree
 from tests.conformance.kernel import CONTROL, OUTSIDE, Difference, Known, Tally, install, why
 from tests.conformance.kinds import kinds

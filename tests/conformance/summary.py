@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from nwfilter_hook.language import ELEMENTS
+from nwfilter_hook.filters.protocols import ELEMENTS
 from tests.conformance.kernel import Tally
 
 Rows = frozenset[tuple[str, str]]

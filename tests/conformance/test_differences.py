@@ -17,14 +17,14 @@ from pathlib import Path
 
 import pytest
 
-from nwfilter_hook.domain_xml import parse_domain
-from nwfilter_hook.errors import FilterSyntaxError, Source
-from nwfilter_hook.evaluator import Context, State, Way, evaluate
-from nwfilter_hook.filter_xml import parse_filter
-from nwfilter_hook.library import Library
-from nwfilter_hook.model import FilterRef
-from nwfilter_hook.planning import attachment_of, compile_reference
-from nwfilter_hook.ruleset import Attachment, Field, NamedSet, Purpose, Ruleset
+from nwfilter_hook.base.errors import FilterSyntaxError, Source
+from nwfilter_hook.domain.parse import parse_domain
+from nwfilter_hook.filters.model import FilterRef
+from nwfilter_hook.filters.parse import parse_filter
+from nwfilter_hook.operations.transaction import attachment_of, compile_reference
+from nwfilter_hook.ruleset.evaluate import Context, State, Way, evaluate
+from nwfilter_hook.ruleset.model import Attachment, Field, NamedSet, Purpose, Ruleset
+from nwfilter_hook.storage.library import Library
 from tests.conformance.filters import MAC, TAP, Part
 from tests.conformance.libvirt_side import Bench, Parameters
 from tests.conformance.packets import (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nwfilter_hook.ruleset import Attachment
+from nwfilter_hook.ruleset.model import Attachment
 from tests.conformance.filters import random_tree
 from tests.conformance.kernel import TAPS, Tally
 from tests.conformance.kinds import STATELESS_KINDS

@@ -21,8 +21,8 @@ from pathlib import Path
 
 import pytest
 
-from nwfilter_hook.evaluator import Context, Evaluation, Way, evaluate
-from nwfilter_hook.ruleset import Ruleset
+from nwfilter_hook.ruleset.evaluate import Context, Evaluation, Way, evaluate
+from nwfilter_hook.ruleset.model import Ruleset
 from tests.conformance.filters import Part, Tree
 from tests.conformance.kernel import Tally, why
 from tests.conformance.libvirt_side import Bench, Parameters, stock_definitions

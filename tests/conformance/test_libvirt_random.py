@@ -18,7 +18,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from nwfilter_hook.language import CHAIN_PRIORITIES, ELEMENTS
+from nwfilter_hook.filters.protocols import CHAIN_PRIORITIES, ELEMENTS
 from tests.conformance.filters import IPS, MAC, MACS, Maker, Part, Tree
 from tests.conformance.kernel import Tally
 from tests.conformance.libvirt_side import Bench

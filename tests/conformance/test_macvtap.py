@@ -16,8 +16,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from nwfilter_hook.evaluator import Way
-from nwfilter_hook.ruleset import Attachment
+from nwfilter_hook.ruleset.evaluate import Way
+from nwfilter_hook.ruleset.model import Attachment
 from tests.conformance.filters import MAC, TAP, random_tree
 from tests.conformance.kernel import OUTSIDE, Send, Tally, compare, reduce
 from tests.conformance.mutation import frames

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from nwfilter_hook.base.errors import NwfilterHookError
 from nwfilter_hook.config import Config, parse_config
-from nwfilter_hook.domain_xml import parse_domain
-from nwfilter_hook.errors import NwfilterHookError
+from nwfilter_hook.domain.parse import parse_domain
 from nwfilter_hook.host import Host
-from nwfilter_hook.library import Library
-from nwfilter_hook.planning import plan
-from nwfilter_hook.state import State
+from nwfilter_hook.operations.transaction import plan
+from nwfilter_hook.storage.library import Library
+from nwfilter_hook.storage.state import State
 from tests.unit.checking import complaints
 from tests.unit.fake_nft import FakeNft
 

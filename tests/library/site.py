@@ -21,11 +21,12 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from nwfilter_hook import cli, hook
+from nwfilter_hook import hook
+from nwfilter_hook.cli import main as cli
 from nwfilter_hook.config import CONFIG_VARIABLE, read_config
 from nwfilter_hook.host import Host, open_host
-from nwfilter_hook.rebuild import plan_rebuild
-from nwfilter_hook.verify import _in_kernel
+from nwfilter_hook.operations.reconnect import _in_kernel
+from nwfilter_hook.operations.update import plan_rebuild
 from tests.support.domains import Parameters, domain, interface, uuid_of
 from tests.support.netns import REPOSITORY, Wire
 

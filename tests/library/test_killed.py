@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from nwfilter_hook.definitions import define, reload, undefine
-from nwfilter_hook.errors import NwfilterHookError
+from nwfilter_hook.base.errors import NwfilterHookError
 from nwfilter_hook.host import Host
+from nwfilter_hook.operations.define import define, reload, undefine
 from tests.hook.killer import is_step
 from tests.library.site import Site, drop_udp, filter_xml, reference
 from tests.support.domains import domain, interface

@@ -12,17 +12,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from lxml import etree
 
-from nwfilter_hook.compiler import compile_tap
-from nwfilter_hook.errors import InputError, Source
-from nwfilter_hook.filter_format import normal_form
-from nwfilter_hook.filter_xml import parse_filter
-from nwfilter_hook.language import ELEMENTS, Attribute, Element
-from nwfilter_hook.library import Library
-from nwfilter_hook.model import Filter, FilterRef, FilterRule
-from nwfilter_hook.render import render_lines
-from nwfilter_hook.resolve import resolve
-from nwfilter_hook.ruleset import Attachment
-from nwfilter_hook.values import NO_VARIABLES, parse_mac
+from nwfilter_hook.base.errors import InputError, Source
+from nwfilter_hook.compiler.compile import compile_tap
+from nwfilter_hook.filters.format import normal_form
+from nwfilter_hook.filters.model import Filter, FilterRef, FilterRule
+from nwfilter_hook.filters.parse import parse_filter
+from nwfilter_hook.filters.protocols import ELEMENTS, Attribute, Element
+from nwfilter_hook.filters.resolve import resolve
+from nwfilter_hook.filters.types import NO_VARIABLES, parse_mac
+from nwfilter_hook.nftables.script import render_lines
+from nwfilter_hook.ruleset.model import Attachment
+from nwfilter_hook.storage.library import Library
 from tests.library.site import STOCK
 
 DATA = Path(__file__).resolve().parents[1] / "data"

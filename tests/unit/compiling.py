@@ -14,13 +14,14 @@ import ipaddress
 from collections.abc import Mapping, Sequence
 from typing import Union
 
-from nwfilter_hook.compiler import compile_tap
-from nwfilter_hook.errors import Source, UnknownFilter
-from nwfilter_hook.filter_xml import parse_filter
-from nwfilter_hook.model import BoundRule, Filter, FilterRef
-from nwfilter_hook.render import Options, render_install
-from nwfilter_hook.resolve import ReadFilter, resolve
-from nwfilter_hook.ruleset import (
+from nwfilter_hook.base.errors import Source, UnknownFilter
+from nwfilter_hook.compiler.compile import compile_tap
+from nwfilter_hook.filters.model import BoundRule, Filter, FilterRef
+from nwfilter_hook.filters.parse import parse_filter
+from nwfilter_hook.filters.resolve import ReadFilter, resolve
+from nwfilter_hook.filters.types import format_mac, parse_mac
+from nwfilter_hook.nftables.script import Options, render_install
+from nwfilter_hook.ruleset.model import (
     AnyState,
     Attachment,
     Between,
@@ -37,7 +38,6 @@ from nwfilter_hook.ruleset import (
     SameAs,
     Verdict,
 )
-from nwfilter_hook.values import format_mac, parse_mac
 
 TAP = "vnet0"
 MAC = "52:54:00:00:00:01"

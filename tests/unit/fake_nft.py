@@ -12,9 +12,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from nwfilter_hook.errors import NftError
-from nwfilter_hook.nft import Listing, Nft, fingerprint_of
-from nwfilter_hook.render import Script
+from nwfilter_hook.base.errors import NftError
+from nwfilter_hook.nftables.process import Listing, Nft, fingerprint_of
+from nwfilter_hook.nftables.script import Script
 
 _ELEMENT = re.compile(r'(\S+) \{ "([^"]+)"(?: : jump (\S+))? \}')
 

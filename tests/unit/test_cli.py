@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from nwfilter_hook import cli
-from nwfilter_hook.cli_group import cli as group
-from nwfilter_hook.errors import NwfilterHookError
+from nwfilter_hook.base.errors import NwfilterHookError
+from nwfilter_hook.cli import main as cli
+from nwfilter_hook.cli.common import cli as group
 from tests.unit.compiling import filter_xml, rule_xml
 from tests.unit.fake_nft import FakeNft
 

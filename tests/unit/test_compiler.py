@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from nwfilter_hook.errors import UnsupportedMatch
-from nwfilter_hook.ruleset import Attachment
+from nwfilter_hook.base.errors import UnsupportedMatch
+from nwfilter_hook.ruleset.model import Attachment
 from tests.unit.compiling import Values, compiled, compiled_rule, filter_xml, rule_xml, spelled
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from nwfilter_hook.base.errors import ConfigError
 from nwfilter_hook.config import CONFIG_VARIABLE, Config, parse_config, read_config, stock_filters
-from nwfilter_hook.errors import ConfigError
 
 REPOSITORY = Path(__file__).parents[2]
 

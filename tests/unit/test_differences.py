@@ -10,10 +10,10 @@ import re
 
 import pytest
 
-from nwfilter_hook.errors import FilterSyntaxError, UnsupportedMatch
-from nwfilter_hook.filter_xml import parse_filter
-from nwfilter_hook.render import BASE_CHAINS, Options, render_install
-from nwfilter_hook.ruleset import Attachment, Purpose, Tree
+from nwfilter_hook.base.errors import FilterSyntaxError, UnsupportedMatch
+from nwfilter_hook.filters.parse import parse_filter
+from nwfilter_hook.nftables.script import BASE_CHAINS, Options, render_install
+from nwfilter_hook.ruleset.model import Attachment, Purpose, Tree
 from tests.unit.checking import complaints
 from tests.unit.compiling import MAC, compiled, compiled_rule, filter_xml, rule_xml, script, spelled
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from nwfilter_hook.domain_xml import check_tap, parse_domain, parse_identity
-from nwfilter_hook.errors import DomainError, FilterSyntaxError, InputError, Source, XmlSyntaxError
-from nwfilter_hook.model import Carrier, FilterRef, Interface, PortKind
+from nwfilter_hook.base.errors import DomainError, FilterSyntaxError, InputError, Source, XmlSyntaxError
+from nwfilter_hook.domain.parse import check_tap, parse_domain, parse_identity
+from nwfilter_hook.filters.model import Carrier, FilterRef, Interface, PortKind
 
 EVENTS = Path(__file__).parents[1] / "data" / "hook-events"
 UUID = "11111111-2222-3333-4444-555555555555"

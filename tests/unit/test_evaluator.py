@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from nwfilter_hook.evaluator import Context, Evaluation, State, Way, evaluate
-from nwfilter_hook.ruleset import Field, Kind, NamedSet, Purpose, Ruleset, Tree, Verdict
+from nwfilter_hook.ruleset.evaluate import Context, Evaluation, State, Way, evaluate
+from nwfilter_hook.ruleset.model import Field, Kind, NamedSet, Purpose, Ruleset, Tree, Verdict
 from tests.conformance.packets import FRAGMENT, GUEST_IP, OTHER_IP, Shape, build
 from tests.unit.compiling import compiled, compiled_rule, filter_xml, rule_xml
 

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from nwfilter_hook.base.errors import MissingFeature, NftError
 from nwfilter_hook.config import Config
-from nwfilter_hook.errors import MissingFeature, NftError
-from nwfilter_hook.features import check_features
 from nwfilter_hook.host import Host
-from nwfilter_hook.library import Library
-from nwfilter_hook.ruleset import Ruleset
-from nwfilter_hook.state import State
+from nwfilter_hook.nftables.features import check_features
+from nwfilter_hook.ruleset.model import Ruleset
+from nwfilter_hook.storage.library import Library
+from nwfilter_hook.storage.state import State
 from tests.unit.compiling import compiled, filter_xml, rule_xml
 from tests.unit.fake_nft import FakeNft
 

@@ -6,10 +6,10 @@ import re
 
 import pytest
 
-from nwfilter_hook.errors import FilterSyntaxError, NwfilterHookError, Source, XmlSyntaxError
-from nwfilter_hook.filter_xml import parse_filter
-from nwfilter_hook.model import Action, Direction, FilterRef, FilterRule, Setting, Variable
-from nwfilter_hook.xml import MAX_BYTES
+from nwfilter_hook.base.errors import FilterSyntaxError, NwfilterHookError, Source, XmlSyntaxError
+from nwfilter_hook.base.xml import MAX_BYTES
+from nwfilter_hook.filters.model import Action, Direction, FilterRef, FilterRule, Setting, Variable
+from nwfilter_hook.filters.parse import parse_filter
 from tests.unit.attributes import STRUCTURE, structure_rows
 from tests.unit.compiling import filter_xml, rule_xml
 

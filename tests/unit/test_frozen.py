@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from nwfilter_hook.errors import Source
-from nwfilter_hook.frozen import dataclass, replace
+from nwfilter_hook.base.dataclass import dataclass, replace
+from nwfilter_hook.base.errors import Source
 
 
 @dataclass(frozen=True)

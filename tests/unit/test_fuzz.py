@@ -17,12 +17,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nwfilter_hook import compiler
-from nwfilter_hook.conditions import exchange
-from nwfilter_hook.domain_xml import parse_domain, parse_identity
-from nwfilter_hook.errors import InputError, NwfilterHookError, UnsupportedMatch
-from nwfilter_hook.filter_xml import parse_filter
-from nwfilter_hook.ruleset import Between, Chain, Equals, Field, Masked, Match, Ruleset, Tree, Verdict
+from nwfilter_hook.base.errors import InputError, NwfilterHookError, UnsupportedMatch
+from nwfilter_hook.compiler import compile as compiler
+from nwfilter_hook.compiler.matches import exchange
+from nwfilter_hook.domain.parse import parse_domain, parse_identity
+from nwfilter_hook.filters.parse import parse_filter
+from nwfilter_hook.ruleset.model import Between, Chain, Equals, Field, Masked, Match, Ruleset, Tree, Verdict
 from tests.unit.attributes import Row, accepted, example, rows
 from tests.unit.checking import complaints
 from tests.unit.compiling import MAC, compiled, filter_xml, rule_xml, script, spelled

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from nwfilter_hook.evaluator import Context, State, Way, evaluate
-from nwfilter_hook.ruleset import Verdict
+from nwfilter_hook.ruleset.evaluate import Context, State, Way, evaluate
+from nwfilter_hook.ruleset.model import Verdict
 from tests.unit.compiling import compiled, filter_xml, rule_xml, spelled
 
 DROP_ALL = rule_xml("<all/>", direction="inout", priority=1000)

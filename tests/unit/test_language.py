@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from nwfilter_hook.language import CHAIN_PRIORITIES, ELEMENTS, chain_prefix, icmp_fields
-from nwfilter_hook.ruleset import Field
-from nwfilter_hook.values import TYPES
+from nwfilter_hook.filters.protocols import CHAIN_PRIORITIES, ELEMENTS, chain_prefix, icmp_fields
+from nwfilter_hook.filters.types import TYPES
+from nwfilter_hook.ruleset.model import Field
 from tests.unit.attributes import rows
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from nwfilter_hook.errors import FilterSyntaxError, Source, UnknownFilter, XmlSyntaxError
-from nwfilter_hook.library import Library
-from nwfilter_hook.xml import MAX_BYTES
+from nwfilter_hook.base.errors import FilterSyntaxError, Source, UnknownFilter, XmlSyntaxError
+from nwfilter_hook.base.xml import MAX_BYTES
+from nwfilter_hook.storage.library import Library
 
 WANTED = Source("domain.xml", 7)
 

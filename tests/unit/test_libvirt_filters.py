@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from nwfilter_hook.compiler import compile_tap
-from nwfilter_hook.errors import Source
-from nwfilter_hook.filter_xml import parse_filter
-from nwfilter_hook.library import Library
-from nwfilter_hook.model import Filter
-from nwfilter_hook.resolve import resolve
-from nwfilter_hook.ruleset import Attachment, Ruleset
-from nwfilter_hook.values import parse_mac
+from nwfilter_hook.base.errors import Source
+from nwfilter_hook.compiler.compile import compile_tap
+from nwfilter_hook.filters.model import Filter
+from nwfilter_hook.filters.parse import parse_filter
+from nwfilter_hook.filters.resolve import resolve
+from nwfilter_hook.filters.types import parse_mac
+from nwfilter_hook.ruleset.model import Attachment, Ruleset
+from nwfilter_hook.storage.library import Library
 from tests.unit.compiling import MAC, TAP, reference_to, spelled
 from tests.unit.firewall_commands import expected_rules
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from nwfilter_hook.errors import NftError
-from nwfilter_hook.nft import Nft, fingerprint_of
-from nwfilter_hook.render import Script, render_install
+from nwfilter_hook.base.errors import NftError
+from nwfilter_hook.nftables.process import Nft, fingerprint_of
+from nwfilter_hook.nftables.script import Script, render_install
 from tests.unit.checking import complaints
 from tests.unit.compiling import compiled, filter_xml, rule_xml
 

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from nwfilter_hook.base.dataclass import replace
+from nwfilter_hook.base.errors import DomainError, InputError, NftError, UnboundVariable
 from nwfilter_hook.config import Config
-from nwfilter_hook.domain_xml import parse_domain
-from nwfilter_hook.errors import DomainError, InputError, NftError, UnboundVariable
-from nwfilter_hook.frozen import replace
+from nwfilter_hook.domain.parse import parse_domain
+from nwfilter_hook.filters.model import Domain
 from nwfilter_hook.host import Host
-from nwfilter_hook.library import Library
-from nwfilter_hook.model import Domain
-from nwfilter_hook.pipeline import check, install, plan_removal, remove
-from nwfilter_hook.state import State
-from nwfilter_hook.verify import quarantine_known, reconcile
+from nwfilter_hook.operations.lifecycle import check, install, plan_removal, remove
+from nwfilter_hook.operations.reconnect import quarantine_known, reconcile
+from nwfilter_hook.storage.library import Library
+from nwfilter_hook.storage.state import State
 from tests.unit.compiling import filter_xml, rule_xml
 from tests.unit.fake_nft import FakeNft
 

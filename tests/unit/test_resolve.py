@@ -8,8 +8,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from nwfilter_hook.errors import BadValue, FilterLoop, NwfilterHookError, UnboundVariable, UnknownFilter
-from nwfilter_hook.model import Learned
+from nwfilter_hook.base.errors import BadValue, FilterLoop, NwfilterHookError, UnboundVariable, UnknownFilter
+from nwfilter_hook.filters.model import Learned
 from tests.unit.compiling import MAC, Values, bound, compiled_rule, filter_xml, rule_xml
 
 

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from nwfilter_hook.errors import StateError
-from nwfilter_hook.frozen import replace
-from nwfilter_hook.objects import Objects
-from nwfilter_hook.records import Binding, Record
-from nwfilter_hook.ruleset import Attachment
-from nwfilter_hook.state import State
+from nwfilter_hook.base.dataclass import replace
+from nwfilter_hook.base.errors import StateError
+from nwfilter_hook.nftables.names import Objects
+from nwfilter_hook.ruleset.model import Attachment
+from nwfilter_hook.storage.records import Binding, Record
+from nwfilter_hook.storage.state import State
 
 UUID = "11111111-2222-3333-4444-555555555555"
 OTHER = "99999999-2222-3333-4444-555555555555"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from nwfilter_hook import values
-from nwfilter_hook.model import SetFlags, TcpFlags
+from nwfilter_hook.filters import types as values
+from nwfilter_hook.filters.model import SetFlags, TcpFlags
 
 
 @pytest.mark.parametrize(

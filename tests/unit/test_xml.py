@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from nwfilter_hook.errors import FilterSyntaxError, XmlSyntaxError
-from nwfilter_hook.xml import children, parse_xml
+from nwfilter_hook.base.errors import FilterSyntaxError, XmlSyntaxError
+from nwfilter_hook.base.xml import children, parse_xml
 
 
 def bomb(kind: str) -> str:

@@ -12,8 +12,8 @@ import pytest
 
 from nwfilter_hook import hook
 from nwfilter_hook.config import CONFIG_VARIABLE, read_config
-from nwfilter_hook.definitions import Update, define
 from nwfilter_hook.host import open_host
+from nwfilter_hook.operations.define import Update, define
 from tests.support.domains import domain, interface
 from tests.support.netns import REPOSITORY
 from tests.vm.flows import Got, connected, exchange, listen, tcp

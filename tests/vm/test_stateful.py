@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from nwfilter_hook.cli import cli
+from nwfilter_hook.cli.main import cli
 from tests.vm.flows import (
     Got,
     closed_port,

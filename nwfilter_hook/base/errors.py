@@ -1,0 +1,138 @@
+"""
+Every error this package raises on purpose, and `Source`, the place an error points at.
+
+* NwfilterHookError   one line for the person who ran `virsh start`; exit status 1
+  * InputError        the XML is at fault; `.source` says where
+    * XmlSyntaxError, DomainError, FilterSyntaxError, UnknownFilter, FilterLoop, UnboundVariable, BadValue,
+      UnsupportedMatch
+  * ConfigError       the configuration file is at fault
+  * NftError          nft refused a transaction, hung or is missing
+  * MissingFeature    the kernel lacks what a rule needs
+  * UpdateError       a change of filters that a running guest or the library forbids; nothing has changed
+  * StateError        the state directory or a record in it is unusable
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from .dataclass import dataclass
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where an element was read: the file as it was named to us, and the 1-based line."""
+
+    path: str
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.line}"
+
+
+class NwfilterHookError(Exception):
+    """Base of all; `str()` is one line without control characters, whatever the input held."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(_shortened(one_line(message)))
+
+
+class InputError(NwfilterHookError):
+    """`str()` reads "clean-traffic.xml:12: variable $MAC has no value"."""
+
+    def __init__(self, message: str, source: Source) -> None:
+        super().__init__(f"{source}: {message}")
+        self.source = source
+
+
+class XmlSyntaxError(InputError):
+    """Not well-formed, not ours, too large, or with a document type."""
+
+
+class DomainError(InputError):
+    """The domain XML asks for something that can't be done."""
+
+
+class Unfilterable(DomainError):
+    """The kernel doesn't see what the guest sends from there: even a quarantine stops only what comes to it."""
+
+
+def quarantine_effect(reason: NwfilterHookError) -> str:
+    """What a quarantine for this reason does."""
+    if isinstance(reason, Unfilterable):
+        return "nothing passes in, but what the guest sends does pass"
+    return "nothing passes in or out"
+
+
+class FilterSyntaxError(InputError):
+    """A filter's XML is well-formed but not nwfilter."""
+
+
+class UnknownFilter(InputError):
+    """A filterref names a filter that no directory holds."""
+
+
+class FilterLoop(InputError):
+    """Filters that include each other."""
+
+
+class UnboundVariable(InputError):
+    """A variable that nobody gave a value, or a list that is too short or of another length."""
+
+
+class BadValue(InputError):
+    """A parameter's value that the attribute it ends up in can't hold."""
+
+
+class UnsupportedMatch(InputError):
+    """A rule that can't be enforced on this kind of tap."""
+
+
+class ConfigError(NwfilterHookError):
+    """A wrong key or value in the configuration file."""
+
+
+class NftError(NwfilterHookError):
+    """
+    nft refused a transaction (nothing has changed then), hung, or is missing.
+
+    Attributes:
+        unsure: True if nft was given up, so that the kernel may or may not have taken the transaction.
+    """
+
+    def __init__(self, message: str, *, unsure: bool = False) -> None:
+        super().__init__(message)
+        self.unsure = unsure
+
+
+class MissingFeature(NwfilterHookError):
+    """The running kernel lacks a feature that a rule needs; names the config symbol."""
+
+
+class UpdateError(NwfilterHookError):
+    """A filter can't be defined or undefined, or a tap's rules can't be made from it; nothing has changed."""
+
+
+class StateError(NwfilterHookError):
+    """The state directory or a record in it can't be used."""
+
+
+def one_line(text: str) -> str:
+    """`text` with every control character spelled out, so that no input can forge a second line of output."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def _shortened(line: str) -> str:
+    """What a person can read: the beginning of a long line and its end, where the advice stands."""
+    return line if len(line) <= _READABLE else f"{line[: _READABLE - 250]} … {line[-240:]}"
+
+
+_READABLE = 900
+
+
+def did_you_mean(word: str, candidates: Iterable[str]) -> str:
+    """ "; did you mean 'X'?" for the candidate nearest to `word`, or "" if none is near."""
+    import difflib
+
+    near = difflib.get_close_matches(word, list(candidates), n=1, cutoff=0.6)
+    return f"; did you mean {near[0]!r}?" if near else ""

@@ -1,0 +1,36 @@
+"""
+What all commands of `nwfilter-hook` share: the group they belong to, the host they act on, how they read a file.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from .. import __version__, hook
+from ..base.errors import NwfilterHookError
+from ..config import read_config
+from ..host import Host, open_host
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="nwfilter-hook")
+def cli() -> None:
+    """Per-guest packet filtering for libvirt: nwfilter compiled to nftables."""
+
+
+def open_cli_host(*, readonly: bool) -> Host:
+    """This host; what it has to say goes to stderr. Raises ConfigError."""
+    return open_host(read_config(), lambda line: click.echo(f"nwfilter-hook: {line}", err=True), readonly=readonly)
+
+
+def read_input(path: str) -> bytes:
+    """A file's bytes, "-" is standard input; one more than accepted at most. Raises NwfilterHookError."""
+    try:
+        if path == "-":
+            return sys.stdin.buffer.read(hook.MAX_BYTES)
+        with open(path, "rb") as file:
+            return file.read(hook.MAX_BYTES)
+    except OSError as error:
+        raise NwfilterHookError(f"{path}: {error.strerror}") from error

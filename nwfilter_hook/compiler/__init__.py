@@ -1,0 +1,1 @@
+"""Bound rules to a ruleset: pure."""

@@ -1,0 +1,104 @@
+"""
+What the host makes itself and a guest gets beside its connections: answers to what is rejected, and later fragments.
+
+In:  the chains of a tap.
+Out: the same with rules for both at their places in to-l3, where the guest's own rules would drop them.
+
+libvirt has no rules of layer 3 for what the host sends, so there both pass. What is bridged is met whole and with its
+ports, since connection tracking puts fragments together before layer 3 and takes them apart after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from ..ruleset.model import (
+    TRANSPORT_FIELDS,
+    AnyState,
+    Chain,
+    CountAbove,
+    Equals,
+    Field,
+    Masked,
+    Match,
+    Rule,
+    Tree,
+    Verdict,
+)
+from .matches import narrow
+
+_IPV4, _IPV6 = 0x0800, 0x86DD
+_PACKET_HOST = 0
+_LATER_FRAGMENT = {
+    _IPV4: Match(Field.IP_FRAGMENT, Masked(0x1FFF, 0), negated=True),
+    _IPV6: Match(Field.IP6_FRAGMENT, Equals(0), negated=True),
+}
+# sent or routed by the host, not bridged
+_FROM_HOST = Match(Field.PACKET_TYPE, Equals(_PACKET_HOST))
+_NO_CONNECTION = Match(Field.CT_STATE, AnyState(frozenset(("invalid",))))
+# port unreachable: RFC 792; RFC 4443, 3.1
+_ANSWER = {
+    _IPV4: (
+        Match(Field.ETHER_TYPE, Equals(_IPV4)),
+        Match(Field.IP_PROTOCOL, Equals(1)),
+        Match(Field.ICMP_TYPE, Equals(3)),
+        Match(Field.ICMP_CODE, Equals(3)),
+        _FROM_HOST,
+        _NO_CONNECTION,
+    ),
+    _IPV6: (
+        Match(Field.ETHER_TYPE, Equals(_IPV6)),
+        Match(Field.L4_PROTOCOL, Equals(58)),
+        Match(Field.ICMPV6_TYPE, Equals(1)),
+        Match(Field.ICMPV6_CODE, Equals(4)),
+        _FROM_HOST,
+        _NO_CONNECTION,
+    ),
+}
+
+
+def with_host_packets(chains: Sequence[Chain]) -> list[Chain]:
+    """`chains` with the rules that let the host's answers and later fragments through to the guest."""
+    rejecting = [rule for chain in chains if chain.tree is Tree.FROM_L3 for rule in _rejecting(chain)]
+    return [
+        Chain(chain.tree, chain.name, (*_answers(rejecting), *_with_later_fragments(chain.rules)))
+        if chain.tree is Tree.TO_L3
+        else chain
+        for chain in chains
+    ]
+
+
+def _rejecting(chain: Chain) -> Iterator[Rule]:
+    return (rule for rule in chain.rules if rule.verdict is Verdict.REJECT)
+
+
+def _answers(rejecting: Sequence[Rule]) -> Iterator[Rule]:
+    """One rule for each IP version in which something is rejected, with the provenance of the first that rejects."""
+    for version, matches in _ANSWER.items():
+        first = next((rule for rule in rejecting if _version(rule) == version), None)
+        if first is not None:
+            yield Rule(matches, Verdict.ACCEPT, first.filter, first.source)
+
+
+def _with_later_fragments(rules: Sequence[Rule]) -> Iterator[Rule]:
+    """
+    Before a rule that accepts by something in the transport header, one that accepts the host's later fragments by the
+    rest of its conditions: whoever doesn't get the first fragment has no use for them.
+    """
+    seen = set()
+    for rule in rules:
+        rest = tuple(match for match in rule.matches if match.field not in TRANSPORT_FIELDS)
+        counts = any(isinstance(match.test, CountAbove) for match in rest)
+        if rule.verdict is Verdict.ACCEPT and len(rest) < len(rule.matches) and not counts and rest not in seen:
+            seen.add(rest)
+            matches = narrow(rest, (_LATER_FRAGMENT[_version(rule)], _FROM_HOST))
+            assert matches is not None
+            yield Rule(matches, Verdict.ACCEPT, rule.filter, rule.source)
+        yield rule
+
+
+def _version(rule: Rule) -> int:
+    """The EtherType that a rule of layer 3 asks for."""
+    return next(
+        match.test.value for match in rule.matches if match.field is Field.ETHER_TYPE and isinstance(match.test, Equals)
+    )

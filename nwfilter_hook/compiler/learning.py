@@ -1,0 +1,363 @@
+"""
+Addresses that nobody gives: who may teach them, and what the guest may do until they are known.
+
+In:  a reference's parameters; the chains of a tap whose rules compare with learned addresses.
+Out: a `Learning`; the chains with the rules that learn, all of them in force from the first frame.
+
+    $IP, mode any     what the guest itself sends first, in IPv4 or ARP, under its own MAC
+    $IP, mode dhcp    what a DHCP server acknowledges toward the guest; before that the guest may only speak DHCP
+    $IPV6             what the guest itself sends, or asks for in duplicate address detection; fe80::/64 with the
+                      interface identifier of its MAC is its own from the beginning
+
+Learned addresses are elements of named sets (model.NamedSet); the kernel stores them when a frame passes a LEARN rule.
+Nothing here reads a file, a clock or the kernel. RFC 2131 (DHCP), RFC 4861 and 4862 (IPv6), RFC 5227 (ARP probes).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from ..base.dataclass import replace
+from ..base.errors import BadValue
+from ..filters.model import FilterRef, Learning
+from ..filters.types import number, parse_ipv4, prefix_mask
+from ..ruleset.model import Chain, Equals, Field, InSet, Kind, Masked, Match, NamedSet, Purpose, Rule, Tree, Verdict
+
+MODE = "CTRL_IP_LEARNING"
+MAXIMUM = "CTRL_IP_LEARNING_MAX"
+IPV6_MODE = "CTRL_IPV6_LEARNING"
+IPV6_MAXIMUM = "CTRL_IPV6_LEARNING_MAX"
+MAX_ADDRESSES = 256
+"""Upper bound of both maxima."""
+
+_BROADCAST = 0xFFFFFFFFFFFF
+_COOKIE = 0x63825363
+_CLIENT, _SERVER = 68, 67
+_BOOTREPLY = 2
+_ACK = 5
+_SOLICITATION = 135
+
+_IPV4 = Match(Field.ETHER_TYPE, Equals(0x0800))
+_LEASED = Match(Field.TAP, InSet(NamedSet(Purpose.LEASED, "", Kind.INTERFACE)))
+_NOT_LEASED = Match(_LEASED.field, _LEASED.test, negated=True)
+_UNREAD = NamedSet(Purpose.UNREAD, "", Kind.IPV4, size=8)
+
+# --- parameters -------------------------------------------------------------------------------------------------------
+
+
+def read_learning(reference: FilterRef) -> Learning:
+    """
+    What the interface's parameters say about learning; a list's first value counts.
+
+    Raises:
+        BadValue: one of them has a value that means nothing.
+    """
+    mode = _choice(reference, MODE, ("any", "dhcp", "none"), "any")
+    return Learning(
+        mode=mode,
+        maximum=_maximum(reference, MAXIMUM, Learning().maximum),
+        servers=_servers(reference) if mode == "dhcp" else (),
+        ipv6=_choice(reference, IPV6_MODE, ("any", "none"), "none") == "any",
+        ipv6_maximum=_maximum(reference, IPV6_MAXIMUM, Learning().ipv6_maximum),
+    )
+
+
+def _choice(reference: FilterRef, name: str, choices: Sequence[str], default: str) -> str:
+    text = reference.parameters.get(name, (default,))[0]
+    if text.lower() not in choices:
+        raise BadValue(f"parameter {name}: {text!r} is not one of {' '.join(choices)}", reference.source)
+    return text.lower()
+
+
+def _maximum(reference: FilterRef, name: str, default: int) -> int:
+    text = reference.parameters.get(name, (str(default),))[0]
+    try:
+        value = number(1, MAX_ADDRESSES)(text)
+    except ValueError as error:
+        raise BadValue(f"parameter {name}: {text!r} is not {error}", reference.source) from None
+    assert isinstance(value, int)
+    return value
+
+
+def _servers(reference: FilterRef) -> tuple[int, ...]:
+    """The IPv4 addresses among DHCPSERVER, which allow-dhcpv6-server takes IPv6 addresses from."""
+    given = reference.parameters.get("DHCPSERVER", ())
+    servers = [server for server in map(_ipv4, given) if server is not None]
+    if given and not servers:
+        # "no server given" would let every server teach
+        raise BadValue(f"parameter DHCPSERVER: {given[0]!r} is not an IPv4 address", reference.source)
+    return tuple(dict.fromkeys(servers))
+
+
+def _ipv4(text: str) -> int | None:
+    try:
+        value = parse_ipv4(text)
+    except ValueError:
+        return None
+    assert isinstance(value, int)
+    return value
+
+
+def is_learnable(variable: str, learning: Learning) -> bool:
+    """Whether the variable may be left without a value."""
+    return {"IP": learning.mode != "none", "IPV6": learning.ipv6}.get(variable, False)
+
+
+def link_local(mac: int) -> int:
+    """The link-local address that the MAC gives by EUI-64: fe80::5054:ff:fe00:1 for 52:54:00:00:00:01. RFC 4291, A."""
+    identifier = (mac >> 24 ^ 0x020000) << 40 | 0xFFFE << 24 | mac & 0xFFFFFF
+    return 0xFE80 << 112 | identifier
+
+
+# --- rules ------------------------------------------------------------------------------------------------------------
+
+
+def learned_sets(chains: Iterable[Chain]) -> list[NamedSet]:
+    """The sets of learned addresses that rules compare with, by first appearance."""
+    return list(
+        dict.fromkeys(
+            match.test.set
+            for chain in chains
+            for rule in chain.rules
+            for match in rule.matches
+            if isinstance(match.test, InSet) and match.test.set.purpose is Purpose.LEARNED
+        )
+    )
+
+
+def with_learning(chains: list[Chain], mac: int, learning: Learning) -> list[Chain]:
+    """
+    `chains`, with the rules that fill the learned sets in front of what they hold already.
+
+    Args:
+        mac: the guest's; what is sent under another teaches nothing.
+    """
+    if not learned_sets(chains):
+        return chains
+    chains = [_complete(chain, mac, learning) for chain in chains]
+    used = learned_sets(chains)
+    added: dict[Tree, list[Chain]] = {}
+    head: dict[Tree, list[Rule]] = {}
+    stores = _stores(used, Kind.IPV4, mac, learning)
+    lessons = _Lessons(mac, _first_user(chains, Kind.IPV4))
+    if stores and learning.mode == "dhcp":
+        head[Tree.FROM_L2] = list(lessons.only_dhcp_out())
+        head[Tree.TO_L2] = list(lessons.only_leases_in(learning))
+        added[Tree.TO_L2] = lessons.lease_chains(stores)
+        for tree, rule in lessons.dhcp_at_layer_3():
+            if any(chain.tree is tree for chain in chains):
+                head[tree] = [rule]
+    elif stores:
+        head[Tree.FROM_L2] = list(lessons.first_use(stores))
+    stores = _stores(used, Kind.IPV6, mac, learning)
+    lessons = _Lessons(mac, _first_user(chains, Kind.IPV6))
+    if stores:
+        head.setdefault(Tree.FROM_L2, []).extend(lessons.ipv6(stores))
+    return list(_merged(chains, head, added))
+
+
+def _first_user(chains: Iterable[Chain], kind: Kind) -> Rule | None:
+    """The first rule that compares with a learned address of this kind."""
+    for chain in chains:
+        for rule in chain.rules:
+            for match in rule.matches:
+                named = match.test.set if isinstance(match.test, InSet) else None
+                if named is not None and named.purpose is Purpose.LEARNED and named.kind is kind:
+                    return rule
+    return None
+
+
+def _complete(chain: Chain, mac: int, learning: Learning) -> Chain:
+    """The chain, its learned sets as large as `learning` says."""
+
+    def complete(match: Match) -> Match:
+        test = match.test
+        if not isinstance(test, InSet) or test.set.purpose is not Purpose.LEARNED:
+            return match
+        return Match(match.field, InSet(_spec(test.set, mac, learning), test.fields), match.negated)
+
+    rules = (replace(rule, matches=tuple(complete(match) for match in rule.matches)) for rule in chain.rules)
+    return Chain(chain.tree, chain.name, tuple(rules))
+
+
+def _spec(named: NamedSet, mac: int, learning: Learning) -> NamedSet:
+    if named.kind is Kind.IPV4:
+        return replace(named, size=learning.maximum, newest=learning.mode == "dhcp" and learning.maximum == 1)
+    own = link_local(mac)
+    return replace(named, size=learning.ipv6_maximum, initial=(own if named.mask is None else own & named.mask,))
+
+
+def _stores(used: Sequence[NamedSet], kind: Kind, mac: int, learning: Learning) -> tuple[NamedSet, ...]:
+    """
+    The sets to store an address in. First the one of whole addresses, used or not: it is full when enough are known,
+    and then nothing goes to those of masked ones.
+    """
+    found = [named for named in used if named.kind is kind]
+    whole = [_spec(NamedSet(Purpose.LEARNED, "", kind), mac, learning)] if found else []
+    return tuple(dict.fromkeys((*whole, *found)))
+
+
+def _merged(chains: Sequence[Chain], head: dict[Tree, list[Rule]], added: dict[Tree, list[Chain]]) -> Iterator[Chain]:
+    for tree in Tree:
+        mine = [chain for chain in chains if chain.tree is tree]
+        rules = tuple(head.get(tree, ()))
+        root = next((chain.rules for chain in mine if chain.name is None), ())
+        if rules or root:
+            yield Chain(tree, None, rules + root)
+        yield from (chain for chain in mine if chain.name is not None)
+        yield from added.get(tree, ())
+
+
+class _Lessons:
+    """
+    The rules that learn, all with the provenance of `user`, the first rule that needs the address.
+    """
+
+    def __init__(self, mac: int, user: Rule | None) -> None:
+        self._mac = mac
+        self._user = user
+        self._own = Match(Field.ETHER_SRC, Equals(mac))
+
+    def _rule(self, matches: Iterable[Match], verdict: Verdict, target: str | None = None) -> Rule:
+        assert self._user is not None
+        return Rule(tuple(matches), verdict, self._user.filter, self._user.source, target)
+
+    def _learn(self, field: Field, matches: Iterable[Match], stores: Iterable[NamedSet], leased: bool = False) -> Rule:
+        targets = tuple((field, named) for named in stores)
+        if leased:
+            assert isinstance(_LEASED.test, InSet)
+            targets += ((Field.TAP, _LEASED.test.set),)
+        return replace(self._rule(matches, Verdict.LEARN), stores=targets)
+
+    def first_use(self, stores: Sequence[NamedSet]) -> Iterator[Rule]:
+        """An IPv4 packet teaches its source, an ARP frame its sender (0.0.0.0 in a probe, and so nothing)."""
+        yield self._learn(Field.IP_SRC, (self._own, _IPV4, *_unicast(Field.IP_SRC)), stores)
+        ethernet_arp = (
+            Match(Field.ETHER_TYPE, Equals(0x0806)),
+            Match(Field.ARP_HTYPE, Equals(1)),
+            Match(Field.ARP_PTYPE, Equals(0x0800)),
+            Match(Field.ARP_HLEN, Equals(6)),
+            Match(Field.ARP_PLEN, Equals(4)),
+            Match(Field.ARP_SRC_MAC, Equals(self._mac)),
+        )
+        yield self._learn(Field.ARP_SRC_IP, (self._own, *ethernet_arp, *_unicast(Field.ARP_SRC_IP)), stores)
+
+    def ipv6(self, stores: Sequence[NamedSet]) -> Iterator[Rule]:
+        """
+        An IPv6 packet teaches its source. A solicitation from "::" teaches its target: that is duplicate address
+        detection, the first thing that a guest does with an address.
+        """
+        ipv6 = Match(Field.ETHER_TYPE, Equals(0x86DD))
+        yield self._learn(Field.IP6_SRC, (self._own, ipv6, *_unicast(Field.IP6_SRC)), stores)
+        detection = (
+            self._own,
+            ipv6,
+            Match(Field.IP6_SRC, Equals(0)),
+            Match(Field.L4_PROTOCOL, Equals(58)),
+            Match(Field.ICMPV6_TYPE, Equals(_SOLICITATION)),
+            Match(Field.IP6_NEXT_HEADER, Equals(58)),
+            *_unicast(Field.ND_TARGET),
+        )
+        yield self._learn(Field.ND_TARGET, detection, stores)
+
+    def only_dhcp_out(self) -> Iterator[Rule]:
+        """Without a lease the guest may ask for one and nothing else; with or without, it never answers itself."""
+        answer = (*_dhcp(_SERVER, _CLIENT), Match(Field.DHCP_CLIENT, Equals(self._mac)))
+        yield self._rule(answer, Verdict.DROP)
+        yield self._rule((self._own, *_dhcp(_CLIENT, _SERVER), _NOT_LEASED), Verdict.ACCEPT)
+        yield self._rule((_NOT_LEASED,), Verdict.DROP)
+
+    def only_leases_in(self, learning: Learning) -> Iterator[Rule]:
+        """
+        Answers of the servers teach. Without a lease they arrive whatever the rest of the rules says, and nothing else
+        does; with one the rest decides.
+        """
+        servers: list[tuple[Match, ...]] = [(Match(Field.IP_SRC, Equals(server)),) for server in learning.servers] or [
+            ()
+        ]
+        for ether_dst in (self._mac, _BROADCAST):
+            for server in servers:
+                answer = (Match(Field.ETHER_DST, Equals(ether_dst)), *_dhcp(_SERVER, _CLIENT, *server))
+                yield self._rule((*answer, _NOT_LEASED), Verdict.JUMP, "dhcp-first")
+                yield self._rule((*answer, _LEASED), Verdict.JUMP, "dhcp")
+        yield self._rule((_NOT_LEASED,), Verdict.DROP)
+
+    def lease_chains(self, stores: Sequence[NamedSet]) -> list[Chain]:
+        """
+        "dhcp" looks whether the answer is for this guest, "dhcp-reply" for the message type, which most servers send
+        as the first option. An answer without one in reach teaches nothing, but is remembered for people to see.
+        """
+        to_guest = (
+            Match(Field.DHCP_OP, Equals(_BOOTREPLY)),
+            Match(Field.DHCP_CLIENT, Equals(self._mac)),
+            Match(Field.DHCP_COOKIE, Equals(_COOKIE)),
+            *_unicast(Field.DHCP_ADDRESS),
+        )
+        types: list[Rule] = []
+        for ack_test, any_test in zip(_message_types(_ACK), _message_types(None)):
+            # the first that is found decides
+            types.append(self._rule((Match(Field.DHCP_OPTIONS, ack_test),), Verdict.JUMP, "dhcp-ack"))
+            types.append(self._rule((Match(Field.DHCP_OPTIONS, any_test),), Verdict.RETURN))
+        ack = self._learn(Field.DHCP_ADDRESS, (), stores, leased=True)
+        unread = self._learn(Field.DHCP_ADDRESS, (), [_UNREAD])
+        first = (self._rule((), Verdict.JUMP, "dhcp"), self._rule((), Verdict.ACCEPT))
+        return [
+            Chain(Tree.TO_L2, "dhcp-first", first),
+            Chain(Tree.TO_L2, "dhcp", (self._rule(to_guest, Verdict.JUMP, "dhcp-reply"),)),
+            Chain(Tree.TO_L2, "dhcp-reply", (*types, unread)),
+            Chain(Tree.TO_L2, "dhcp-ack", (ack,)),
+        ]
+
+    def dhcp_at_layer_3(self) -> Iterator[tuple[Tree, Rule]]:
+        """Without a lease DHCP passes layer 3 too; everything else is dropped at layer 2."""
+        yield Tree.FROM_L3, self._rule((*_dhcp(_CLIENT, _SERVER), _NOT_LEASED), Verdict.ACCEPT)
+        yield Tree.TO_L3, self._rule((*_dhcp(_SERVER, _CLIENT), _NOT_LEASED), Verdict.ACCEPT)
+
+
+def _dhcp(source_port: int, destination_port: int, *more: Match) -> tuple[Match, ...]:
+    return (
+        _IPV4,
+        *more,
+        Match(Field.IP_PROTOCOL, Equals(17)),
+        Match(Field.SRC_PORT, Equals(source_port)),
+        Match(Field.DST_PORT, Equals(destination_port)),
+    )
+
+
+def _unicast(field: Field) -> tuple[Match, ...]:
+    """An address that a host can have: not unspecified, not multicast or reserved (all of ::/8 is, for IPv6)."""
+    if field.kind is Kind.IPV4:
+        return (
+            Match(field, Equals(0), negated=True),
+            Match(field, Masked(prefix_mask(3, 32), 0xE0000000), negated=True),
+        )
+    return (
+        Match(field, Masked(prefix_mask(8, 128), 0), negated=True),
+        Match(field, Masked(prefix_mask(8, 128), 0xFF << 120), negated=True),
+    )
+
+
+def _message_types(message: int | None) -> Iterator[Masked]:
+    """
+    Tests for the message type (option 53, RFC 2132 9.6), any or this one, where it is the first option, the second
+    behind one of usual length, or the third behind two addresses.
+    """
+    places: tuple[tuple[int, ...], ...] = ((), (4,), (1,), (2,), (8,), (4, 4))
+    for lengths in places:
+        at = 0
+        mask = value = 0
+        for length in lengths:
+            mask |= _octets(at + 1, 0xFF)
+            value |= _octets(at + 1, length)
+            at += 2 + length
+        mask |= _octets(at, 0xFF) | _octets(at + 1, 0xFF)
+        value |= _octets(at, 53) | _octets(at + 1, 1)
+        if message is not None:
+            mask |= _octets(at + 2, 0xFF)
+            value |= _octets(at + 2, message)
+        yield Masked(mask, value)
+
+
+def _octets(at: int, value: int) -> int:
+    """`value` as the octet number `at` of DHCP_OPTIONS."""
+    return value << Field.DHCP_OPTIONS.bits - 8 * (at + 1)

@@ -1,0 +1,1 @@
+"""The guest, as its domain XML describes it."""

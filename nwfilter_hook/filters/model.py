@@ -1,0 +1,251 @@
+"""
+The values that pass between the stages; all frozen, compared with ==.
+
+    Filter        what a filter file says, variables still in it        (filter_xml -> resolve)
+    BoundRule     one rule, every variable replaced by a value          (resolve -> compiler)
+    Domain        a guest and its interfaces                            (domain_xml -> pipeline)
+
+What rules compile to is in ruleset.py.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from typing import Union
+
+from ..base.dataclass import dataclass
+from ..base.errors import InputError, Source
+
+# --- the filter language ------------------------------------------------------------------------------------------
+
+Parameters = Mapping[str, tuple[str, ...]]
+"""Variable name to its values, in the order given; one value is a list of one."""
+
+
+class Direction(enum.Enum):
+    """Of a rule, seen from the guest: "out" is what the guest sends."""
+
+    IN = "in"
+    OUT = "out"
+    INOUT = "inout"
+
+
+class Action(enum.Enum):
+    """Of a rule, spelled as in the XML."""
+
+    ACCEPT = "accept"
+    DROP = "drop"
+    REJECT = "reject"
+    RETURN = "return"
+    CONTINUE = "continue"
+
+
+@dataclass(frozen=True)
+class Variable:
+    """
+    An attribute's value that is a variable access: `$NAME`, `$NAME[@iterator]` or `$NAME[index]`.
+
+    Attributes:
+        iterator: accesses with the same number advance together; unused when `index` is given.
+        index: the 0-based element to take, or None to iterate.
+    """
+
+    name: str
+    iterator: int = 0
+    index: int | None = None
+
+    def __str__(self) -> str:
+        if self.index is not None:
+            return f"${self.name}[{self.index}]"
+        return f"${self.name}[@{self.iterator}]" if self.iterator else f"${self.name}"
+
+
+@dataclass(frozen=True)
+class Learned:
+    """Stands for the addresses that the kernel learns: the guest's IPv4 addresses for $IP, IPv6 for $IPV6."""
+
+    variable: str = "IP"
+
+
+@dataclass(frozen=True)
+class SetFlags:
+    """The `ipsetflags` of a rule: for each dimension of the set, True for the source side."""
+
+    source: tuple[bool, ...]
+
+
+@dataclass(frozen=True)
+class TcpFlags:
+    """`flags='MASK/FLAGS'` as bits of the TCP flags octet."""
+
+    mask: int
+    flags: int
+
+
+Value = Union[int, str, bool, "frozenset[str]", TcpFlags, SetFlags, Learned]
+"""An attribute's typed value. Numbers, addresses and masks are ints (of a mask the bits, whatever its spelling)."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One attribute of a protocol element: its value, its sign, and where it stands."""
+
+    value: Value | Variable
+    negated: bool
+    source: Source
+
+
+@dataclass(frozen=True)
+class FilterRule:
+    """
+    One <rule>, its variables still in it.
+
+    Attributes:
+        priority: -1000 to 1000, lower is evaluated first.
+        statematch: False switches connection state off (L3 only).
+        element: name of the protocol element, or None for a rule that matches every frame of its chain.
+        settings: by attribute name; several elements of one name are merged already.
+    """
+
+    action: Action
+    direction: Direction
+    priority: int
+    statematch: bool
+    element: str | None
+    settings: Mapping[str, Setting]
+    source: Source
+
+
+@dataclass(frozen=True)
+class Learning:
+    """
+    How an interface's addresses are learned where nobody gives them.
+
+    Attributes:
+        mode: of $IP: "any" (what the guest sends first), "dhcp" (what it is leased) or "none".
+        maximum: how many addresses are learned for $IP.
+        servers: the DHCP servers whose leases count; () for all.
+        ipv6: whether $IPV6 is learned.
+        ipv6_maximum: how many addresses are learned for $IPV6.
+    """
+
+    mode: str = "any"
+    maximum: int = 1
+    servers: tuple[int, ...] = ()
+    ipv6: bool = False
+    ipv6_maximum: int = 8
+
+
+@dataclass(frozen=True)
+class FilterRef:
+    """A reference to a filter, with parameters: from an interface, or from within another filter."""
+
+    filter: str
+    parameters: Parameters
+    source: Source
+
+
+@dataclass(frozen=True)
+class Filter:
+    """
+    One filter file.
+
+    Attributes:
+        uuid: None if the file has none.
+        chain: "root", or the name of the sub-chain its L2 rules go to.
+        priority: of the sub-chain among the root chain's rules.
+        entries: rules and references in document order.
+    """
+
+    name: str
+    uuid: str | None
+    chain: str
+    priority: int
+    entries: tuple[FilterRule | FilterRef, ...]
+    source: Source
+
+
+@dataclass(frozen=True)
+class BoundRule:
+    """
+    One <rule> with one value for each variable, ready to compile.
+
+    Attributes:
+        filter: name of the filter that contains it, for provenance.
+        chain, chain_priority: of that filter.
+        values: attribute name to (value, negated).
+    """
+
+    filter: str
+    chain: str
+    chain_priority: int
+    action: Action
+    direction: Direction
+    priority: int
+    statematch: bool
+    element: str | None
+    values: Mapping[str, tuple[Value, bool]]
+    source: Source
+
+
+# --- guests -------------------------------------------------------------------------------------------------------
+
+
+class PortKind(enum.Enum):
+    """What the host end of an interface really is, whatever its <interface type=…> says."""
+
+    BRIDGE = "bridge"
+    ETHERNET = "ethernet"
+    MACVTAP = "macvtap"
+    OPENVSWITCH = "openvswitch"
+    OTHER = "other"
+
+
+class Carrier(enum.Enum):
+    """Where an interface's filterref was found; a later one here wins over an earlier."""
+
+    DEFAULT = "default"
+    FILTERREF = "filterref"
+    METADATA = "metadata"
+
+
+@dataclass(frozen=True)
+class Interface:
+    """
+    One interface of a guest.
+
+    Attributes:
+        type: as in the XML; `kind` is what it is underneath.
+        mac: canonical text, or "" if the XML has none.
+        tap: name of the host device, or None where the XML doesn't know it (yet, or any more).
+        bridge: name of the bridge, or None.
+        reference: the filter to enforce, or None.
+        problem: why the reference can't be enforced, where the reader wanted to go on (None: nothing is wrong).
+    """
+
+    type: str
+    kind: PortKind
+    mac: str
+    tap: str | None
+    bridge: str | None
+    reference: FilterRef | None
+    carrier: Carrier | None
+    source: Source
+    problem: InputError | None = None
+
+
+@dataclass(frozen=True)
+class Domain:
+    """
+    A guest, as its domain XML describes it.
+
+    Attributes:
+        problem: what is wrong with it beside its interfaces, where the reader wanted to go on.
+    """
+
+    name: str
+    uuid: str
+    interfaces: tuple[Interface, ...]
+    source: Source
+    problem: InputError | None = None

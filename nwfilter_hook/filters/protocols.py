@@ -1,0 +1,240 @@
+"""
+The nwfilter language as one table: every protocol element, every attribute, its type and the field it tests.
+
+The parser, the resolver and the compiler all read this table; none of them names an element. What an attribute means
+beyond "the field equals the value" stands in its `mask` (the attribute that holds its mask) and `end` (the end of a
+range that it starts). Facts: https://libvirt.org/formatnwfilter.html, "Supported protocols".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from ..base.dataclass import dataclass
+from ..ruleset.model import Field
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """
+    One attribute of a protocol element.
+
+    Attributes:
+        type: name of its parser in values.TYPES.
+        field: what it tests, or None if another attribute says (a mask, an end) or if it has a meaning of its own.
+        mask, end: names of the attributes that complete it.
+        part_of: the attribute it completes; it takes that one's sign and is ignored without it.
+    """
+
+    name: str
+    type: str
+    field: Field | None = None
+    mask: str | None = None
+    end: str | None = None
+    part_of: str | None = None
+
+
+@dataclass(frozen=True)
+class Element:
+    """
+    One protocol element.
+
+    Attributes:
+        layer: 2 or 3.
+        ether_type: the outer type of the frames it matches, or None for any.
+        protocol: IP protocol number (layer 3), or None for any.
+        attributes: by name, in the order in which they are tested.
+        aliases: other spellings of attribute names, as documents have them.
+    """
+
+    name: str
+    layer: int
+    ether_type: int | None
+    protocol: int | None
+    attributes: Mapping[str, Attribute]
+    aliases: Mapping[str, str]
+
+    @property
+    def is_ipv6(self) -> bool:
+        return self.ether_type == 0x86DD
+
+
+def _plain(name: str, type_name: str, field: Field) -> tuple[Attribute, ...]:
+    return (Attribute(name, type_name, field),)
+
+
+def _masked(name: str, mask: str, kind: str, field: Field) -> tuple[Attribute, ...]:
+    mask_type = {"MAC_ADDR": "MAC_MASK", "IP_ADDR": "IP_MASK", "IPV6_ADDR": "IPV6_MASK"}[kind]
+    return Attribute(name, kind, field, mask=mask), Attribute(mask, mask_type, part_of=name)
+
+
+def _range(start: str, end: str, type_name: str, field: Field) -> tuple[Attribute, ...]:
+    return Attribute(start, type_name, field, end=end), Attribute(end, type_name, part_of=start)
+
+
+_ETHERNET_SOURCE = _masked("srcmacaddr", "srcmacmask", "MAC_ADDR", Field.ETHER_SRC)
+_ETHERNET = _ETHERNET_SOURCE + _masked("dstmacaddr", "dstmacmask", "MAC_ADDR", Field.ETHER_DST)
+_PORTS = _range("srcportstart", "srcportend", "UINT16", Field.SRC_PORT) + _range(
+    "dstportstart", "dstportend", "UINT16", Field.DST_PORT
+)
+_COMMENT = (Attribute("comment", "STRING"),)
+
+
+def _addresses(kind: str, source: Field, destination: Field) -> tuple[Attribute, ...]:
+    return _masked("srcipaddr", "srcipmask", kind, source) + _masked("dstipaddr", "dstipmask", kind, destination)
+
+
+_ARP = (
+    _ETHERNET
+    + _plain("hwtype", "UINT16", Field.ARP_HTYPE)
+    + _plain("protocoltype", "PROTOCOLTYPE", Field.ARP_PTYPE)
+    + _plain("opcode", "OPCODE", Field.ARP_OPCODE)
+    + _plain("arpsrcmacaddr", "MAC_ADDR", Field.ARP_SRC_MAC)
+    + _plain("arpdstmacaddr", "MAC_ADDR", Field.ARP_DST_MAC)
+    + _masked("arpsrcipaddr", "arpsrcipmask", "IP_ADDR", Field.ARP_SRC_IP)
+    + _masked("arpdstipaddr", "arpdstipmask", "IP_ADDR", Field.ARP_DST_IP)
+    + (Attribute("gratuitous", "BOOLEAN"),)
+    + _COMMENT
+)
+
+_STP = (
+    _ETHERNET_SOURCE
+    + _plain("type", "UINT8", Field.STP_TYPE)
+    + _plain("flags", "UINT8", Field.STP_FLAGS)
+    + _range("root-priority", "root-priority-hi", "UINT16", Field.STP_ROOT_PRIORITY)
+    + _masked("root-address", "root-address-mask", "MAC_ADDR", Field.STP_ROOT_ADDRESS)
+    + _range("root-cost", "root-cost-hi", "UINT32", Field.STP_ROOT_COST)
+    + _range("sender-priority", "sender-priority-hi", "UINT16", Field.STP_SENDER_PRIORITY)
+    + _masked("sender-address", "sender-address-mask", "MAC_ADDR", Field.STP_SENDER_ADDRESS)
+    + _range("port", "port-hi", "UINT16", Field.STP_PORT)
+    + _range("age", "age-hi", "UINT16", Field.STP_AGE)
+    + _range("max-age", "max-age-hi", "UINT16", Field.STP_MAX_AGE)
+    + _range("hello-time", "hello-time-hi", "UINT16", Field.STP_HELLO_TIME)
+    + _range("forward-delay", "forward-delay-hi", "UINT16", Field.STP_FORWARD_DELAY)
+    + _COMMENT
+)
+STP_ALIASES = {"port_hi": "port-hi", "msg-age": "age", "msg-age-hi": "age-hi"}
+
+_IP = (
+    _ETHERNET
+    + _addresses("IP_ADDR", Field.IP_SRC, Field.IP_DST)
+    + _plain("protocol", "PROTOCOL", Field.IP_PROTOCOL)
+    + _PORTS
+    + _plain("dscp", "DSCP", Field.IP_DSCP)
+    + _COMMENT
+)
+_IPV6 = (
+    _ETHERNET
+    + _addresses("IPV6_ADDR", Field.IP6_SRC, Field.IP6_DST)
+    + _plain("protocol", "PROTOCOL", Field.L4_PROTOCOL)
+    + _PORTS
+    # one condition in common: type in its range and code in its range, with the sign of type
+    + tuple(Attribute(name, "UINT8") for name in ("type", "typeend", "code", "codeend"))
+    # ours: neighbour discovery, which libvirt has no words for
+    + _plain("ndlength", "UINT16", Field.IP6_LENGTH)
+    + _plain("ndtarget", "IPV6_ADDR", Field.ND_TARGET)
+    + _plain("ndmacaddr", "MAC_ADDR", Field.ND_MAC)
+    + _COMMENT
+)
+
+ICMPV6_ONLY = ("type", "typeend", "code", "codeend", "ndlength", "ndtarget", "ndmacaddr")
+"""Attributes of <ipv6> that imply protocol='icmpv6'."""
+
+# Only these two layer 3 families' names differ: <tcp>, <tcp-ipv6>. (IPv4 name, IPv6 name, protocol number)
+_L3_ELEMENTS = (
+    ("tcp", "tcp-ipv6", 6),
+    ("udp", "udp-ipv6", 17),
+    ("udplite", "udplite-ipv6", 136),
+    ("esp", "esp-ipv6", 50),
+    ("ah", "ah-ipv6", 51),
+    ("sctp", "sctp-ipv6", 132),
+    ("icmp", None, 1),
+    (None, "icmpv6", 58),
+    ("igmp", "igmp-ipv6", 2),
+    ("all", "all-ipv6", None),
+)
+_L3_WITH_PORTS = (6, 17, 132)
+_L3_WITH_MAC_MASKS = ("udplite", "esp", "ah", "icmp", "igmp", "all")  # in the 2010 document only
+_ICMP = {1: (Field.ICMP_TYPE, Field.ICMP_CODE), 58: (Field.ICMPV6_TYPE, Field.ICMPV6_CODE)}
+
+
+def _l3_attributes(name: str, protocol: int | None, *, ipv6: bool) -> tuple[Attribute, ...]:
+    kind = "IPV6_ADDR" if ipv6 else "IP_ADDR"
+    source, destination = (Field.IP6_SRC, Field.IP6_DST) if ipv6 else (Field.IP_SRC, Field.IP_DST)
+    attributes = (
+        (_ETHERNET if name in _L3_WITH_MAC_MASKS else _plain("srcmacaddr", "MAC_ADDR", Field.ETHER_SRC))
+        + _addresses(kind, source, destination)
+        + _range("srcipfrom", "srcipto", kind, source)
+        + _range("dstipfrom", "dstipto", kind, destination)
+        + _plain("dscp", "DSCP", Field.IP6_DSCP if ipv6 else Field.IP_DSCP)
+    )
+    if protocol in _L3_WITH_PORTS:
+        attributes += _PORTS
+    if protocol == 6:
+        attributes += (Attribute("option", "UINT8", Field.TCP_OPTION), Attribute("flags", "TCPFLAGS", Field.TCP_FLAGS))
+    if protocol in _ICMP:
+        attributes += (Attribute("type", "UINT8"), Attribute("code", "UINT8", part_of="type"))
+    return (
+        *attributes,
+        Attribute("connlimit-above", "CONNLIMIT"),
+        Attribute("state", "STATES"),
+        Attribute("ipset", "IPSETNAME"),
+        Attribute("ipsetflags", "IPSETFLAGS", part_of="ipset"),
+        *_COMMENT,
+    )
+
+
+def icmp_fields(element: Element) -> tuple[Field, Field]:
+    """The type and the code field that the element's `type` and `code` attributes test."""
+    return _ICMP[58 if element.is_ipv6 else 1]
+
+
+def _elements() -> Iterable[Element]:
+    def element(
+        name: str,
+        layer: int,
+        ether_type: int | None,
+        attributes: Iterable[Attribute],
+        protocol: int | None = None,
+        aliases: Mapping[str, str] | None = None,
+    ) -> Element:
+        by_name = {attribute.name: attribute for attribute in attributes}
+        return Element(name, layer, ether_type, protocol, by_name, aliases or {})
+
+    mac_type = _plain("protocolid", "ETHERTYPE", Field.ETHER_TYPE)
+    vlan = _plain("vlanid", "VLANID", Field.VLAN_ID) + _plain("encap-protocol", "ENCAPTYPE", Field.VLAN_TYPE)
+    yield element("mac", 2, None, _ETHERNET + mac_type + _COMMENT)
+    yield element("vlan", 2, 0x8100, _ETHERNET + vlan + _COMMENT)
+    yield element("stp", 2, None, _STP, aliases=STP_ALIASES)
+    yield element("arp", 2, 0x0806, _ARP)
+    yield element("rarp", 2, 0x8035, _ARP)
+    yield element("ip", 2, 0x0800, _IP)
+    yield element("ipv6", 2, 0x86DD, _IPV6)
+    for ipv4_name, ipv6_name, protocol in _L3_ELEMENTS:
+        if ipv4_name:
+            yield element(ipv4_name, 3, 0x0800, _l3_attributes(ipv4_name, protocol, ipv6=False), protocol)
+        if ipv6_name:
+            yield element(ipv6_name, 3, 0x86DD, _l3_attributes(ipv6_name, protocol, ipv6=True), protocol)
+
+
+ELEMENTS: dict[str, Element] = {element.name: element for element in _elements()}
+"""Element by name: mac, vlan, stp, arp, rarp, ip, ipv6 (layer 2), and tcp … all-ipv6 (layer 3)."""
+
+PORT_PROTOCOLS = (6, 17, 33, 132)
+"""The protocols that may stand beside ports on <ip> and <ipv6>: tcp, udp, dccp, sctp."""
+
+CHAIN_PRIORITIES = {
+    "stp": -810,
+    "mac": -800,
+    "vlan": -750,
+    "ipv4": -700,
+    "ipv6": -600,
+    "arp": -500,
+    "rarp": -400,
+}
+"""Default priority of a chain by the beginning of its name. "Filtering chains" in the libvirt document."""
+
+
+def chain_prefix(chain: str) -> str | None:
+    """The known beginning of a chain's name, or None: "arp" for "arp-mac", None for "root" and for unknown names."""
+    return next((prefix for prefix in CHAIN_PRIORITIES if chain.startswith(prefix)), None)

@@ -1,0 +1,243 @@
+"""
+Follow an interface's reference through the filters and bind every variable.
+
+In:  a `FilterRef`, the interface's MAC, and a function that reads a filter by name.
+Out: `BoundRule`s in document order, depth first, one for each combination of list values.
+
+Parameters: an outer reference's value replaces an inner one's, whole list by whole list, so an inner parameter is a
+default for its subtree. MAC is the interface's; IP (and IPV6, if asked for) is learned where nobody gives it, and a
+learned address beats inner parameters, too: libvirt adds it to the interface's own.
+https://libvirt.org/formatnwfilter.html, "Usage of variables in filters", "Advanced Filter Configuration Topics".
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Callable, Union
+
+from ..base.dataclass import dataclass
+from ..base.errors import BadValue, FilterLoop, InputError, Source, UnboundVariable
+from ..compiler.learning import IPV6_MODE, is_learnable, read_learning
+from .model import BoundRule, Filter, FilterRef, FilterRule, Learned, Parameters, Setting, Value, Variable
+from .protocols import ELEMENTS
+from .types import parse_bound
+
+MAX_DEPTH = 100
+MAX_VISITS = 5000
+MAX_COMBINATIONS = 4096
+"""Rules made of one <rule>; libvirt has no bound and would take hours."""
+
+_Item = Union[str, Learned]
+ReadFilter = Callable[[str, Source], Filter]
+"""A filter by its name and the place that refers to it; `Library.read`."""
+
+
+@dataclass(frozen=True)
+class Occurrence:
+    """One rule at one place of the tree, with the parameters that are visible there."""
+
+    filter: Filter
+    rule: FilterRule
+    parameters: Parameters
+
+
+def resolve(reference: FilterRef, mac: str, read_filter: ReadFilter) -> tuple[BoundRule, ...]:
+    """
+    Every rule of the tree under `reference`, bound.
+
+    Args:
+        mac: the interface's address, the value of $MAC unless the reference gives one.
+
+    Raises:
+        UnknownFilter, FilterSyntaxError: a filter isn't there or is wrong.
+        FilterLoop: filters include each other; the cycle is in the message.
+        UnboundVariable: a variable has no value, its list is too short, or lists of one iterator differ in length.
+        BadValue: a value doesn't fit the attribute it is used in.
+    """
+    outer = {"MAC": (mac,), **reference.parameters}
+    occurrences = tuple(_walk(reference, outer, read_filter))
+    learned = _learned(occurrences, reference)
+    return tuple(rule for occurrence in occurrences for rule in _bind(_without(occurrence, learned), reference))
+
+
+def filters_in_tree(name: str, read_filter: ReadFilter) -> frozenset[str]:
+    """Every filter name that the tree under `name` holds, itself included; what can't be read ends a branch."""
+    found: set[str] = set()
+    waiting = [(name, Source("tree", 1))]
+    while waiting:
+        current, wanted_by = waiting.pop()
+        if current in found:
+            continue
+        found.add(current)
+        try:
+            entries = read_filter(current, wanted_by).entries
+        except InputError:
+            continue
+        waiting += [(entry.filter, entry.source) for entry in entries if isinstance(entry, FilterRef)]
+    return frozenset(found)
+
+
+def _walk(reference: FilterRef, parameters: Parameters, read_filter: ReadFilter) -> Iterator[Occurrence]:
+    """
+    Every rule, depth first. A filter that is met again with the same parameters would only repeat its rules, which
+    changes no verdict, so it is passed over; else a few filters that refer to each other twice make millions.
+    """
+    visited: set[tuple[str, frozenset[tuple[str, tuple[str, ...]]]]] = set()
+
+    def walk(reference: FilterRef, parameters: Parameters, path: tuple[str, ...]) -> Iterator[Occurrence]:
+        if reference.filter in path:
+            cycle = " -> ".join((*path[path.index(reference.filter) :], reference.filter))
+            raise FilterLoop(f"filters include each other: {cycle}", reference.source)
+        if len(path) >= MAX_DEPTH:
+            raise FilterLoop(f"filters refer to each other more than {MAX_DEPTH} deep", reference.source)
+        visit = (reference.filter, frozenset(parameters.items()))
+        if visit in visited:
+            return
+        visited.add(visit)
+        if len(visited) > MAX_VISITS:
+            raise FilterLoop(f"the tree holds more than {MAX_VISITS} references", reference.source)
+        filter_ = read_filter(reference.filter, reference.source)
+        for entry in filter_.entries:
+            if isinstance(entry, FilterRule):
+                yield Occurrence(filter_, entry, parameters)
+            else:
+                yield from walk(entry, {**entry.parameters, **parameters}, (*path, reference.filter))
+
+    yield from walk(reference, parameters, ())
+
+
+def _accesses(rule: FilterRule) -> Iterator[tuple[str, Setting, Variable]]:
+    for name, setting in rule.settings.items():
+        if isinstance(setting.value, Variable):
+            yield name, setting, setting.value
+
+
+def _without(occurrence: Occurrence, names: frozenset[str]) -> Occurrence:
+    if names.isdisjoint(occurrence.parameters):
+        return occurrence
+    parameters = {name: values for name, values in occurrence.parameters.items() if name not in names}
+    return Occurrence(occurrence.filter, occurrence.rule, parameters)
+
+
+def _learned(occurrences: Sequence[Occurrence], reference: FilterRef) -> frozenset[str]:
+    """The variables that are learned; one that nobody gave, and that isn't, is an error."""
+    missing: dict[str, Setting] = {}
+    learnable = True
+    for occurrence in occurrences:
+        for _, setting, variable in _accesses(occurrence.rule):
+            if variable.name not in occurrence.parameters:
+                missing.setdefault(variable.name, setting)
+                plain = variable.iterator == 0 and variable.index is None
+                learnable = learnable and variable.name in ("IP", "IPV6") and plain
+    if not missing:
+        return frozenset()
+    if learnable:
+        learning = read_learning(reference)
+        learned = frozenset(name for name in missing if is_learnable(name, learning))
+        missing = {name: setting for name, setting in missing.items() if name not in learned}
+        if not missing:
+            return learned
+    names = sorted(missing)
+    places = ", ".join(f"${name} at {missing[name].source}" for name in names)
+    plural = "variables have" if len(names) > 1 else "variable has"
+    hint = f"<parameter name='{names[0]}' value='…'/>"
+    if learnable and names[0] == "IPV6":
+        hint += f", or {IPV6_MODE} with the value any to learn it"
+    raise UnboundVariable(f"filter {reference.filter!r}: {plural} no value: {places}; add {hint}", reference.source)
+
+
+def uses_learned(rules: Iterable[BoundRule]) -> bool:
+    """Whether a rule compares with an address that nobody gave."""
+    return any(isinstance(value, Learned) for rule in rules for value, _ in rule.values.values())
+
+
+def _bind(occurrence: Occurrence, reference: FilterRef) -> Iterator[BoundRule]:
+    rule, filter_ = occurrence.rule, occurrence.filter
+    for values in _combinations(occurrence):
+        bound: dict[str, tuple[Value, bool]] = {}
+        for name, setting in rule.settings.items():
+            if isinstance(setting.value, Variable):
+                value = _typed(rule, name, setting, setting.value, values[setting.value], reference)
+            else:
+                value = setting.value
+            bound[name] = (value, setting.negated)
+        yield BoundRule(
+            filter=filter_.name,
+            chain=filter_.chain,
+            chain_priority=filter_.priority,
+            action=rule.action,
+            direction=rule.direction,
+            priority=rule.priority,
+            statematch=rule.statematch,
+            element=rule.element,
+            values=bound,
+            source=rule.source,
+        )
+
+
+def _typed(
+    rule: FilterRule, name: str, setting: Setting, variable: Variable, item: _Item, reference: FilterRef
+) -> Value:
+    assert rule.element is not None  # a rule without an element has no settings
+    type_name = ELEMENTS[rule.element].attributes[name].type
+    if isinstance(item, Learned):
+        if not type_name.startswith(f"{item.variable}_"):
+            message = f"${variable.name} is learned, and can't be {name} on <{rule.element}> at {setting.source}"
+            raise BadValue(message, reference.source)
+        return item
+    try:
+        return parse_bound(type_name, item)
+    except ValueError as error:
+        message = (
+            f"parameter {variable.name}: {item!r} can't be {name} on <{rule.element}> at {setting.source}: it is not"
+        )
+        raise BadValue(f"{message} {error}", reference.source) from None
+
+
+def _combinations(occurrence: Occurrence) -> Iterator[Mapping[Variable, _Item]]:
+    """Each way to give the rule's variables one value: iterators side by side, the first met varying fastest."""
+    groups: dict[int, list[Variable]] = {}
+    fixed: dict[Variable, _Item] = {}
+    for _, setting, variable in _accesses(occurrence.rule):
+        if variable.index is not None:
+            fixed[variable] = _element(occurrence, setting.source, variable)
+        elif variable not in groups.setdefault(variable.iterator, []):
+            groups[variable.iterator].append(variable)
+    columns: list[list[dict[Variable, _Item]]] = []
+    # iterator 0 first, then in the order of the attributes, as libvirt counts
+    for iterator in sorted(groups, key=lambda number: number != 0):
+        lists = [_list(occurrence, variable) for variable in groups[iterator]]
+        if len({len(values) for values in lists}) > 1:
+            named = ", ".join(f"${v.name} has {len(values)}" for v, values in zip(groups[iterator], lists))
+            message = f"lists that advance together differ in length: {named}; use $NAME[@1] for independent ones"
+            raise UnboundVariable(message, occurrence.rule.source)
+        rows = list(dict.fromkeys(zip(*lists)))
+        columns.append([dict(zip(groups[iterator], row)) for row in rows])
+    total = 1
+    for column in columns:
+        total *= len(column)
+    if total > MAX_COMBINATIONS:
+        message = f"its list variables make {total} rules of one, more than {MAX_COMBINATIONS}"
+        raise UnboundVariable(message, occurrence.rule.source)
+    for row in itertools.product(*reversed(columns)):
+        values = dict(fixed)
+        for part in row:
+            values.update(part)
+        yield values
+
+
+def _list(occurrence: Occurrence, variable: Variable) -> tuple[_Item, ...]:
+    if variable.name not in occurrence.parameters:
+        return (Learned(variable.name),)
+    return occurrence.parameters[variable.name]
+
+
+def _element(occurrence: Occurrence, source: Source, variable: Variable) -> _Item:
+    assert variable.index is not None
+    values = occurrence.parameters.get(variable.name)
+    if values is None:
+        raise UnboundVariable(f"{variable}: ${variable.name} is learned, and has no elements to choose from", source)
+    if variable.index >= len(values):
+        raise UnboundVariable(f"{variable} is beyond the end of the list, which has {len(values)} values", source)
+    return values[variable.index]

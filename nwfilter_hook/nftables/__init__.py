@@ -1,0 +1,1 @@
+"""The back end: a ruleset as an nft transaction, and what nft lists."""

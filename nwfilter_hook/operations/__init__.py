@@ -1,0 +1,1 @@
+"""What an event or a command does; no XML, no nft, no files of its own."""

@@ -1,0 +1,316 @@
+"""
+Change filters as named objects: define, undefine, reload, as virsh's nwfilter commands do; and what that means for the
+taps that use them, which are compiled anew from their records and changed in one transaction, all or none.
+
+In:  a `Host`, and a filter's XML or name.
+Out: an `Update`: what was done, or with `dry_run` what would be. An error leaves files and kernel as they were.
+
+Rules: https://libvirt.org/formatnwfilter.html and virsh(1), nwfilter-define, nwfilter-undefine.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import uuid as uuids
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from ..base.dataclass import dataclass, replace
+from ..base.errors import InputError, NftError, NwfilterHookError, Source, UpdateError, one_line
+from ..filters.format import normal_form
+from ..filters.model import Filter, FilterRef, FilterRule
+from ..filters.parse import parse_filter
+from ..host import Host
+from ..nftables.script import render_lines
+from ..storage.library import Library, read_filter_file
+from .catalogue import Definition, find_definition, read_definition, tree_of, users_of
+from .lifecycle import sweep
+from .transaction import commit, compile_interface
+from .update import Rebuild, announce_update, interface_of, plan_rebuild, recover_update, withdraw_update
+
+_HERE = Source("library", 1)
+
+
+@dataclass(frozen=True)
+class Update:
+    """
+    What a change of filters did.
+
+    Attributes:
+        changed: (guest, tap) whose rules changed.
+        notes: what the administrator should know: kept UUIDs, references that dangle.
+        diff: the changed taps' rules before and after, as unified diff lines.
+    """
+
+    name: str
+    changed: tuple[tuple[str, str], ...]
+    notes: tuple[str, ...]
+    diff: tuple[str, ...]
+
+
+def define(
+    host: Host,
+    data: bytes,
+    path: str,
+    *,
+    dry_run: bool = False,
+    expected: Mapping[str, tuple[str, bytes]] | None = None,
+) -> Update:
+    """
+    Define or redefine the filter in `data`, and put it into force on every tap that uses it.
+
+    Args:
+        path: what to call `data` in messages.
+        expected: by filter name, what `read_definition` must still say.
+
+    Raises:
+        InputError: `data` is not a filter.
+        UpdateError: another filter has its name or UUID, it would close a loop, a tap's rules can't be made from it, or
+            someone else has changed what is `expected`.
+        NftError, StateError: the kernel or the disk refused.
+    """
+    parsed = parse_filter(data, path)
+    with host.state.locked():
+        if not dry_run:
+            sweep(host)
+        for name, before in (expected or {}).items():
+            if read_definition(host, name) != before:
+                where = before[0] or host.library.path_of(name)
+                raise UpdateError(f"{where} was changed by someone else meanwhile; look at it before you go on")
+        uuid, notes = _identity(host, parsed)
+        text = normal_form(data, path, uuid)
+        stored = host.library.path_of(parsed.name)
+        notes += _check_references(Library(host.library.directories, defined={parsed.name: parsed}), parsed)
+        if _same_file(stored, text):
+            return Update(parsed.name, (), ("nothing changes: its normal form is the same", *notes), ())
+        anew = parse_filter(text.encode(), stored)
+        library = Library(host.library.directories, defined={parsed.name: anew})
+        try:
+            return _put_in_force(host, library, anew.name, notes, dry_run, text=text)
+        except (UpdateError, NftError) as error:
+            message = _as_given(str(error), anew, parsed)
+            raise (
+                NftError(message, unsure=error.unsure) if isinstance(error, NftError) else UpdateError(message)
+            ) from error
+
+
+def _as_given(message: str, stored: Filter, given: Filter) -> str:
+    """`message` with the path and lines of what was given, for those of the normal form that isn't stored yet."""
+    lines = {stored.source.line: given.source.line}
+    for mine, theirs in zip(stored.entries, given.entries):
+        lines[mine.source.line] = theirs.source.line
+        if isinstance(mine, FilterRule) and isinstance(theirs, FilterRule):
+            for name, setting in mine.settings.items():
+                if name in theirs.settings:
+                    lines[setting.source.line] = theirs.settings[name].source.line
+    return re.sub(
+        re.escape(stored.source.path) + r":(\d+)",
+        lambda match: f"{given.source.path}:{lines.get(int(match[1]), given.source.line)}",
+        message,
+    )
+
+
+def undefine(host: Host, name_or_uuid: str, *, dry_run: bool = False) -> Update:
+    """
+    Remove a local filter; a stock filter that it hid comes back into force.
+
+    Raises:
+        UpdateError: there is none, it is not a local one, or it is in use.
+        NftError, StateError: the kernel or the disk refused.
+    """
+    with host.state.locked():
+        if not dry_run:
+            sweep(host)
+        definition = find_definition(host, name_or_uuid)
+        if definition.origin != "local":
+            where = os.path.dirname(definition.path)
+            raise UpdateError(f"filter {definition.name!r} is not a local one, it comes with {where}")
+        users = users_of(host, host.library).get(definition.name, [])
+        if users and not definition.shadows:
+            named = ", ".join(f"{guest} ({tap})" for guest, tap in users[:5])
+            more = f" and {len(users) - 5} more" if len(users) > 5 else ""
+            raise UpdateError(f"filter {definition.name!r} is in use by {named}{more}")
+        library = Library(host.library.directories, hidden=frozenset((definition.path,)))
+        notes = _left_dangling(host, library, definition) if not definition.shadows else ()
+        return _put_in_force(host, library, definition.name, notes, dry_run, text=None)
+
+
+def reload(host: Host, *, dry_run: bool = False) -> Update:
+    """
+    Put the library into force as its files are, after they were changed by other means.
+
+    Raises:
+        UpdateError: a tap's rules can't be made; nothing has changed.
+        NftError, StateError: the kernel or the disk refused.
+    """
+    with host.state.locked():
+        if not dry_run:
+            sweep(host)
+        rebuild = plan_rebuild(host, lambda binding: True)
+        update = _describe("", rebuild, (), ())
+        if not dry_run and rebuild.plan.records:
+            _carry_out(host, rebuild, lambda: None, lambda: None, "")
+        return update
+
+
+def _identity(host: Host, parsed: Filter) -> tuple[str, tuple[str, ...]]:
+    """The UUID under which the filter is stored, and what to say about it."""
+    known: Filter | None = None
+    for name in host.library.names():
+        try:
+            other = host.library.read(name, _HERE)
+        except NwfilterHookError:
+            continue  # a broken file has no identity to defend; list shows it
+        if name == parsed.name:
+            known = other
+        elif parsed.uuid and other.uuid == parsed.uuid:
+            raise UpdateError(f"{parsed.source}: filter {name!r} has the uuid {parsed.uuid} already")
+    if known and known.uuid and parsed.uuid and known.uuid != parsed.uuid:
+        hint = "a redefinition carries the same one, or none"
+        raise UpdateError(f"{parsed.source}: filter {parsed.name!r} has the uuid {known.uuid}; {hint}")
+    if parsed.uuid:
+        return parsed.uuid, ()
+    if known and known.uuid:
+        return known.uuid, (f"no uuid given: it keeps {known.uuid}",)
+    return str(uuids.uuid4()), ()
+
+
+def _check_references(library: Library, anew: Filter) -> tuple[str, ...]:
+    """Refuse a loop through the filter; name the references that dangle."""
+    notes: list[str] = []
+    trail = [anew.name]
+    waiting = [_references(anew)]
+    done: set[str] = set()
+    while waiting:
+        reference = next(waiting[-1], None)
+        if reference is None:
+            waiting.pop()
+            done.add(trail.pop())
+            continue
+        name = reference.filter
+        if name in trail:
+            cycle = " -> ".join((*trail[trail.index(name) :], name))
+            raise UpdateError(f"{reference.source}: filters would include each other: {cycle}")
+        if name in done:
+            continue
+        try:
+            inner = library.read(name, reference.source)
+        except InputError as error:
+            notes.append(f"warning: {error}")
+        else:
+            trail.append(name)
+            waiting.append(_references(inner))
+    return tuple(dict.fromkeys(notes))
+
+
+def _references(definition: Filter) -> Iterator[FilterRef]:
+    return (entry for entry in definition.entries if isinstance(entry, FilterRef))
+
+
+def _left_dangling(host: Host, library: Library, definition: Definition) -> tuple[str, ...]:
+    users = []
+    for name in library.names():
+        if name == definition.name:
+            continue
+        try:
+            found = library.read(name, _HERE)
+        except NwfilterHookError:
+            continue
+        if any(reference.filter == definition.name for reference in _references(found)):
+            users.append(f"filter {name}")
+    defaults = host.config.default_filters.items()
+    users += [f"the configuration's bridge.{bridge}" for bridge, name in defaults if name == definition.name]
+    return (f"warning: still referred to by {', '.join(users)}",) if users else ()
+
+
+def _same_file(path: str, text: str) -> bool:
+    try:
+        return normal_form(read_filter_file(path), path) == text
+    except (OSError, NwfilterHookError):
+        return False
+
+
+def _put_in_force(
+    host: Host, library: Library, name: str, notes: tuple[str, ...], dry_run: bool, *, text: str | None
+) -> Update:
+    """Compile every tap whose tree holds `name`, before or after; then file and kernel together."""
+    after = replace(host, library=library)
+    trees: dict[str, bool] = {}
+
+    def affected(filter_name: str) -> bool:
+        if filter_name not in trees:
+            trees[filter_name] = name in tree_of(host.library, filter_name) | tree_of(library, filter_name)
+        return trees[filter_name]
+
+    rebuild = plan_rebuild(after, lambda binding: affected(binding.filter))
+    update = _describe(name, rebuild, notes, _diff(host, rebuild) if dry_run else ())
+    if dry_run:
+        return update
+    files = host.library
+    if text is None:
+        _carry_out(host, rebuild, lambda: None, lambda: files.remove(name), "")
+    else:
+        new = text
+        _carry_out(
+            host,
+            rebuild,
+            lambda: files.write_temporary(name, new),
+            lambda: files.rename_temporary(name),
+            files.temporary_of(name),
+        )
+    return update
+
+
+def _carry_out(
+    host: Host, rebuild: Rebuild, prepare_file: Callable[[], None], change_file: Callable[[], None], temporary: str
+) -> None:
+    """The new text, the kernel, the file, the records; the journal goes round them (rebuild.py says how)."""
+    planned = rebuild.plan
+    host.state.write_journal(temporary)
+    try:
+        prepare_file()
+        announce_update(host, planned)
+        if planned.records:
+            host.nft.apply_script(planned.script)
+    except NwfilterHookError as error:
+        host.library.discard(temporary)
+        unsure = isinstance(error, NftError) and error.unsure
+        if not unsure and not rebuild.unfinished:  # else the next event settles what was announced
+            withdraw_update(host, planned)
+            host.state.delete_journal()
+        raise
+    try:
+        change_file()
+    except NwfilterHookError as error:
+        # the file is the old one, so the kernel goes back to it; or does at the next event
+        try:
+            recover_update(host)
+        except NwfilterHookError as again:
+            host.report(f"the kernel has the new rules until the next event: {again}")
+        raise error
+    commit(host, planned)
+    host.state.delete_journal()
+
+
+# --- describe ---------------------------------------------------------------------------------------------------------
+
+
+def _describe(name: str, rebuild: Rebuild, notes: Iterable[str], diff: Iterable[str]) -> Update:
+    changed = tuple((change.guest, change.binding.tap) for change in rebuild.changes)
+    return Update(name, changed, tuple(notes), tuple(diff))
+
+
+def _diff(host: Host, rebuild: Rebuild) -> tuple[str, ...]:
+    """Each changed tap's rules, before (by the library as it is) and after."""
+    lines: list[str] = []
+    for change in rebuild.changes:
+        try:
+            compiled = compile_interface(host, interface_of(change.binding, "record"))
+            before = render_lines(compiled.ruleset, "none")
+        except NwfilterHookError:
+            before = []
+        after = render_lines(change.compiled.ruleset, "none")
+        title = one_line(f"{change.guest} {change.binding.tap}")
+        lines += difflib.unified_diff(before, after, f"{title} now", f"{title} then", n=1, lineterm="")
+    return tuple(lines)

@@ -1,0 +1,1 @@
+"""All that is written to disk: records and filter files."""
