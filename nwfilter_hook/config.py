@@ -183,7 +183,7 @@ def _error(message: str) -> Exception:
 
 
 def _unknown(place: str, what: str, word: str, known: list[str] | tuple[str, ...]) -> Exception:
-    from .base.errors import did_you_mean
+    from .base.text import did_you_mean
 
     words = list(known)
     hint = did_you_mean(word, words) or f"; known: {' '.join(words)}"

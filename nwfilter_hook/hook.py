@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .config import Config
-    from .host import Host
-    from .operations.transaction import Plan
 
 CHECKING = ("prepare", "migrate", "restore")
 INSTALLING = ("start", "attach")
@@ -84,7 +82,11 @@ def run(guest: str, operation: str, data: bytes) -> int:
 
         site.main()
     try:
-        _work(guest, operation, data, config)
+        from .host import open_host
+        from .messages import log, report
+        from .operations.dispatch import run_operation
+
+        run_operation(open_host(config, lambda line: report(guest, line), log), guest, operation, data)
     except NwfilterHookError as error:
         return _failed(guest, error, fatal)
     except Exception as error:  # a bug: keep its traceback, and fail as the operation must
@@ -134,100 +136,8 @@ def _read_stdin() -> bytes:
     return stream.read(MAX_BYTES) if stream is not None else b""
 
 
-def _work(guest: str, operation: str, data: bytes, config: Config) -> None:
-    from .base.errors import InputError, one_line
-    from .host import open_host
-    from .operations.lifecycle import check, install, remove
-
-    host = open_host(config, lambda line: report(guest, line), log)
-    path = f"domain XML of {one_line(guest)}"
-    if operation in REMOVING:
-        for uuid in _uuids(host, guest, data, path):
-            remove(host, uuid)
-        return
-    from .domain.parse import parse_domain
-
-    if operation in VERIFYING:
-        try:
-            domain = parse_domain(data, path, config.default_filters, tolerant=True)
-        except InputError as error:
-            _keep_or_quarantine(host, guest, data, error)
-            raise
-        from .operations.reconnect import reconcile
-
-        if domain.problem:
-            report(guest, str(domain.problem))
-        _tell(guest, reconcile(host, domain, operation))
-        return
-    domain = parse_domain(data, path, config.default_filters)
-    if operation in CHECKING:
-        check(host, domain)
-    else:
-        install(host, domain, operation, fresh=operation == "start")
-
-
-def _tell(guest: str, planned: Plan | None) -> None:
-    if planned is None:
-        return
-    from .base.errors import quarantine_effect
-
-    quarantined = {binding.tap for binding in planned.record.bindings if binding.quarantined}
-    known = {binding.tap for binding in planned.record.bindings}
-    for tap, reason in planned.failed:
-        if tap in quarantined:
-            report(guest, f"{tap}: quarantined, {quarantine_effect(reason)}: {reason}")
-        elif tap not in known:
-            report(guest, f"{tap}: NOT filtered, and can't be quarantined: {reason}")
-    for tap in sorted(known - {tap for tap, _ in planned.failed}):
-        report(guest, f"{tap}: its filter was not in force as recorded; repaired")
-
-
-def _uuids(host: Host, guest: str, data: bytes, path: str) -> list[str]:
-    """The guest's UUID; if its XML is of no use, the UUIDs of records under its name."""
-    from .base.errors import InputError
-    from .domain.parse import parse_identity
-
-    try:
-        return [parse_identity(data, path)]
-    except InputError as error:
-        report(guest, f"{error}; going by the guest's name")
-        return [record.uuid for record in host.state.records() if record.guest == guest]
-
-
-def _keep_or_quarantine(host: Host, guest: str, data: bytes, error: Exception) -> None:
-    from .base.errors import NwfilterHookError
-    from .operations.reconnect import quarantine_known
-
-    assert isinstance(error, NwfilterHookError)
-    for uuid in _uuids(host, guest, data, f"domain XML of {guest}"):
-        if quarantine_known(host, uuid, error):
-            report(guest, f"quarantined, nothing passes in or out: {error}")
-
-
 def _failed(guest: str, error: Exception, fatal: bool) -> int:
-    text = str(error) or type(error).__name__
-    report(guest, text)
+    from .messages import report
+
+    report(guest, str(error) or type(error).__name__)
     return 1 if fatal else 0
-
-
-def report(guest: str, line: str) -> None:
-    """One line to stderr and to syslog; whatever is in it, it stays one line."""
-    import contextlib
-
-    from .base.errors import one_line
-
-    text = one_line(f"{guest}: {line}")
-    with contextlib.suppress(OSError, ValueError):
-        if sys.stderr is not None:  # print() would take stdout instead, which libvirt reads
-            print(f"nwfilter-hook: {text}", file=sys.stderr, flush=True)
-    log(text)
-
-
-def log(line: str) -> None:
-    """One line to syslog alone: nothing that the person who started this guest has to know."""
-    import syslog
-
-    from .base.errors import one_line
-
-    syslog.openlog("nwfilter-hook", syslog.LOG_PID, syslog.LOG_DAEMON)
-    syslog.syslog(syslog.LOG_ERR, one_line(line))

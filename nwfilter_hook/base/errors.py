@@ -14,9 +14,8 @@ Every error this package raises on purpose, and `Source`, the place an error poi
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from .dataclass import dataclass
+from .text import one_line, shortened
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class NwfilterHookError(Exception):
     """Base of all; `str()` is one line without control characters, whatever the input held."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(_shortened(one_line(message)))
+        super().__init__(shortened(one_line(message)))
 
 
 class InputError(NwfilterHookError):
@@ -115,24 +114,3 @@ class UpdateError(NwfilterHookError):
 
 class StateError(NwfilterHookError):
     """The state directory or a record in it can't be used."""
-
-
-def one_line(text: str) -> str:
-    """`text` with every control character spelled out, so that no input can forge a second line of output."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
-
-
-def _shortened(line: str) -> str:
-    """What a person can read: the beginning of a long line and its end, where the advice stands."""
-    return line if len(line) <= _READABLE else f"{line[: _READABLE - 250]} … {line[-240:]}"
-
-
-_READABLE = 900
-
-
-def did_you_mean(word: str, candidates: Iterable[str]) -> str:
-    """ "; did you mean 'X'?" for the candidate nearest to `word`, or "" if none is near."""
-    import difflib
-
-    near = difflib.get_close_matches(word, list(candidates), n=1, cutoff=0.6)
-    return f"; did you mean {near[0]!r}?" if near else ""

@@ -9,10 +9,10 @@ import json
 import click
 
 from ..operations.address_sets import change_set, flush_set, list_set
-from .common import cli, open_cli_host
+from .common import json_option, open_cli_host
 
 
-@cli.group("set")
+@click.group("set")
 def set_() -> None:
     """The address sets that rules with ipset='NAME' look in."""
 
@@ -35,7 +35,7 @@ def delete(name: str, addresses: tuple[str, ...]) -> None:
 
 @set_.command("list")
 @click.argument("name")
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@json_option
 def list_(name: str, as_json: bool) -> None:
     """Print what the set NAME holds."""
     found = list_set(open_cli_host(readonly=True), name)

@@ -8,16 +8,10 @@ import sys
 
 import click
 
-from .. import __version__, hook
+from .. import hook
 from ..base.errors import NwfilterHookError
 from ..config import read_config
 from ..host import Host, open_host
-
-
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="nwfilter-hook")
-def cli() -> None:
-    """Per-guest packet filtering for libvirt: nwfilter compiled to nftables."""
 
 
 def open_cli_host(*, readonly: bool) -> Host:
@@ -34,3 +28,7 @@ def read_input(path: str) -> bytes:
             return file.read(hook.MAX_BYTES)
     except OSError as error:
         raise NwfilterHookError(f"{path}: {error.strerror}") from error
+
+
+dry_run_option = click.option("--dry-run", is_flag=True, help="Say which taps would change and how; change nothing.")
+json_option = click.option("--json", "as_json", is_flag=True, help="For programs.")

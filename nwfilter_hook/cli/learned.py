@@ -7,10 +7,10 @@ from __future__ import annotations
 import click
 
 from ..operations.learned import forget, teach
-from .common import cli, open_cli_host
+from .common import open_cli_host
 
 
-@cli.command()
+@click.command()
 @click.argument("tap")
 def relearn(tap: str) -> None:
     """Forget the addresses learned for TAP; it learns them anew, under DHCP with its next lease."""
@@ -18,7 +18,7 @@ def relearn(tap: str) -> None:
     click.echo(f"{tap}: learned addresses forgotten")
 
 
-@cli.command()
+@click.command()
 @click.argument("tap")
 @click.argument("addresses", nargs=-1, required=True, metavar="ADDRESS…")
 def learn(tap: str, addresses: tuple[str, ...]) -> None:

@@ -12,19 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from ..ruleset.model import (
-    TRANSPORT_FIELDS,
-    AnyState,
-    Chain,
-    CountAbove,
-    Equals,
-    Field,
-    Masked,
-    Match,
-    Rule,
-    Tree,
-    Verdict,
-)
+from ..ruleset.fields import TRANSPORT_FIELDS, Field
+from ..ruleset.model import AnyState, Chain, CountAbove, Equals, Masked, Match, Rule, Tree, Verdict
 from .matches import narrow
 
 _IPV4, _IPV6 = 0x0800, 0x86DD

@@ -17,18 +17,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from ..base.addresses import link_local, prefix_mask
 from ..base.dataclass import replace
-from ..base.errors import BadValue
-from ..filters.model import FilterRef, Learning
-from ..filters.types import number, parse_ipv4, prefix_mask
-from ..ruleset.model import Chain, Equals, Field, InSet, Kind, Masked, Match, NamedSet, Purpose, Rule, Tree, Verdict
-
-MODE = "CTRL_IP_LEARNING"
-MAXIMUM = "CTRL_IP_LEARNING_MAX"
-IPV6_MODE = "CTRL_IPV6_LEARNING"
-IPV6_MAXIMUM = "CTRL_IPV6_LEARNING_MAX"
-MAX_ADDRESSES = 256
-"""Upper bound of both maxima."""
+from ..filters.learning import Learning
+from ..ruleset.fields import Field, Kind
+from ..ruleset.model import Chain, Equals, InSet, Masked, Match, NamedSet, Purpose, Rule, Tree, Verdict
 
 _BROADCAST = 0xFFFFFFFFFFFF
 _COOKIE = 0x63825363
@@ -43,70 +36,6 @@ _NOT_LEASED = Match(_LEASED.field, _LEASED.test, negated=True)
 _UNREAD = NamedSet(Purpose.UNREAD, "", Kind.IPV4, size=8)
 
 # --- parameters -------------------------------------------------------------------------------------------------------
-
-
-def read_learning(reference: FilterRef) -> Learning:
-    """
-    What the interface's parameters say about learning; a list's first value counts.
-
-    Raises:
-        BadValue: one of them has a value that means nothing.
-    """
-    mode = _choice(reference, MODE, ("any", "dhcp", "none"), "any")
-    return Learning(
-        mode=mode,
-        maximum=_maximum(reference, MAXIMUM, Learning().maximum),
-        servers=_servers(reference) if mode == "dhcp" else (),
-        ipv6=_choice(reference, IPV6_MODE, ("any", "none"), "none") == "any",
-        ipv6_maximum=_maximum(reference, IPV6_MAXIMUM, Learning().ipv6_maximum),
-    )
-
-
-def _choice(reference: FilterRef, name: str, choices: Sequence[str], default: str) -> str:
-    text = reference.parameters.get(name, (default,))[0]
-    if text.lower() not in choices:
-        raise BadValue(f"parameter {name}: {text!r} is not one of {' '.join(choices)}", reference.source)
-    return text.lower()
-
-
-def _maximum(reference: FilterRef, name: str, default: int) -> int:
-    text = reference.parameters.get(name, (str(default),))[0]
-    try:
-        value = number(1, MAX_ADDRESSES)(text)
-    except ValueError as error:
-        raise BadValue(f"parameter {name}: {text!r} is not {error}", reference.source) from None
-    assert isinstance(value, int)
-    return value
-
-
-def _servers(reference: FilterRef) -> tuple[int, ...]:
-    """The IPv4 addresses among DHCPSERVER, which allow-dhcpv6-server takes IPv6 addresses from."""
-    given = reference.parameters.get("DHCPSERVER", ())
-    servers = [server for server in map(_ipv4, given) if server is not None]
-    if given and not servers:
-        # "no server given" would let every server teach
-        raise BadValue(f"parameter DHCPSERVER: {given[0]!r} is not an IPv4 address", reference.source)
-    return tuple(dict.fromkeys(servers))
-
-
-def _ipv4(text: str) -> int | None:
-    try:
-        value = parse_ipv4(text)
-    except ValueError:
-        return None
-    assert isinstance(value, int)
-    return value
-
-
-def is_learnable(variable: str, learning: Learning) -> bool:
-    """Whether the variable may be left without a value."""
-    return {"IP": learning.mode != "none", "IPV6": learning.ipv6}.get(variable, False)
-
-
-def link_local(mac: int) -> int:
-    """The link-local address that the MAC gives by EUI-64: fe80::5054:ff:fe00:1 for 52:54:00:00:00:01. RFC 4291, A."""
-    identifier = (mac >> 24 ^ 0x020000) << 40 | 0xFFFE << 24 | mac & 0xFFFFFF
-    return 0xFE80 << 112 | identifier
 
 
 # --- rules ------------------------------------------------------------------------------------------------------------

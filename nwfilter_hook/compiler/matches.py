@@ -16,21 +16,8 @@ from ..base.dataclass import replace
 from ..base.errors import UnsupportedMatch
 from ..filters.model import BoundRule, Learned, SetFlags, TcpFlags
 from ..filters.protocols import ELEMENTS, ICMPV6_ONLY, Attribute, Element, icmp_fields
-from ..ruleset.model import (
-    Between,
-    CountAbove,
-    Equals,
-    Field,
-    InSet,
-    Masked,
-    Match,
-    NamedSet,
-    Present,
-    Purpose,
-    SameAs,
-    Test,
-    max_dimensions,
-)
+from ..ruleset.fields import Field, max_dimensions
+from ..ruleset.model import Between, CountAbove, Equals, InSet, Masked, Match, NamedSet, Present, Purpose, SameAs, Test
 
 Matches = tuple[Match, ...]
 Alternatives = tuple[Matches, ...]

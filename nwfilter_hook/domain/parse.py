@@ -27,17 +27,16 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from ..base.addresses import format_mac, parse_mac
 from ..base.dataclass import replace
-from ..base.errors import DomainError, InputError, Source, did_you_mean
-from ..base.xml import Element, children, local_name, parse_xml, source_of
-from ..filters.model import Carrier, Domain, FilterRef, Interface, PortKind
+from ..base.errors import DomainError, InputError, Source
+from ..base.xml import Element, children, parse_xml, source_of
+from ..filters.model import FilterRef
 from ..filters.parse import parse_filterref
-from ..filters.types import format_mac, is_tap_name, parse_mac
+from .metadata import apply_metadata
+from .model import Carrier, Domain, Interface, PortKind, checked
 
-METADATA_NAMESPACE = "https://nwfilter-hook.org/xmlns/1"
-_OURS = "nwfilter-hook.org/xmlns/"
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_SELECTORS = ("mac", "alias", "dev")
 
 
 def parse_domain(
@@ -71,7 +70,7 @@ def parse_domain(
         aliases.append(_attribute(element, "alias", "name"))
     problem: InputError | None = None
     try:
-        interfaces = _apply_metadata(root, path, interfaces, aliases)
+        interfaces = apply_metadata(root, path, interfaces, aliases)
     except InputError as error:
         if not tolerant:
             raise
@@ -99,18 +98,6 @@ def _uuid(root: Element, source: Source) -> str:
     if not _UUID.fullmatch(uuid):
         raise DomainError(f"the domain's uuid {uuid!r} is not a UUID", source)
     return uuid
-
-
-def check_tap(name: str, source: Source) -> str:
-    """
-    `name`, if it can name chains and stand in a verdict map; libvirt's own schema allows no more.
-
-    Raises:
-        DomainError: it can't.
-    """
-    if not is_tap_name(name):
-        raise DomainError(f"tap name {name!r}: use up to 15 of A-Z a-z 0-9 _ . -", source)
-    return name
 
 
 def _attribute(element: Element, child: str, name: str) -> str | None:
@@ -150,7 +137,7 @@ def _parsed(
     elif bridge is not None and bridge in default_filters:
         reference, carrier = FilterRef(default_filters[bridge], {}, source), Carrier.DEFAULT
     interface = Interface(type_name, kind, mac, tap, bridge, reference, carrier, source)
-    return _checked(interface) if reference else interface
+    return checked(interface) if reference else interface
 
 
 def _reference(found: list[Element], interface: str, path: str) -> FilterRef:
@@ -163,17 +150,6 @@ def _reference(found: list[Element], interface: str, path: str) -> FilterRef:
     return parse_filterref(found[0], path)
 
 
-def _checked(interface: Interface) -> Interface:
-    """`interface`, whose reference can be enforced, as far as its XML shows."""
-    if interface.kind is PortKind.OTHER:
-        raise DomainError(f"an interface of type {interface.type!r} has no tap on the host to filter", interface.source)
-    if not interface.mac:
-        raise DomainError("the interface has a filter but no <mac address='…'/>", interface.source)
-    if interface.tap is not None:
-        check_tap(interface.tap, interface.source)
-    return interface
-
-
 def _kind(element: Element, type_name: str) -> PortKind:
     """What the interface is underneath: live XML of a `network` interface tells by its <source>."""
     if type_name == "direct" or (type_name == "network" and _attribute(element, "source", "mode") is not None):
@@ -183,83 +159,3 @@ def _kind(element: Element, type_name: str) -> PortKind:
     if type_name in ("bridge", "network"):
         return PortKind.BRIDGE
     return PortKind.ETHERNET if type_name == "ethernet" else PortKind.OTHER
-
-
-def _apply_metadata(
-    root: Element, path: str, interfaces: list[Interface], aliases: list[str | None]
-) -> list[Interface]:
-    """`interfaces` with the references that our element in <metadata> holds for them."""
-    result = list(interfaces)
-    taken: dict[int, Source] = {}
-    started = any(interface.tap for interface in interfaces)
-    for element in _bindings(root, path):
-        source = source_of(element, path)
-        if element.tag != f"{{{METADATA_NAMESPACE}}}interface":
-            raise DomainError(
-                f"unknown element <{element.tag}> in <nwf:bindings>; only <nwf:interface> goes here", source
-            )
-        selector, wanted = _selector(element, source)
-        reference = _metadata_reference(element, path, source)
-        hits = [i for i, it in enumerate(interfaces) if _selects(selector, wanted, it, aliases[i])]
-        if len(hits) > 1:
-            raise DomainError(f"metadata: {len(hits)} interfaces have {selector}={wanted!r}", source)
-        if not hits:
-            # before start the XML may not know generated taps and aliases yet
-            if selector == "mac" or started:
-                raise DomainError(f"metadata: no interface has {selector}={wanted!r}", source)
-            continue
-        index = hits[0]
-        if index in taken:
-            raise DomainError(f"metadata: this interface has a reference already, at {taken[index]}", source)
-        taken[index] = source
-        result[index] = _checked(replace(interfaces[index], reference=reference, carrier=Carrier.METADATA))
-    return result
-
-
-def _bindings(root: Element, path: str) -> list[Element]:
-    """What our one element in <metadata> holds."""
-    found: list[Element] = []
-    for element in root.iterfind("metadata/*"):
-        source, name = source_of(element, path), local_name(element)
-        namespace = str(element.tag)[1:].rpartition("}")[0]
-        if _OURS not in namespace:
-            continue
-        if namespace != METADATA_NAMESPACE:
-            raise DomainError(f"metadata: unknown namespace {namespace!r}; write {METADATA_NAMESPACE!r}", source)
-        if name != "bindings":
-            hint = did_you_mean(name, ("bindings",))
-            message = f"unknown element <nwf:{name}> in <metadata>; only <nwf:bindings> goes here{hint}"
-            raise DomainError(message, source)
-        if found:
-            raise DomainError("metadata: a second <nwf:bindings>; write all in one", source)
-        found.append(element)
-    return children(found[0], path) if found else []
-
-
-def _selector(element: Element, source: Source) -> tuple[str, str]:
-    for key in element.keys():
-        if key not in _SELECTORS:
-            message = f"unknown attribute {key!r} on <nwf:interface>{did_you_mean(str(key), _SELECTORS)}"
-            raise DomainError(message, source)
-    given = [(key, value) for key, value in element.items()]
-    if len(given) != 1:
-        raise DomainError("<nwf:interface> needs exactly one of mac=, alias=, dev=", source)
-    selector, wanted = str(given[0][0]), str(given[0][1])
-    if selector == "mac":
-        try:
-            wanted = format_mac(parse_mac(wanted))
-        except ValueError as error:
-            raise DomainError(f"metadata: mac={wanted!r} is not {error}", source) from None
-    return selector, wanted
-
-
-def _metadata_reference(element: Element, path: str, source: Source) -> FilterRef:
-    found = children(element, path)
-    names = [str(child.tag) for child in found]
-    if len(found) != 1 or names[0] not in ("filterref", f"{{{METADATA_NAMESPACE}}}filterref"):
-        raise DomainError("<nwf:interface> holds exactly one <filterref filter='…'>", source)
-    return parse_filterref(found[0], path)
-
-
-def _selects(selector: str, wanted: str, interface: Interface, alias: str | None) -> bool:
-    return wanted == {"mac": interface.mac, "alias": alias, "dev": interface.tap}[selector]

@@ -16,10 +16,11 @@ from xml.sax.saxutils import escape
 
 from lxml import etree
 
+from ..base.addresses import format_mac
 from .model import Filter, FilterRef, FilterRule, Parameters, SetFlags, TcpFlags, Variable
 from .parse import parse_filter
 from .protocols import CHAIN_PRIORITIES, ELEMENTS, Element, chain_prefix
-from .types import ARP_OPCODES, ETHERTYPES, PROTOCOLS, STATES, TCP_FLAG_BITS, format_mac, parse_comment
+from .types import ARP_OPCODES, ETHERTYPES, PROTOCOLS, STATES, TCP_FLAG_BITS, parse_comment
 
 _NAMES = {
     "ETHERTYPE": {number: name for name, number in ETHERTYPES.items()},

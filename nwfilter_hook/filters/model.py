@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import Union
 
 from ..base.dataclass import dataclass
-from ..base.errors import InputError, Source
+from ..base.errors import Source
 
 # --- the filter language ------------------------------------------------------------------------------------------
 
@@ -118,26 +118,6 @@ class FilterRule:
 
 
 @dataclass(frozen=True)
-class Learning:
-    """
-    How an interface's addresses are learned where nobody gives them.
-
-    Attributes:
-        mode: of $IP: "any" (what the guest sends first), "dhcp" (what it is leased) or "none".
-        maximum: how many addresses are learned for $IP.
-        servers: the DHCP servers whose leases count; () for all.
-        ipv6: whether $IPV6 is learned.
-        ipv6_maximum: how many addresses are learned for $IPV6.
-    """
-
-    mode: str = "any"
-    maximum: int = 1
-    servers: tuple[int, ...] = ()
-    ipv6: bool = False
-    ipv6_maximum: int = 8
-
-
-@dataclass(frozen=True)
 class FilterRef:
     """A reference to a filter, with parameters: from an interface, or from within another filter."""
 
@@ -190,62 +170,3 @@ class BoundRule:
 
 
 # --- guests -------------------------------------------------------------------------------------------------------
-
-
-class PortKind(enum.Enum):
-    """What the host end of an interface really is, whatever its <interface type=…> says."""
-
-    BRIDGE = "bridge"
-    ETHERNET = "ethernet"
-    MACVTAP = "macvtap"
-    OPENVSWITCH = "openvswitch"
-    OTHER = "other"
-
-
-class Carrier(enum.Enum):
-    """Where an interface's filterref was found; a later one here wins over an earlier."""
-
-    DEFAULT = "default"
-    FILTERREF = "filterref"
-    METADATA = "metadata"
-
-
-@dataclass(frozen=True)
-class Interface:
-    """
-    One interface of a guest.
-
-    Attributes:
-        type: as in the XML; `kind` is what it is underneath.
-        mac: canonical text, or "" if the XML has none.
-        tap: name of the host device, or None where the XML doesn't know it (yet, or any more).
-        bridge: name of the bridge, or None.
-        reference: the filter to enforce, or None.
-        problem: why the reference can't be enforced, where the reader wanted to go on (None: nothing is wrong).
-    """
-
-    type: str
-    kind: PortKind
-    mac: str
-    tap: str | None
-    bridge: str | None
-    reference: FilterRef | None
-    carrier: Carrier | None
-    source: Source
-    problem: InputError | None = None
-
-
-@dataclass(frozen=True)
-class Domain:
-    """
-    A guest, as its domain XML describes it.
-
-    Attributes:
-        problem: what is wrong with it beside its interfaces, where the reader wanted to go on.
-    """
-
-    name: str
-    uuid: str
-    interfaces: tuple[Interface, ...]
-    source: Source
-    problem: InputError | None = None

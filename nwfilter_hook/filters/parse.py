@@ -14,7 +14,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
-from ..base.errors import FilterSyntaxError, Source, did_you_mean
+from ..base.errors import FilterSyntaxError, Source
+from ..base.text import did_you_mean
 from ..base.xml import Element as XmlElement
 from ..base.xml import children, local_name, parse_xml, source_of
 from .model import Action, Direction, Filter, FilterRef, FilterRule, Parameters, Setting, Value, Variable

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from ..base.dataclass import dataclass
-from ..ruleset.model import Field
+from ..ruleset.fields import Field
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from typing import Callable, Union
 
 from ..base.dataclass import dataclass
 from ..base.errors import BadValue, FilterLoop, InputError, Source, UnboundVariable
-from ..compiler.learning import IPV6_MODE, is_learnable, read_learning
+from .learning import IPV6_MODE, is_learnable, read_learning
 from .model import BoundRule, Filter, FilterRef, FilterRule, Learned, Parameters, Setting, Value, Variable
 from .protocols import ELEMENTS
 from .types import parse_bound

@@ -8,11 +8,11 @@ it (numbers in hexadecimal with or without 0x, MAC groups of one digit); short a
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Mapping
 from typing import Callable
 
+from ..base.addresses import parse_ipv4, parse_ipv6, parse_mac, prefix_mask
 from .model import SetFlags, TcpFlags, Value
 
 Parser = Callable[[str], Value]
@@ -55,8 +55,6 @@ COMMENT_BYTES = 256  # libvirt cuts longer ones, https://libvirt.org/formatnwfil
 
 _DECIMAL = re.compile(r"[ \t]*\+?([0-9]{1,40})")
 _HEXADECIMAL = re.compile(r"[ \t]*\+?(?:0[xX])?([0-9a-fA-F]{1,40})")
-_MAC = re.compile(r"[0-9a-fA-F]{1,2}(:[0-9a-fA-F]{1,2}){5}")
-_TAP_NAME = re.compile(r"[A-Za-z0-9_.-]{1,15}")
 _SET_NAME = re.compile(r"[A-Za-z0-9_.:+ -]{1,31}")
 
 
@@ -98,31 +96,11 @@ def parse_connlimit(text: str) -> int:
     return int(text)
 
 
-def parse_mac(text: str) -> int:
-    """Six groups of one or two hexadecimal digits; returns 48 bits."""
-    if not _MAC.fullmatch(text):
-        raise ValueError("a MAC address such as 52:54:00:12:34:56")
-    value = 0
-    for group in text.split(":"):
-        value = value << 8 | int(group, 16)
-    return value
-
-
-def format_mac(value: int) -> str:
-    """48 bits as 52:54:00:12:34:56."""
-    return ":".join(f"{value >> shift & 0xFF:02x}" for shift in range(40, -1, -8))
-
-
 def _contiguous(value: int, bits: int, expected: str) -> int:
     inverted = value ^ (1 << bits) - 1
     if inverted & inverted + 1:
         raise ValueError(expected)
     return value
-
-
-def prefix_mask(length: int, bits: int) -> int:
-    """The mask of `bits` bits with `length` leading ones."""
-    return (1 << bits) - (1 << bits - length)
 
 
 def parse_mac_mask(text: str) -> int:
@@ -133,24 +111,6 @@ def parse_mac_mask(text: str) -> int:
     except ValueError:
         raise ValueError(expected) from None
     return _contiguous(value, 48, expected)
-
-
-def parse_ipv4(text: str) -> int:
-    """Dotted quad, nothing shorter; returns 32 bits."""
-    try:
-        return int(ipaddress.IPv4Address(text))
-    except ValueError:
-        raise ValueError("an IPv4 address such as 192.0.2.1, without /length") from None
-
-
-def parse_ipv6(text: str) -> int:
-    """Any numeric IPv6 text without zone; returns 128 bits."""
-    try:
-        if "%" in text:
-            raise ValueError
-        return int(ipaddress.IPv6Address(text))
-    except ValueError:
-        raise ValueError("an IPv6 address such as 2001:db8::1, without /length") from None
 
 
 def _mask(bits: int, parse_address: Callable[[str], int], example: str) -> Parser:
@@ -192,11 +152,6 @@ def parse_tcp_flags(text: str) -> TcpFlags:
             value |= TCP_FLAG_BITS[token]
         bits.append(value)
     return TcpFlags(mask=bits[0], flags=bits[1])
-
-
-def is_tap_name(text: str) -> bool:
-    """Whether `text` can name chains, a file and an element of a verdict map; libvirt's own schema allows no more."""
-    return _TAP_NAME.fullmatch(text) is not None and text not in (".", "..")
 
 
 def parse_set_name(text: str) -> str:

@@ -10,16 +10,14 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Sequence
 
+from ..base.addresses import format_mac
 from ..base.dataclass import dataclass
-from ..filters.types import format_mac
+from ..ruleset.fields import TRANSPORT_FIELDS, Field, Kind
 from ..ruleset.model import (
-    TRANSPORT_FIELDS,
     Between,
     CountAbove,
     Equals,
-    Field,
     InSet,
-    Kind,
     Masked,
     Match,
     Present,

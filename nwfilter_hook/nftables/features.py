@@ -12,7 +12,8 @@ from collections.abc import Iterable, Sequence
 
 from ..base.errors import MissingFeature, NftError
 from ..host import Host
-from ..ruleset.model import AnyState, CountAbove, Field, Rule, Ruleset, Verdict
+from ..ruleset.fields import Field
+from ..ruleset.model import AnyState, CountAbove, Rule, Ruleset, Verdict
 from .process import MISSING_CT, MISSING_REJECT
 from .script import TABLE
 

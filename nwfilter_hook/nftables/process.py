@@ -1,5 +1,5 @@
 """
-Processes: nft, and the person's editor. The only module that starts one.
+The nft process: the only module that starts one.
 
 Everything goes in on standard input, nothing through a shell; a run is given up after a bounded time.
 """
@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from ..base.dataclass import dataclass
-from ..base.errors import NftError, NwfilterHookError
+from ..base.errors import NftError
 from .names import Objects, is_of_tap
 from .script import TABLE, Script
 
@@ -206,21 +206,6 @@ class Nft:
         except OSError as error:
             hint = "install the package nftables, or set [nftables] nft"
             raise NftError(f"{self._program} can't be started: {error.strerror}; {hint}") from error
-
-
-def run_editor(command: Sequence[str], path: str) -> None:
-    """
-    Let the person edit `path`; the terminal is theirs meanwhile.
-
-    Raises:
-        NwfilterHookError: the editor can't be started or fails.
-    """
-    try:
-        status = subprocess.call([*command, path])
-    except OSError as error:
-        raise NwfilterHookError(f"{command[0]}: {error.strerror}; set EDITOR; your text is kept in {path}") from error
-    if status:
-        raise NwfilterHookError(f"{command[0]} ended with status {status}; your text is kept in {path}")
 
 
 def _programs(debugging: str) -> dict[tuple[str, str], tuple[str, ...]]:

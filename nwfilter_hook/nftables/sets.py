@@ -26,7 +26,8 @@ import re
 from collections.abc import Iterable, Iterator
 
 from ..base.dataclass import dataclass
-from ..ruleset.model import Attachment, Field, InSet, Kind, Match, NamedSet, Purpose, Ruleset, Tree
+from ..ruleset.fields import Field, Kind
+from ..ruleset.model import Attachment, InSet, Match, NamedSet, Purpose, Ruleset, Tree
 
 TIMEOUT_S = 3650 * 86400
 _TIMEOUT = "flags dynamic,timeout; timeout 3650d;"

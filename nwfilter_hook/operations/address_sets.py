@@ -21,7 +21,8 @@ from ..filters.types import parse_set_name
 from ..host import Host
 from ..nftables.script import TABLE, Script, render_set
 from ..nftables.sets import set_name
-from ..ruleset.model import Kind, NamedSet, Purpose, max_dimensions
+from ..ruleset.fields import Kind, max_dimensions
+from ..ruleset.model import NamedSet, Purpose
 
 _VERSIONS = {4: Kind.IPV4, 6: Kind.IPV6}
 

@@ -11,7 +11,8 @@ import os
 import uuid as uuids
 
 from ..base.dataclass import dataclass, replace
-from ..base.errors import NwfilterHookError, Source, UpdateError, did_you_mean
+from ..base.errors import NwfilterHookError, Source, UpdateError
+from ..base.text import did_you_mean
 from ..filters.format import normal_form
 from ..filters.model import Filter
 from ..filters.resolve import filters_in_tree

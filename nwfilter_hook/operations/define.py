@@ -17,7 +17,8 @@ import uuid as uuids
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from ..base.dataclass import dataclass, replace
-from ..base.errors import InputError, NftError, NwfilterHookError, Source, UpdateError, one_line
+from ..base.errors import InputError, NftError, NwfilterHookError, Source, UpdateError
+from ..base.text import one_line
 from ..filters.format import normal_form
 from ..filters.model import Filter, FilterRef, FilterRule
 from ..filters.parse import parse_filter
@@ -25,8 +26,9 @@ from ..host import Host
 from ..nftables.script import render_lines
 from ..storage.library import Library, read_filter_file
 from .catalogue import Definition, find_definition, read_definition, tree_of, users_of
+from .compile import compile_interface
 from .lifecycle import sweep
-from .transaction import commit, compile_interface
+from .transaction import commit
 from .update import Rebuild, announce_update, interface_of, plan_rebuild, recover_update, withdraw_update
 
 _HERE = Source("library", 1)

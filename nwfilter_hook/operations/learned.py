@@ -11,9 +11,8 @@ import ipaddress
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Union
 
+from ..base.addresses import link_local, parse_mac
 from ..base.errors import NwfilterHookError
-from ..compiler.learning import link_local
-from ..filters.types import parse_mac
 from ..host import Host
 from ..nftables.script import TABLE, Script
 from ..nftables.sets import LearnedName, kind_of, lease_map, parse_learned

@@ -10,20 +10,12 @@ Each public function is what one libvirt operation does; what a failure means fo
 from __future__ import annotations
 
 from ..base.errors import NftError, NwfilterHookError
-from ..filters.model import Domain
+from ..domain.model import Domain
 from ..host import Host
 from ..nftables.features import check_features
 from ..nftables.script import Script, render_remove
-from .transaction import (
-    Plan,
-    apply_plan,
-    compile_on,
-    own_objects,
-    own_records,
-    plan,
-    remove_objects,
-    unrecorded_objects,
-)
+from .compile import compile_on
+from .transaction import Plan, apply_plan, own_objects, own_records, plan, remove_objects, unrecorded_objects
 from .update import recover_update
 
 

@@ -11,13 +11,15 @@ from collections.abc import Iterable, Mapping
 
 from ..base.dataclass import replace
 from ..base.errors import InputError, NftError, NwfilterHookError, Source, StateError, quarantine_effect
-from ..filters.model import Domain
+from ..domain.model import Domain
 from ..host import Host
 from ..nftables.names import objects_of
 from ..nftables.script import BASE_CHAINS, Options, render_install, ruleset_digest
 from ..storage.records import Binding, Record
+from .compile import compile_domain, compile_on
+from .devices import attachment_of
 from .lifecycle import sweep
-from .transaction import Plan, apply_plan, attachment_of, compile_domain, compile_on, plan
+from .transaction import Plan, apply_plan, plan
 from .update import interface_of
 
 

@@ -13,9 +13,8 @@ from datetime import datetime, timezone
 from ipaddress import IPv6Address
 from typing import Any
 
+from ..base.addresses import link_local, parse_mac
 from ..base.dataclass import dataclass
-from ..compiler.learning import link_local
-from ..filters.types import parse_mac
 from ..host import Host
 from ..nftables.sets import TIMEOUT_S, parse_learned
 from ..ruleset.model import Purpose

@@ -7,34 +7,17 @@ Out: a `Plan`; `apply_plan` makes it true in the kernel and in the records, or c
 
 from __future__ import annotations
 
-import os
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from ..base.dataclass import dataclass
-from ..base.errors import DomainError, InputError, MissingFeature, NftError, NwfilterHookError, StateError, Unfilterable
-from ..compiler.compile import compile_tap
-from ..compiler.learning import read_learning
-from ..domain.parse import check_tap
-from ..filters.model import Carrier, Domain, FilterRef, Interface, PortKind
-from ..filters.resolve import resolve, uses_learned
-from ..filters.types import parse_mac
+from ..base.errors import NftError, NwfilterHookError, StateError
+from ..domain.model import Carrier, Domain
 from ..host import Host
-from ..nftables.features import check_features
 from ..nftables.names import Objects, objects_of, stale_objects
 from ..nftables.process import fingerprint_of
-from ..nftables.script import Options, Script, quarantine, render_install, render_remove
-from ..ruleset.model import Attachment, Ruleset
-from ..storage.library import Library
+from ..nftables.script import Options, Script, render_install, render_remove
 from ..storage.records import Binding, Record
-
-
-@dataclass(frozen=True)
-class Compiled:
-    """One interface with its rules; `quarantined` if they are not the ones it wants."""
-
-    interface: Interface
-    ruleset: Ruleset
-    quarantined: bool
+from .compile import Compiled, compile_domain
 
 
 @dataclass(frozen=True)
@@ -58,119 +41,6 @@ class Plan:
 
 
 # --- compile ----------------------------------------------------------------------------------------------------------
-
-
-def compile_reference(
-    reference: FilterRef, tap: str, attachment: Attachment, mac: str, library: Library, *, end_of_chain: str = "return"
-) -> Ruleset:
-    """
-    The rules that `reference` makes for `tap`. Pure but for reading the library's files.
-
-    Args:
-        end_of_chain: see compiler.compile_tap.
-
-    Raises:
-        InputError: see resolve.resolve and compiler.compile_tap.
-    """
-    rules = resolve(reference, mac, library.read)
-    learning = read_learning(reference) if uses_learned(rules) else None
-    return compile_tap(tap, attachment, parse_mac(mac), rules, learning, end_of_chain=end_of_chain)
-
-
-def compile_on(host: Host, interface: Interface, tap: str) -> Ruleset:
-    """The rules that the interface's reference makes for `tap` on this host. Raises InputError."""
-    assert interface.reference
-    attachment = attachment_of(interface)
-    end = host.config.end_of_chain
-    return compile_reference(interface.reference, tap, attachment, interface.mac, host.library, end_of_chain=end)
-
-
-def attachment_of(interface: Interface) -> Attachment:
-    """Where the interface's traffic can be seen; an `ethernet` device is asked what it is, and whether in a bridge."""
-    if interface.kind is PortKind.MACVTAP:
-        return Attachment.MACVTAP
-    if interface.kind is PortKind.OPENVSWITCH:
-        return Attachment.DEVICE
-    if interface.kind is PortKind.ETHERNET and interface.tap:
-        device = f"/sys/class/net/{interface.tap}"
-        # libvirt takes a macvtap that somebody else has made, too: <target managed='no'/>
-        if os.path.exists(f"{device}/macvtap"):
-            return Attachment.MACVTAP
-        if os.path.exists(device) and not os.path.exists(f"{device}/brport"):
-            return Attachment.DEVICE
-    return Attachment.BRIDGE_PORT
-
-
-def _refuse_userspace_datapath(interface: Interface, tap: str) -> None:
-    """
-    Open vSwitch's kernel datapath makes its ports belong to a device of its own (ovs-system). The userspace datapath
-    reads them with packet sockets, to which the kernel gives a frame before any filter.
-    """
-    # the record of a routed `ethernet` tap comes back as the same kind of port
-    if interface.kind is not PortKind.OPENVSWITCH or interface.type == "ethernet":
-        return
-    device = f"/sys/class/net/{tap}"
-    if os.path.exists(device) and not os.path.exists(f"{device}/master"):
-        raise Unfilterable(
-            f"{tap} is a port of an Open vSwitch bridge with the userspace datapath (datapath_type=netdev), where no "
-            "filter of the kernel sees what the guest sends; use the kernel's datapath",
-            interface.source,
-        )
-
-
-def compile_interface(host: Host, interface: Interface) -> Compiled:
-    """
-    The rules that the interface wants.
-
-    Raises:
-        InputError, MissingFeature: they can't be made, or not on this kernel.
-    """
-    if interface.problem:
-        raise interface.problem
-    assert interface.reference
-    if not interface.tap:
-        raise DomainError("the interface has a filter, but the XML names no tap (<target dev='…'/>)", interface.source)
-    tap = check_tap(interface.tap, interface.source)
-    _refuse_userspace_datapath(interface, tap)
-    ruleset = compile_on(host, interface, tap)
-    for note in ruleset.notes:
-        host.report(f"{tap}: warning: {note}")
-    check_features(host, [ruleset])
-    return Compiled(interface, ruleset, False)
-
-
-def compile_domain(
-    host: Host, domain: Domain, *, tolerant: bool, kept: Container[str] = ()
-) -> tuple[list[Compiled], list[tuple[str, NwfilterHookError]]]:
-    """Every filtered interface's rules; with `tolerant` a quarantine, or nothing if it is `kept`, for what fails."""
-    failed: list[tuple[str, NwfilterHookError]] = []
-    compiled: list[Compiled] = []
-    for interface in domain.interfaces:
-        if not interface.reference and not interface.problem:
-            continue
-        try:
-            compiled.append(compile_interface(host, interface))
-        except (InputError, MissingFeature) as error:
-            if not tolerant:
-                raise
-            failed.append((interface.tap or "(no tap)", error))
-            if interface.tap in kept:
-                continue
-            if _has_usable_tap(interface):
-                rules = quarantine(interface.tap or "", attachment_of(interface), interface.source)
-                compiled.append(Compiled(interface, rules, True))
-    taps = [each.ruleset.tap for each in compiled]
-    for each in compiled:
-        if taps.count(each.ruleset.tap) > 1:
-            raise DomainError(f"two interfaces have the tap {each.ruleset.tap}", each.interface.source)
-    return compiled, failed
-
-
-def _has_usable_tap(interface: Interface) -> bool:
-    try:
-        return bool(interface.tap and check_tap(interface.tap, interface.source))
-    except DomainError:
-        return False
 
 
 # --- plan -------------------------------------------------------------------------------------------------------------

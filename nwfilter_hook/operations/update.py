@@ -22,13 +22,14 @@ from collections.abc import Callable, Sequence
 
 from ..base.dataclass import dataclass
 from ..base.errors import NwfilterHookError, Source, UpdateError
-from ..filters.model import Carrier, Interface, PortKind
+from ..domain.model import Carrier, Interface, PortKind
 from ..host import Host
 from ..nftables.names import Objects, stale_objects
 from ..nftables.script import Options, render_install, ruleset_digest
 from ..ruleset.model import Attachment
 from ..storage.records import Binding, Record
-from .transaction import Compiled, Plan, binding_of, commit, compile_interface, own_objects
+from .compile import Compiled, compile_interface
+from .transaction import Plan, binding_of, commit, own_objects
 
 Choice = Callable[[Binding], bool]
 

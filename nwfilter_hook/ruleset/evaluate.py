@@ -15,6 +15,7 @@ import enum
 from collections.abc import Mapping
 
 from ..base.dataclass import dataclass
+from .fields import Field
 from .frame import Frame, decode_frame
 from .model import (
     AnyState,
@@ -23,7 +24,6 @@ from .model import (
     Chain,
     CountAbove,
     Equals,
-    Field,
     InSet,
     Masked,
     Match,

@@ -19,7 +19,7 @@ What can't be read is decided here as the kernel decides it, not as an RFC would
 from __future__ import annotations
 
 from ..base.dataclass import dataclass
-from .model import Field
+from .fields import Field
 
 _IPV4, _IPV6, _ARP, _RARP, _VLAN, _VLAN_AD = 0x0800, 0x86DD, 0x0806, 0x8035, 0x8100, 0x88A8
 _ETH_P_802_3, _ETH_P_802_2, _LEAST_ETHER_TYPE = 1, 4, 0x600

@@ -14,7 +14,8 @@ import contextlib
 import os
 from collections.abc import Mapping, Sequence
 
-from ..base.errors import FilterSyntaxError, Source, StateError, UnknownFilter, did_you_mean
+from ..base.errors import FilterSyntaxError, Source, StateError, UnknownFilter
+from ..base.text import did_you_mean
 from ..base.xml import MAX_BYTES
 from ..filters.model import Filter
 from ..filters.parse import parse_filter

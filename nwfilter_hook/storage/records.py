@@ -11,10 +11,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from ..base.addresses import is_tap_name
 from ..base.dataclass import dataclass
 from ..base.errors import Source
 from ..filters.model import FilterRef
-from ..filters.types import is_tap_name
 from ..nftables.names import Objects, is_of_tap
 from ..ruleset.model import Attachment
 

@@ -29,8 +29,8 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any, Callable
 
+from ..base.addresses import is_tap_name
 from ..base.errors import StateError
-from ..filters.types import is_tap_name
 from .records import UUID, Record, from_json, to_json
 
 LOCK_WAIT_S = 60.0

@@ -11,7 +11,7 @@ from types import TracebackType
 from nwfilter_hook.base.errors import Source
 from nwfilter_hook.filters.model import FilterRef
 from nwfilter_hook.nftables.script import render_install
-from nwfilter_hook.operations.transaction import compile_reference
+from nwfilter_hook.operations.compile import compile_reference
 from nwfilter_hook.ruleset.model import Attachment, Ruleset
 from nwfilter_hook.storage.library import Library
 from tests.support.frames import GUEST, OTHER, udp

@@ -19,7 +19,8 @@ from pathlib import Path
 
 from nwfilter_hook.filters.protocols import ELEMENTS
 from nwfilter_hook.ruleset.evaluate import Context, Evaluation, State, Way, evaluate
-from nwfilter_hook.ruleset.model import CountAbove, Field, NamedSet, Purpose, Ruleset
+from nwfilter_hook.ruleset.fields import Field
+from nwfilter_hook.ruleset.model import CountAbove, NamedSet, Purpose, Ruleset
 from tests.conformance.filters import ROOT, TAP, Part, Tree
 from tests.conformance.kernel import CONTROL, OUTSIDE, Difference, Tally, install, why
 from tests.conformance.packets import GUEST_IP, GUEST_IP6, OTHER_IP, OTHER_IP6, build

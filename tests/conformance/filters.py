@@ -18,13 +18,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from nwfilter_hook.base.addresses import format_mac, parse_mac
 from nwfilter_hook.base.errors import InputError, Source
 from nwfilter_hook.compiler.compile import compile_tap
 from nwfilter_hook.filters.model import Filter, FilterRef
 from nwfilter_hook.filters.parse import parse_filter
 from nwfilter_hook.filters.protocols import CHAIN_PRIORITIES, ELEMENTS, PORT_PROTOCOLS, Attribute
 from nwfilter_hook.filters.resolve import resolve
-from nwfilter_hook.filters.types import HEX_IN_VARIABLES, NO_VARIABLES, format_mac, parse_mac
+from nwfilter_hook.filters.types import HEX_IN_VARIABLES, NO_VARIABLES
 from nwfilter_hook.ruleset.model import Attachment, Ruleset
 from nwfilter_hook.storage.library import Library
 

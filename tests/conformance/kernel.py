@@ -22,7 +22,8 @@ from nwfilter_hook.nftables.names import chain_name
 from nwfilter_hook.nftables.script import Options, render_install
 from nwfilter_hook.nftables.sets import set_name
 from nwfilter_hook.ruleset.evaluate import NO_CONTEXT, Context, Evaluation, SetElement, Way, evaluate
-from nwfilter_hook.ruleset.model import Kind, NamedSet, Purpose, Ruleset, SameAs, Verdict
+from nwfilter_hook.ruleset.fields import Kind
+from nwfilter_hook.ruleset.model import NamedSet, Purpose, Ruleset, SameAs, Verdict
 from tests.conformance.filters import TAP, Tree
 from tests.conformance.kinds import kinds
 from tests.conformance.mutation import set_contents

@@ -11,13 +11,12 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from nwfilter_hook.ruleset.fields import Field, Kind
 from nwfilter_hook.ruleset.model import (
     Between,
     Chain,
     Equals,
-    Field,
     InSet,
-    Kind,
     Masked,
     Match,
     NamedSet,

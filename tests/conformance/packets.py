@@ -14,7 +14,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from nwfilter_hook.ruleset.model import Field
+from nwfilter_hook.ruleset.fields import Field
 
 GUEST_MAC = 0x525400000001
 OTHER_MAC = 0x525400000099

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from nwfilter_hook.ruleset.evaluate import NO_CONTEXT, Context, State, Way, evaluate
-from nwfilter_hook.ruleset.model import Field
+from nwfilter_hook.ruleset.fields import Field
 from tests.conformance.filters import TAP, Tree, random_tree
 from tests.conformance.kernel import CONTROL, OUTSIDE, Difference, Known, Tally, install, why
 from tests.conformance.kinds import kinds

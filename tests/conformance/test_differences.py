@@ -21,9 +21,11 @@ from nwfilter_hook.base.errors import FilterSyntaxError, Source
 from nwfilter_hook.domain.parse import parse_domain
 from nwfilter_hook.filters.model import FilterRef
 from nwfilter_hook.filters.parse import parse_filter
-from nwfilter_hook.operations.transaction import attachment_of, compile_reference
+from nwfilter_hook.operations.compile import compile_reference
+from nwfilter_hook.operations.devices import attachment_of
 from nwfilter_hook.ruleset.evaluate import Context, State, Way, evaluate
-from nwfilter_hook.ruleset.model import Attachment, Field, NamedSet, Purpose, Ruleset
+from nwfilter_hook.ruleset.fields import Field
+from nwfilter_hook.ruleset.model import Attachment, NamedSet, Purpose, Ruleset
 from nwfilter_hook.storage.library import Library
 from tests.conformance.filters import MAC, TAP, Part
 from tests.conformance.libvirt_side import Bench, Parameters

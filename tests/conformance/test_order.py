@@ -18,8 +18,9 @@ import pytest
 
 from nwfilter_hook.filters.protocols import ELEMENTS
 from nwfilter_hook.ruleset.evaluate import Context, State, Way, evaluate
-from nwfilter_hook.ruleset.model import Field, Verdict
+from nwfilter_hook.ruleset.fields import Field
 from nwfilter_hook.ruleset.model import Tree as Place
+from nwfilter_hook.ruleset.model import Verdict
 from tests.conformance.filters import MAC, ROOT, Maker, Part, Tree, with_priority
 from tests.conformance.kernel import TAPS, Tally, compare
 from tests.conformance.mutation import frames

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from nwfilter_hook.ruleset.model import Field
+from nwfilter_hook.ruleset.fields import Field
 from tests.conformance.filters import ROOT, TAP, Part, Tree
 from tests.conformance.kernel import OUTSIDE, TAPS, compare
 from tests.conformance.packets import FRAGMENT, GUEST_MAC, OTHER_MAC, PLAIN, Shape, build

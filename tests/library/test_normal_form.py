@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from lxml import etree
 
+from nwfilter_hook.base.addresses import parse_mac
 from nwfilter_hook.base.errors import InputError, Source
 from nwfilter_hook.compiler.compile import compile_tap
 from nwfilter_hook.filters.format import normal_form
@@ -19,7 +20,7 @@ from nwfilter_hook.filters.model import Filter, FilterRef, FilterRule
 from nwfilter_hook.filters.parse import parse_filter
 from nwfilter_hook.filters.protocols import ELEMENTS, Attribute, Element
 from nwfilter_hook.filters.resolve import resolve
-from nwfilter_hook.filters.types import NO_VARIABLES, parse_mac
+from nwfilter_hook.filters.types import NO_VARIABLES
 from nwfilter_hook.nftables.script import render_lines
 from nwfilter_hook.ruleset.model import Attachment
 from nwfilter_hook.storage.library import Library

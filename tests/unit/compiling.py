@@ -14,22 +14,21 @@ import ipaddress
 from collections.abc import Mapping, Sequence
 from typing import Union
 
+from nwfilter_hook.base.addresses import format_mac, parse_mac
 from nwfilter_hook.base.errors import Source, UnknownFilter
 from nwfilter_hook.compiler.compile import compile_tap
 from nwfilter_hook.filters.model import BoundRule, Filter, FilterRef
 from nwfilter_hook.filters.parse import parse_filter
 from nwfilter_hook.filters.resolve import ReadFilter, resolve
-from nwfilter_hook.filters.types import format_mac, parse_mac
 from nwfilter_hook.nftables.script import Options, render_install
+from nwfilter_hook.ruleset.fields import Field, Kind
 from nwfilter_hook.ruleset.model import (
     AnyState,
     Attachment,
     Between,
     CountAbove,
     Equals,
-    Field,
     InSet,
-    Kind,
     Masked,
     Match,
     Present,

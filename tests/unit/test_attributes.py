@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from nwfilter_hook.base.addresses import parse_mac
 from nwfilter_hook.base.errors import BadValue, FilterSyntaxError, XmlSyntaxError
 from nwfilter_hook.compiler.compile import compile_tap
 from nwfilter_hook.filters.model import Filter
 from nwfilter_hook.filters.parse import parse_filter
 from nwfilter_hook.filters.resolve import ReadFilter, resolve
-from nwfilter_hook.filters.types import parse_mac
 from nwfilter_hook.ruleset.model import Attachment, Ruleset
 from tests.unit import attributes
 from tests.unit.attributes import STRUCTURE, Row, accepted, example, gaps, node, rejected, rows, structure_rows

@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from nwfilter_hook.base.errors import NwfilterHookError
 from nwfilter_hook.cli import main as cli
-from nwfilter_hook.cli.common import cli as group
+from nwfilter_hook.cli.main import cli as group
 from tests.unit.compiling import filter_xml, rule_xml
 from tests.unit.fake_nft import FakeNft
 

@@ -6,7 +6,8 @@ import pytest
 
 from nwfilter_hook.base.errors import FilterSyntaxError, UnsupportedMatch
 from nwfilter_hook.compiler.matches import exchange, narrow, rule_alternatives, turned_alternatives
-from nwfilter_hook.ruleset.model import Between, Equals, Field, Match
+from nwfilter_hook.ruleset.fields import Field
+from nwfilter_hook.ruleset.model import Between, Equals, Match
 from tests.unit.compiling import Values, bound, filter_xml, rule_xml, spell_match
 
 

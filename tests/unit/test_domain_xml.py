@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from nwfilter_hook.base.errors import DomainError, FilterSyntaxError, InputError, Source, XmlSyntaxError
-from nwfilter_hook.domain.parse import check_tap, parse_domain, parse_identity
-from nwfilter_hook.filters.model import Carrier, FilterRef, Interface, PortKind
+from nwfilter_hook.domain.model import Carrier, Interface, PortKind, check_tap
+from nwfilter_hook.domain.parse import parse_domain, parse_identity
+from nwfilter_hook.filters.model import FilterRef
 
 EVENTS = Path(__file__).parents[1] / "data" / "hook-events"
 UUID = "11111111-2222-3333-4444-555555555555"

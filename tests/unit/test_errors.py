@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from nwfilter_hook.base import errors
-from nwfilter_hook.base.errors import InputError, NftError, NwfilterHookError, Source, did_you_mean, one_line
+from nwfilter_hook.base.errors import InputError, NftError, NwfilterHookError, Source
+from nwfilter_hook.base.text import did_you_mean, one_line
 
 
 def test_an_input_error_says_where() -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from nwfilter_hook.ruleset.evaluate import Context, Evaluation, State, Way, evaluate
-from nwfilter_hook.ruleset.model import Field, Kind, NamedSet, Purpose, Ruleset, Tree, Verdict
+from nwfilter_hook.ruleset.fields import Field, Kind
+from nwfilter_hook.ruleset.model import NamedSet, Purpose, Ruleset, Tree, Verdict
 from tests.conformance.packets import FRAGMENT, GUEST_IP, OTHER_IP, Shape, build
 from tests.unit.compiling import compiled, compiled_rule, filter_xml, rule_xml
 

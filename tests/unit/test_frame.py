@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from nwfilter_hook.ruleset.fields import Field
 from nwfilter_hook.ruleset.frame import decode_frame
-from nwfilter_hook.ruleset.model import Field
 from tests.conformance.packets import (
     AUTHENTICATION,
     DESTINATION,

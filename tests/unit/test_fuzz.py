@@ -18,11 +18,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nwfilter_hook.base.errors import InputError, NwfilterHookError, UnsupportedMatch
-from nwfilter_hook.compiler import compile as compiler
+from nwfilter_hook.compiler import chains
 from nwfilter_hook.compiler.matches import exchange
 from nwfilter_hook.domain.parse import parse_domain, parse_identity
 from nwfilter_hook.filters.parse import parse_filter
-from nwfilter_hook.ruleset.model import Between, Chain, Equals, Field, Masked, Match, Ruleset, Tree, Verdict
+from nwfilter_hook.ruleset.fields import Field
+from nwfilter_hook.ruleset.model import Between, Chain, Equals, Masked, Match, Ruleset, Tree, Verdict
 from tests.unit.attributes import Row, accepted, example, rows
 from tests.unit.checking import complaints
 from tests.unit.compiling import MAC, compiled, filter_xml, rule_xml, script, spelled
@@ -227,7 +228,7 @@ def test_inlining_changes_no_verdict(texts: list[str], data: st.DataObject) -> N
     inlined = compile_or_refuse(texts)
     if inlined is None:
         return
-    with mock.patch.object(compiler, "_inlined", return_value=None):
+    with mock.patch.object(chains, "_inlined", return_value=None):
         apart = compiled(*texts, parameters=PARAMETERS)
     for _ in range(10):
         frame = data.draw(frames((inlined, apart)))

@@ -6,7 +6,7 @@ import pytest
 
 from nwfilter_hook.filters.protocols import CHAIN_PRIORITIES, ELEMENTS, chain_prefix, icmp_fields
 from nwfilter_hook.filters.types import TYPES
-from nwfilter_hook.ruleset.model import Field
+from nwfilter_hook.ruleset.fields import Field
 from tests.unit.attributes import rows
 
 

@@ -1,4 +1,4 @@
-"""The layering of the package, read from its source: who imports whom, who starts processes, who writes files."""
+"""The house, read from its folders: who imports whom, who starts processes, who writes files, what is pure."""
 
 from __future__ import annotations
 
@@ -11,71 +11,89 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "nwfilter_hook"
 HOOK_SCRIPT = PACKAGE.parent / "hooks" / "qemu"
 
-# From the edge to the base; a module imports from the rows below its own.
-ROWS = (
-    # edge: argv, stdin, exit status
+FLOORS = (
     {"__main__"},
     {"cli"},
-    {"cli_learning", "cli_library", "cli_sets"},
-    {"cli_group", "cli_table"},
     {"hook"},
-    # what an event or a command does
-    {"bindings", "definitions", "show", "verify"},
-    {"catalogue", "pipeline"},
-    {"rebuild"},
-    {"planning"},
-    {"address_sets", "features", "teaching"},
+    {"operations"},
     {"host"},
-    # effects: filter files, the nft process, records
-    {"library", "nft", "state"},
-    # core: pure
-    {"compiler", "domain_xml", "evaluator", "filter_format", "resolve"},
-    {"filter_xml", "host_packets", "records", "render"},
-    {"conditions", "learning", "render_rules"},
-    {"objects"},
-    {"frame", "language", "render_sets", "values", "xml"},
-    # base
-    {"config", "model"},
-    {"ruleset"},
-    {"errors"},
-    {"__init__", "frozen"},
+    {"compiler", "nftables", "domain", "storage"},
+    {"filters"},
+    {"ruleset", "config", "messages", "libvirtd"},
+    {"base"},
+    {"__init__"},
 )
-ROW_OF = {module: index for index, row in enumerate(ROWS) for module in row}
-MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
-PURE = {module for row in ROWS[12:] for module in row} - {"config", "__init__"}
+"""From the edge to the base; a room is a folder, or a module beside the folders."""
+FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+MODULES = sorted(".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in PACKAGE.rglob("*.py"))
+UP = {
+    ("nftables.features", "host"),
+    ("storage.records", "nftables.names"),
+    ("cli.main", "__init__"),
+}
+
+
+def room_of(module: str) -> str:
+    return module.split(".")[0]
 
 
 def tree_of(module: str) -> ast.Module:
-    return ast.parse((PACKAGE / f"{module}.py").read_text())
+    return ast.parse((PACKAGE / f"{module.replace('.', '/')}.py").read_text())
 
 
-def imports(tree: ast.AST) -> Iterator[str]:
-    """Every module that is imported anywhere: ours as ".name", others by their first name."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name.split(".")[0] for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            yield (node.module or "").split(".")[0]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            yield f".{node.module.split('.')[0]}"
-        elif isinstance(node, ast.ImportFrom):
-            yield from (f".{alias.name}" for alias in node.names if (PACKAGE / f"{alias.name}.py").exists())
+def foreign(tree: ast.AST) -> set[str]:
+    """What is imported anywhere from outside of the package, by its first name."""
+    names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    names |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level == 0}
+    return {name.split(".")[0] for name in names}
 
 
-def ours(module: str) -> set[str]:
+def ours(module: str) -> Iterator[str]:
     """The modules of the package that `module` imports, at its head or later."""
-    return {name[1:] for name in imports(tree_of(module)) if name.startswith(".")} - {module}
+    for node in ast.walk(tree_of(module)):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            here = module.split(".")[: -node.level]
+            parts = [*here, *(node.module or "").split(".")] if node.module else here
+            name = ".".join(parts)
+            if name in MODULES:
+                yield name
+            else:
+                yield from (f"{name}.{alias.name}".lstrip(".") for alias in node.names)
 
 
-def test_every_module_has_a_row() -> None:
-    """A new module is given its place here, and one that is gone loses it."""
-    assert set(MODULES) == set(ROW_OF)
+def test_imports_run_down() -> None:
+    """A room imports from lower floors, and from itself; neighbours on one floor don't know each other."""
+    assert {room_of(module) for module in MODULES} == set(FLOOR_OF)
+    assert len(FLOORS) <= 10
+    wrong = {
+        (module, name)
+        for module in MODULES
+        for name in ours(module)
+        if room_of(name) != room_of(module) and FLOOR_OF.get(room_of(name), 9) <= FLOOR_OF[room_of(module)]
+    }
+    assert wrong - UP == set()
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_a_module_imports_from_the_rows_below(module: str) -> None:
-    """A module imports only from the rows below its own."""
-    assert {name for name in ours(module) if ROW_OF[name] <= ROW_OF[module]} == set()
+def test_no_circles() -> None:
+    """Within a room, too, no two modules import each other, however far round."""
+    graph = {module: set(ours(module)) for module in MODULES}
+    while graph:
+        leaves = {module for module, names in graph.items() if not names & set(graph)}
+        assert leaves, f"these import each other: {sorted(graph)}"
+        graph = {module: names for module, names in graph.items() if module not in leaves}
+
+
+def test_a_module_is_short() -> None:
+    """Above 350 lines there is a second subject in it."""
+    long = {module: len((PACKAGE / f"{module.replace('.', '/')}.py").read_text().splitlines()) for module in MODULES}
+    assert {module: lines for module, lines in long.items() if lines > 350} == {}
+
+
+def test_a_command_knows_no_other() -> None:
+    """A command imports what commands share and the rooms below, never another command."""
+    shared = {"cli.common", "cli.output"}
+    commands = [module for module in MODULES if room_of(module) == "cli" and module not in shared]
+    assert {name for module in commands for name in ours(module) if room_of(name) == "cli"} <= shared
 
 
 def test_the_hooks_path() -> None:
@@ -83,20 +101,21 @@ def test_the_hooks_path() -> None:
     reached, todo = set[str](), ["hook"]
     while todo:
         module = todo.pop()
-        if module not in reached:
+        if module not in reached and module in MODULES:
             reached.add(module)
             todo += ours(module)
-    assert {"pipeline", "nft", "state", "render"} <= reached
-    foreign = {module: {"click", "rich", "libvirt"}.intersection(imports(tree_of(module))) for module in reached}
-    assert {module: names for module, names in foreign.items() if names} == {}
-    assert not {module for module in reached if module.startswith("cli")}
+    assert {"operations.lifecycle", "nftables.process", "storage.state"} <= reached
+    found = {module: {"click", "rich", "libvirt"} & foreign(tree_of(module)) for module in reached}
+    assert {module: names for module, names in found.items() if names} == {}
+    assert not {module for module in reached if room_of(module) in ("cli", "libvirtd")}
 
 
 @pytest.mark.parametrize("module", ["hook", "config"])
 def test_the_way_to_nothing_is_short(module: str) -> None:
     """hook and config, which every call runs through, import os and sys at their head, all else when needed."""
     head = [node for node in tree_of(module).body if isinstance(node, (ast.Import, ast.ImportFrom))]
-    assert {name for node in head for name in imports(node)} == {"__future__", "os", "sys"}
+    assert set.union(*map(foreign, head)) == {"__future__", "os", "sys"}
+    assert not [node for node in head if isinstance(node, ast.ImportFrom) and node.level]
 
 
 def test_the_hook_script_imports_the_hook_alone() -> None:
@@ -106,48 +125,34 @@ def test_the_hook_script_imports_the_hook_alone() -> None:
     assert HOOK_SCRIPT.stat().st_mode & 0o111 == 0o111
 
 
+def test_faces_are_empty() -> None:
+    """A package's __init__ is a docstring and nothing else: one that imports costs every start."""
+    faces = [module for module in MODULES if module.endswith(".__init__")]
+    assert [module for module in faces if len(tree_of(module).body) != 1] == []
+
+
 STARTS_PROCESSES = {"subprocess", "multiprocessing", "pty", "popen", "system", "fork", "forkpty", "posix_spawn"}
 
 
 def test_one_module_starts_processes() -> None:
-    """nft.py is the only module that starts a process."""
+    """The back end's process.py is the only module that starts a process (and click the person's editor)."""
 
     def starts(module: str) -> bool:
         tree = tree_of(module)
         called = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
         called = {name for name in called if name in STARTS_PROCESSES or name.startswith(("exec", "spawn"))}
-        return bool(STARTS_PROCESSES.intersection(imports(tree)) or called)
+        return bool(STARTS_PROCESSES & foreign(tree) or called)
 
-    assert [module for module in MODULES if starts(module)] == ["nft"]
+    assert [module for module in MODULES if starts(module)] == ["nftables.process"]
 
 
 # of module os, of pathlib's paths, of shutil
 WRITES = {
-    *(
-        "replace",
-        "rename",
-        "renames",
-        "unlink",
-        "remove",
-        "rmdir",
-        "removedirs",
-        "mkdir",
-        "makedirs",
-        "mkfifo",
-        "mknod",
-    ),
-    *("link", "symlink", "chmod", "chown", "lchown", "truncate", "ftruncate", "utime", "write", "pwrite"),
+    *("replace", "rename", "renames", "unlink", "remove", "rmdir", "removedirs", "mkdir", "makedirs", "mkfifo"),
+    *("mknod", "link", "symlink", "chmod", "chown", "lchown", "truncate", "ftruncate", "utime", "write", "pwrite"),
 }
 PATH_WRITES = {
-    "write_text",
-    "write_bytes",
-    "touch",
-    "symlink_to",
-    "hardlink_to",
-    "rmtree",
-    "copyfile",
-    "mkdtemp",
-    "mkstemp",
+    *("write_text", "write_bytes", "touch", "symlink_to", "hardlink_to", "rmtree", "copyfile", "mkdtemp", "mkstemp"),
 }
 
 
@@ -171,14 +176,26 @@ def writes(module: str) -> bool:
 
 
 def test_who_writes_files() -> None:
-    """state.py alone writes under /run, library.py filter files, and the command line a copy for the editor."""
-    assert {module for module in MODULES if writes(module)} == {"state", "library", "cli_library"}
+    """Storage writes, and the command line a copy for the editor."""
+    assert {module for module in MODULES if writes(module)} - {"cli.edit"} <= {
+        module for module in MODULES if room_of(module) == "storage"
+    }
 
 
-@pytest.mark.parametrize("module", sorted(PURE))
+PURE_ROOMS = ("base", "ruleset", "filters", "domain", "compiler")
+PURE_PARTS = ("names", "fields", "expressions", "sets", "script")
+"""Of a back end."""
+PURE = [
+    module
+    for module in MODULES
+    if room_of(module) in PURE_ROOMS or (room_of(module) == "nftables" and module.split(".")[1] in PURE_PARTS)
+]
+
+
+@pytest.mark.parametrize("module", PURE)
 def test_what_is_pure(module: str) -> None:
     """From XML to script nothing reads a file, a clock, the environment, or chance."""
     impure = {"os", "io", "pathlib", "time", "datetime", "random", "socket", "tempfile", "secrets", "glob", "shutil"}
     tree = tree_of(module)
-    assert not impure.intersection(imports(tree))
+    assert not impure & foreign(tree)
     assert not [node for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id in ("open", "input", "print")]

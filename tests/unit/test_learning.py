@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
+from nwfilter_hook.base.addresses import link_local, parse_mac
 from nwfilter_hook.base.errors import BadValue, UnboundVariable
 from nwfilter_hook.compiler.compile import compile_tap
-from nwfilter_hook.compiler.learning import link_local, read_learning
-from nwfilter_hook.filters.model import Learning
+from nwfilter_hook.filters.learning import Learning, read_learning
 from nwfilter_hook.filters.resolve import resolve
-from nwfilter_hook.filters.types import parse_mac
 from nwfilter_hook.nftables.names import objects_of
 from nwfilter_hook.nftables.script import Options, render_install, render_lines, render_remove
 from nwfilter_hook.nftables.sets import declaration, kind_of, names_of, parse_learned, set_name
-from nwfilter_hook.ruleset.model import Attachment, Field, Kind, Masked, NamedSet, Purpose, Ruleset, Tree, Verdict
+from nwfilter_hook.ruleset.fields import Field, Kind
+from nwfilter_hook.ruleset.model import Attachment, Masked, NamedSet, Purpose, Ruleset, Tree, Verdict
 from nwfilter_hook.storage.library import Library
 from tests.unit.compiling import MAC, TAP, Values, filter_xml, reader, reference_to, rule_xml
 

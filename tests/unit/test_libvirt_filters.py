@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from nwfilter_hook.base.addresses import parse_mac
 from nwfilter_hook.base.errors import Source
 from nwfilter_hook.compiler.compile import compile_tap
 from nwfilter_hook.filters.model import Filter
 from nwfilter_hook.filters.parse import parse_filter
 from nwfilter_hook.filters.resolve import resolve
-from nwfilter_hook.filters.types import parse_mac
 from nwfilter_hook.ruleset.model import Attachment, Ruleset
 from nwfilter_hook.storage.library import Library
 from tests.unit.compiling import MAC, TAP, reference_to, spelled

@@ -10,8 +10,8 @@ import pytest
 from nwfilter_hook.base.dataclass import replace
 from nwfilter_hook.base.errors import DomainError, InputError, NftError, UnboundVariable
 from nwfilter_hook.config import Config
+from nwfilter_hook.domain.model import Domain
 from nwfilter_hook.domain.parse import parse_domain
-from nwfilter_hook.filters.model import Domain
 from nwfilter_hook.host import Host
 from nwfilter_hook.operations.lifecycle import check, install, plan_removal, remove
 from nwfilter_hook.operations.reconnect import quarantine_known, reconcile

@@ -9,7 +9,8 @@ import pytest
 
 from nwfilter_hook.filters.protocols import ELEMENTS
 from nwfilter_hook.nftables.expressions import render_rule
-from nwfilter_hook.ruleset.model import Field, Ruleset, Tree
+from nwfilter_hook.ruleset.fields import Field
+from nwfilter_hook.ruleset.model import Ruleset, Tree
 from tests.unit.compiling import compiled_rule
 
 README = (Path(__file__).parents[2] / "README.md").read_text()

@@ -11,7 +11,8 @@ from nwfilter_hook.base.errors import Source
 from nwfilter_hook.nftables.names import Objects, chain_name, objects_of, stale_objects
 from nwfilter_hook.nftables.script import Options, quarantine, render_install, render_remove
 from nwfilter_hook.nftables.sets import set_name
-from nwfilter_hook.ruleset.model import Attachment, Kind, NamedSet, Purpose, Ruleset, Tree
+from nwfilter_hook.ruleset.fields import Kind
+from nwfilter_hook.ruleset.model import Attachment, NamedSet, Purpose, Ruleset, Tree
 from tests.unit.checking import complaints
 from tests.unit.compiling import compiled, compiled_rule, filter_xml, rule_xml
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from nwfilter_hook.base import addresses
 from nwfilter_hook.filters import types as values
 from nwfilter_hook.filters.model import SetFlags, TcpFlags
 
@@ -52,8 +53,8 @@ def test_bounds_are_named() -> None:
 
 def test_macs() -> None:
     """A MAC has six groups of one or two digits, in any case, and is written with two in lower case."""
-    assert values.parse_mac("0:1:2:A:fF:10") == 0x0001020AFF10
-    assert values.format_mac(0x0001020AFF10) == "00:01:02:0a:ff:10"
+    assert addresses.parse_mac("0:1:2:A:fF:10") == 0x0001020AFF10
+    assert addresses.format_mac(0x0001020AFF10) == "00:01:02:0a:ff:10"
 
 
 @pytest.mark.parametrize(

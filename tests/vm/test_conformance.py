@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 
-from nwfilter_hook.ruleset.model import Field
+from nwfilter_hook.ruleset.fields import Field
 from tests.conformance.counting import run_counts
 from tests.conformance.filters import ROOT, Part, Tree
 from tests.conformance.kernel import TAPS, Tally, compare

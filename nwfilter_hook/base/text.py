@@ -1,0 +1,28 @@
+"""
+Text that people read: one line, never too long, with a hint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+def one_line(text: str) -> str:
+    """`text` with every control character spelled out, so that no input can forge a second line of output."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def shortened(line: str) -> str:
+    """What a person can read: the beginning of a long line and its end, where the advice stands."""
+    return line if len(line) <= _READABLE else f"{line[: _READABLE - 250]} … {line[-240:]}"
+
+
+_READABLE = 900
+
+
+def did_you_mean(word: str, candidates: Iterable[str]) -> str:
+    """ "; did you mean 'X'?" for the candidate nearest to `word`, or "" if none is near."""
+    import difflib
+
+    near = difflib.get_close_matches(word, list(candidates), n=1, cutoff=0.6)
+    return f"; did you mean {near[0]!r}?" if near else ""

@@ -1,0 +1,110 @@
+"""
+libvirt's operation to what is to be done, for the hook and for those who replay an event by hand.
+
+In:  a `Host`, a guest's name, an operation, the domain XML.
+Out: it is done; what the administrator should know goes to `host.report`.
+"""
+
+from __future__ import annotations
+
+from ..base.errors import InputError, NwfilterHookError, quarantine_effect
+from ..base.text import one_line
+from ..host import Host
+from .lifecycle import check, install, remove
+from .transaction import Plan
+
+
+def run_operation(host: Host, guest: str, operation: str, data: bytes) -> None:
+    """
+    Do what `operation` asks for; one that isn't known asks for nothing.
+
+    Args:
+        data: the domain XML.
+
+    Raises:
+        NwfilterHookError: it can't be done; what that means for the guest is the caller's matter.
+    """
+    if operation in _OPERATIONS:
+        _OPERATIONS[operation](host, guest, operation, data)
+
+
+def _check(host: Host, guest: str, operation: str, data: bytes) -> None:
+    from ..domain.parse import parse_domain
+
+    check(host, parse_domain(data, _path(guest), host.config.default_filters))
+
+
+def _install(host: Host, guest: str, operation: str, data: bytes) -> None:
+    from ..domain.parse import parse_domain
+
+    domain = parse_domain(data, _path(guest), host.config.default_filters)
+    install(host, domain, operation, fresh=operation == "start")
+
+
+def _reconnect(host: Host, guest: str, operation: str, data: bytes) -> None:
+    from ..domain.parse import parse_domain
+
+    try:
+        domain = parse_domain(data, _path(guest), host.config.default_filters, tolerant=True)
+    except InputError as error:
+        _keep_or_quarantine(host, guest, data, error)
+        raise
+    from .reconnect import reconcile
+
+    if domain.problem:
+        host.report(str(domain.problem))
+    _tell(host, reconcile(host, domain, operation))
+
+
+def _remove(host: Host, guest: str, operation: str, data: bytes) -> None:
+    for uuid in _uuids(host, guest, data):
+        remove(host, uuid)
+
+
+_OPERATIONS = {
+    "prepare": _check,
+    "migrate": _check,
+    "restore": _check,
+    "start": _install,
+    "attach": _install,
+    "reconnect": _reconnect,
+    "stopped": _remove,
+    "release": _remove,
+}
+
+
+def _path(guest: str) -> str:
+    return f"domain XML of {one_line(guest)}"
+
+
+def _tell(host: Host, planned: Plan | None) -> None:
+    if planned is None:
+        return
+    quarantined = {binding.tap for binding in planned.record.bindings if binding.quarantined}
+    known = {binding.tap for binding in planned.record.bindings}
+    for tap, reason in planned.failed:
+        if tap in quarantined:
+            host.report(f"{tap}: quarantined, {quarantine_effect(reason)}: {reason}")
+        elif tap not in known:
+            host.report(f"{tap}: NOT filtered, and can't be quarantined: {reason}")
+    for tap in sorted(known - {tap for tap, _ in planned.failed}):
+        host.report(f"{tap}: its filter was not in force as recorded; repaired")
+
+
+def _uuids(host: Host, guest: str, data: bytes) -> list[str]:
+    """The guest's UUID; if its XML is of no use, the UUIDs of records under its name."""
+    from ..domain.parse import parse_identity
+
+    try:
+        return [parse_identity(data, _path(guest))]
+    except InputError as error:
+        host.report(f"{error}; going by the guest's name")
+        return [record.uuid for record in host.state.records() if record.guest == guest]
+
+
+def _keep_or_quarantine(host: Host, guest: str, data: bytes, error: NwfilterHookError) -> None:
+    from .reconnect import quarantine_known
+
+    for uuid in _uuids(host, guest, data):
+        if quarantine_known(host, uuid, error):
+            host.report(f"quarantined, nothing passes in or out: {error}")
