@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 
-from tests.unit.attributes import example, node, rows
+from tests.unit.filters.attributes import example, node, rows
 
 NEEDS_CONNECTIONS = ("state", "connlimit-above")
 

@@ -8,7 +8,7 @@ A guest is a tap held open, as QEMU holds it: what is written to it, the guest s
 guest received. A write returns only when the frame has gone through the bridge and lies in the queue of every
 tap it reaches: the kernel's tun driver hands a frame on in the writer's context, and an idle queueing
 discipline hands it to the other tap in that same context. So what can't be read right after the write was
-dropped, and nobody waits for anything. tests/netns/test_wire.py holds the kernel to that.
+dropped, and nobody waits for anything. tests/wire/test_wire.py holds the kernel to that.
 
 Needs root and /dev/net/tun.
 """

@@ -24,9 +24,9 @@ from nwfilter_hook.domain.parse import parse_domain, parse_identity
 from nwfilter_hook.filters.parse import parse_filter
 from nwfilter_hook.ruleset.fields import Field
 from nwfilter_hook.ruleset.model import Between, Chain, Equals, Masked, Match, Ruleset, Tree, Verdict
-from tests.unit.attributes import Row, accepted, example, rows
 from tests.unit.checking import complaints
 from tests.unit.compiling import MAC, compiled, filter_xml, rule_xml, script, spelled
+from tests.unit.filters.attributes import Row, accepted, example, rows
 
 FACTOR = int(os.environ.get("FUZZ_FACTOR", "0"))
 

@@ -1,5 +1,5 @@
 """
-What tests/netns shows of guests on macvtap devices, shown again on Debian's kernel.
+What tests/wire shows of guests on macvtap devices, shown again on Debian's kernel.
 
 It is older than the kernel those tests may run on, and does some things another way: there a chain goes with its
 device, and a broadcast frame to a macvtap always takes the long way.
@@ -11,8 +11,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.netns.test_macvtap import test_a_lost_stop_and_a_new_device_of_that_name, test_two_guests_on_one_device
 from tests.support.netns import Wire
+from tests.wire.test_macvtap import test_a_lost_stop_and_a_new_device_of_that_name, test_two_guests_on_one_device
 
 pytestmark = [pytest.mark.vm, pytest.mark.stock_kernel]
 

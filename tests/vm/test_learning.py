@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.netns.test_dhcp import MODE, SERVER, reply
 from tests.support.domains import Parameters, domain, interface
 from tests.support.frames import arp, dhcp_discover, incoming, tcp
 from tests.support.learned import learned
 from tests.support.netns import Wire
+from tests.wire.test_dhcp import MODE, SERVER, reply
 
 pytestmark = [pytest.mark.vm, pytest.mark.stock_kernel]
 

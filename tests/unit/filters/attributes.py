@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.sax.saxutils import quoteattr
 
-TABLE = Path(__file__).parents[1] / "data" / "language" / "attributes.csv"
+TABLE = Path(__file__).parents[2] / "data" / "language" / "attributes.csv"
 
 
 @dataclass(frozen=True)

@@ -206,7 +206,7 @@ def test_validate_wants_a_file() -> None:
 
 def test_every_stock_filter_is_valid() -> None:
     """The stock filters are right."""
-    files = [str(path) for path in (Path(__file__).parents[2] / "filters").glob("*.xml")]
+    files = [str(path) for path in (Path(__file__).parents[3] / "filters").glob("*.xml")]
     assert run("validate", *files).exit_code == 0
 
 

@@ -14,8 +14,6 @@ from nwfilter_hook.filters.model import Filter
 from nwfilter_hook.filters.parse import parse_filter
 from nwfilter_hook.filters.resolve import ReadFilter, resolve
 from nwfilter_hook.ruleset.model import Attachment, Ruleset
-from tests.unit import attributes
-from tests.unit.attributes import STRUCTURE, Row, accepted, example, gaps, node, rejected, rows, structure_rows
 from tests.unit.checking import complaints
 from tests.unit.compiling import (
     MAC,
@@ -28,6 +26,8 @@ from tests.unit.compiling import (
     script,
     spelled,
 )
+from tests.unit.filters import attributes
+from tests.unit.filters.attributes import STRUCTURE, Row, accepted, example, gaps, node, rejected, rows, structure_rows
 
 ROWS = [row for row in rows() if row.attribute != "match"]
 ELEMENTS = sorted({row.protocol for row in rows()})

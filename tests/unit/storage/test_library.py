@@ -110,7 +110,7 @@ def test_a_file_is_read_once(directories: tuple[Path, Path]) -> None:
     assert found.read("a", WANTED) is first
 
 
-STOCK = Path(__file__).parents[2] / "filters"
+STOCK = Path(__file__).parents[3] / "filters"
 NAMES = [
     "allow-arp",
     "allow-dhcp",

@@ -21,7 +21,7 @@ from nwfilter_hook.ruleset.model import Attachment, Masked, NamedSet, Purpose, R
 from nwfilter_hook.storage.library import Library
 from tests.unit.compiling import MAC, TAP, Values, filter_xml, reader, reference_to, rule_xml
 
-STOCK = Library([str(Path(__file__).parents[2] / "filters")])
+STOCK = Library([str(Path(__file__).parents[3] / "filters")])
 DHCP = {"CTRL_IP_LEARNING": "dhcp"}
 IPV6 = {"CTRL_IPV6_LEARNING": "any"}
 STRICT = filter_xml(rule_xml("<ip srcipaddr='$IP'/>", action="accept"), rule_xml(action="drop", priority=900))

@@ -11,7 +11,7 @@ from nwfilter_hook.domain.model import Carrier, Interface, PortKind, check_tap
 from nwfilter_hook.domain.parse import parse_domain, parse_identity
 from nwfilter_hook.filters.model import FilterRef
 
-EVENTS = Path(__file__).parents[1] / "data" / "hook-events"
+EVENTS = Path(__file__).parents[2] / "data" / "hook-events"
 UUID = "11111111-2222-3333-4444-555555555555"
 MAC = "52:54:00:00:00:01"
 

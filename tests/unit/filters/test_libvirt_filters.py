@@ -24,7 +24,7 @@ from nwfilter_hook.storage.library import Library
 from tests.unit.compiling import MAC, TAP, reference_to, spelled
 from tests.unit.firewall_commands import expected_rules
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[3]
 LIBVIRT_FILTERS = REPOSITORY.parent / "shared" / "corpus" / "libvirt-filters"
 # what libvirt's test suite sets for each of its filters
 PARAMETERS = {

@@ -7,7 +7,7 @@ import pytest
 from nwfilter_hook.filters.protocols import CHAIN_PRIORITIES, ELEMENTS, chain_prefix, icmp_fields
 from nwfilter_hook.filters.types import TYPES
 from nwfilter_hook.ruleset.fields import Field
-from tests.unit.attributes import rows
+from tests.unit.filters.attributes import rows
 
 
 def test_has_the_elements_and_attributes_of_the_documents() -> None:
