@@ -13,13 +13,31 @@ from ..filters.model import FilterRef
 
 
 class PortKind(enum.Enum):
-    """What the host end of an interface really is, whatever its <interface type=…> says."""
+    """
+    What the host end of an interface really is, whatever its <interface type=…> says; OTHER is all of which it isn't
+    known that the guest's frames pass a hook of the kernel that a filter can stand on.
+    """
 
     BRIDGE = "bridge"
     ETHERNET = "ethernet"
     MACVTAP = "macvtap"
     OPENVSWITCH = "openvswitch"
     OTHER = "other"
+
+
+FILTERABLE = {
+    ("bridge", ""): PortKind.BRIDGE,
+    ("bridge", "openvswitch"): PortKind.OPENVSWITCH,
+    ("direct", ""): PortKind.MACVTAP,
+    ("direct", "802.1Qbg"): PortKind.MACVTAP,
+    ("direct", "802.1Qbh"): PortKind.MACVTAP,
+    ("ethernet", ""): PortKind.ETHERNET,
+}
+"""
+Interface type and <virtualport type=…> ("" without one) that are known to be filterable; a `network` interface is a
+`bridge` or a `direct` one underneath. A tap with another <virtualport> is given to an agent (midonet) or to no bridge
+at all: libvirt's virNetDevTapAttachBridge() knows two types and does nothing for the others.
+"""
 
 
 class Carrier(enum.Enum):
@@ -42,6 +60,7 @@ class Interface:
         bridge: name of the bridge, or None.
         reference: the filter to enforce, or None.
         problem: why the reference can't be enforced, where the reader wanted to go on (None: nothing is wrong).
+        virtualport: type of its <virtualport>, "" without one.
     """
 
     type: str
@@ -53,6 +72,7 @@ class Interface:
     carrier: Carrier | None
     source: Source
     problem: InputError | None = None
+    virtualport: str = ""
 
 
 @dataclass(frozen=True)
@@ -86,9 +106,20 @@ def check_tap(name: str, source: Source) -> str:
 def checked(interface: Interface) -> Interface:
     """`interface`, whose reference can be enforced, as far as its XML shows."""
     if interface.kind is PortKind.OTHER:
-        raise DomainError(f"an interface of type {interface.type!r} has no tap on the host to filter", interface.source)
+        raise DomainError(_why_unfilterable(interface), interface.source)
     if not interface.mac:
         raise DomainError("the interface has a filter but no <mac address='…'/>", interface.source)
     if interface.tap is not None:
         check_tap(interface.tap, interface.source)
     return interface
+
+
+def _why_unfilterable(interface: Interface) -> str:
+    if interface.type != "network" and (interface.type, "") not in FILTERABLE:
+        return f"an interface of type {interface.type!r} has no tap on the host to filter"
+    ports = [f"<virtualport type='{port}'/>" for kind, port in FILTERABLE if port and kind == interface.type]
+    return (
+        f"an interface of type {interface.type!r} with <virtualport type={interface.virtualport!r}/> can't be "
+        "filtered: its frames may go where no filter stands; filters work "
+        + " or ".join(["without <virtualport>", *(f"with {port}" for port in ports)])
+    )

@@ -34,7 +34,7 @@ from ..base.xml import Element, children, parse_xml, source_of
 from ..filters.model import FilterRef
 from ..filters.parse import parse_filterref
 from .metadata import apply_metadata
-from .model import Carrier, Domain, Interface, PortKind, checked
+from .model import FILTERABLE, Carrier, Domain, Interface, PortKind, checked
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -136,7 +136,8 @@ def _parsed(
         reference, carrier = _reference(found, f"interface {tap or mac}", path), Carrier.FILTERREF
     elif bridge is not None and bridge in default_filters:
         reference, carrier = FilterRef(default_filters[bridge], {}, source), Carrier.DEFAULT
-    interface = Interface(type_name, kind, mac, tap, bridge, reference, carrier, source)
+    port = _virtualport(element)
+    interface = Interface(type_name, kind, mac, tap, bridge, reference, carrier, source, virtualport=port)
     return checked(interface) if reference else interface
 
 
@@ -152,10 +153,14 @@ def _reference(found: list[Element], interface: str, path: str) -> FilterRef:
 
 def _kind(element: Element, type_name: str) -> PortKind:
     """What the interface is underneath: live XML of a `network` interface tells by its <source>."""
-    if type_name == "direct" or (type_name == "network" and _attribute(element, "source", "mode") is not None):
-        return PortKind.MACVTAP
-    if _attribute(element, "virtualport", "type") == "openvswitch":
-        return PortKind.OPENVSWITCH
-    if type_name in ("bridge", "network"):
-        return PortKind.BRIDGE
-    return PortKind.ETHERNET if type_name == "ethernet" else PortKind.OTHER
+    virtualport = _virtualport(element)
+    underneath = type_name
+    if type_name == "network":
+        # before start neither bridge nor mode is known, but only macvtaps have these ports
+        waiting = _attribute(element, "source", "bridge") is None and virtualport in ("802.1Qbg", "802.1Qbh")
+        underneath = "direct" if waiting or _attribute(element, "source", "mode") is not None else "bridge"
+    return FILTERABLE.get((underneath, virtualport), PortKind.OTHER)
+
+
+def _virtualport(element: Element) -> str:
+    return _attribute(element, "virtualport", "type") or ""

@@ -19,7 +19,7 @@ from ..nftables.features import check_features
 from ..nftables.script import quarantine
 from ..ruleset.model import Attachment, Ruleset
 from ..storage.library import Library
-from .devices import attachment_of, refuse_userspace_datapath
+from .devices import attachment_of, can_be_closed, refuse_userspace_datapath
 
 
 @dataclass(frozen=True)
@@ -106,6 +106,6 @@ def compile_domain(
 
 def _has_usable_tap(interface: Interface) -> bool:
     try:
-        return bool(interface.tap and check_tap(interface.tap, interface.source))
+        return bool(interface.tap and check_tap(interface.tap, interface.source) and can_be_closed(interface))
     except DomainError:
         return False

@@ -12,12 +12,15 @@ from ..ruleset.model import Attachment
 
 
 def attachment_of(interface: Interface) -> Attachment:
-    """Where the interface's traffic can be seen; an `ethernet` device is asked what it is, and whether in a bridge."""
+    """
+    Where the interface's traffic can be seen; an `ethernet` device, or one of which the XML tells too little, is asked
+    what it is, and whether in a bridge.
+    """
     if interface.kind is PortKind.MACVTAP:
         return Attachment.MACVTAP
     if interface.kind is PortKind.OPENVSWITCH:
         return Attachment.DEVICE
-    if interface.kind is PortKind.ETHERNET and interface.tap:
+    if interface.kind in (PortKind.ETHERNET, PortKind.OTHER) and interface.tap:
         device = f"/sys/class/net/{interface.tap}"
         # libvirt takes a macvtap that somebody else has made, too: <target managed='no'/>
         if os.path.exists(f"{device}/macvtap"):
@@ -25,6 +28,11 @@ def attachment_of(interface: Interface) -> Attachment:
         if os.path.exists(device) and not os.path.exists(f"{device}/brport"):
             return Attachment.DEVICE
     return Attachment.BRIDGE_PORT
+
+
+def can_be_closed(interface: Interface) -> bool:
+    """Whether there is a place for a quarantine: the guest's frames pass no device on the host if it isn't there."""
+    return interface.kind is not PortKind.OTHER or os.path.exists(f"/sys/class/net/{interface.tap}")
 
 
 def refuse_userspace_datapath(interface: Interface, tap: str) -> None:

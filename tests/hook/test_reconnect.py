@@ -289,15 +289,33 @@ def test_a_useless_interface_is_closed_alone(box: Sandbox) -> None:
         "<interface type='user'><mac address='52:54:00:00:00:09'/><filterref filter='clean-traffic'/></interface>",
         interface("much-too-long-a-name", FILTER, mac="52:54:00:00:00:09"),
         interface(None, FILTER, mac="52:54:00:00:00:09"),
+        "<interface type='vhostuser'><mac address='52:54:00:00:00:09'/><target dev='vhost-user1'/>"
+        "<filterref filter='clean-traffic'/></interface>",
     ],
-    ids=("no-tap-on-the-host", "wrong-tap", "no-tap"),
+    ids=("no-tap-on-the-host", "wrong-tap", "no-tap", "no-device"),
 )
 def test_an_interface_that_cant_be_closed_doesnt_leave_its_neighbour_open(box: Sandbox, broken: str) -> None:
     """An interface that has no usable tap is reported; the guest's other interface gets its filter all the same."""
     xml = domain(GUEST, [broken, interface(TAP, FILTER)])
-    box.hook(GUEST, "reconnect", xml).excused(GUEST)
+    box.hook(GUEST, "reconnect", xml).excused(GUEST, "can't be quarantined")
     assert box.in_force()
     assert not box.quarantined()
+    assert box.chains("vhost-user1") == []
+
+
+def test_a_tap_that_no_bridge_has_is_closed_on_the_device(box: Sandbox) -> None:
+    """A port of an agent's, not of a bridge, is no place for a filter: its tap is cut off where all its frames pass."""
+    box.plug("tap-mido")
+    port = "<virtualport type='midonet'><parameters interfaceid='09b11c53-8b5c-4eeb-8f00-d84eaa0aaa4f'/></virtualport>"
+    xml = guest_xml(tap="tap-mido").replace("</interface>", f"{port}</interface>")
+    command = (*OWN_SYSFS, HOOK)
+    box.hook(GUEST, "start", xml, command=command).refused("midonet")
+    box.hook(GUEST, "reconnect", xml, command=command).excused("tap-mido: quarantined", "midonet")
+    assert box.quarantined("tap-mido")
+    rules = [json.loads(line)["rule"] for line in box.kernel("tap-mido") if '"rule"' in line]
+    assert {rule["family"] for rule in rules} == {"netdev"}
+    box.hook(GUEST, "stopped", xml, command=command).fine()
+    box.assert_nothing_left(GUEST, "tap-mido")
 
 
 def test_wrong_metadata_doesnt_leave_the_guest_open(box: Sandbox) -> None:

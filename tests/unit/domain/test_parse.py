@@ -131,16 +131,63 @@ def test_text_where_a_reference_may_stand(inside: str, where: str) -> None:
         (interface(kind="network", source="<source network='n' bridge='virbr0'/>"), PortKind.BRIDGE, "virbr0"),
         (interface(kind="network", source="<source network='n' dev='eth0' mode='bridge'/>"), PortKind.MACVTAP, None),
         (interface(kind="direct", source="<source dev='eth0' mode='vepa'/>"), PortKind.MACVTAP, None),
-        (interface(kind="bridge", inside="<virtualport type='openvswitch'/>"), PortKind.OPENVSWITCH, None),
-        (interface(kind="ethernet"), PortKind.ETHERNET, None),
-        (interface(kind="user"), PortKind.OTHER, None),
-        (interface(kind="hostdev"), PortKind.OTHER, None),
     ],
 )
 def test_what_an_interface_is_underneath(text: str, kind: PortKind, bridge: str | None) -> None:
     """The kind is what the host end really is: a network may hand out a bridge port or a macvtap."""
     found = only(domain(text))
     assert (found.kind, found.bridge) == (kind, bridge)
+
+
+NETWORK = {
+    "waiting": ("network", "<source network='n'/>"),
+    "bridged": ("network", "<source network='n' bridge='virbr0'/>"),
+    "macvtap": ("network", "<source network='n' dev='eth0' mode='vepa'/>"),
+}
+"""A `network` interface before libvirt has asked the network, and with what the network may have given."""
+PORTS = ("", "openvswitch", "802.1Qbg", "802.1Qbh", "midonet", "something-new")
+FILTERABLE_PORTS = {
+    "bridge": {"": PortKind.BRIDGE, "openvswitch": PortKind.OPENVSWITCH},
+    "bridged": {"": PortKind.BRIDGE, "openvswitch": PortKind.OPENVSWITCH},
+    "direct": dict.fromkeys(("", "802.1Qbg", "802.1Qbh"), PortKind.MACVTAP),
+    "macvtap": dict.fromkeys(("", "802.1Qbg", "802.1Qbh"), PortKind.MACVTAP),
+    "waiting": {
+        "": PortKind.BRIDGE,
+        "openvswitch": PortKind.OPENVSWITCH,
+        **dict.fromkeys(("802.1Qbg", "802.1Qbh"), PortKind.MACVTAP),
+    },
+    "ethernet": {"": PortKind.ETHERNET},
+}
+TYPES = (*FILTERABLE_PORTS, "user", "vhostuser", "hostdev", "vdpa", "mcast", "udp", "internal", "null", "something-new")
+
+
+@pytest.mark.parametrize("port", PORTS)
+@pytest.mark.parametrize("kind", TYPES)
+def test_only_known_ports_are_filtered(kind: str, port: str) -> None:
+    """Of a port it is known that its frames pass a filter, or it is refused by name; without a filter it is let be."""
+    type_name, source = NETWORK.get(kind, (kind, ""))
+    virtualport = f"<virtualport type='{port}'/>" if port else ""
+    expected = FILTERABLE_PORTS.get(kind, {}).get(port, PortKind.OTHER)
+    assert only(domain(interface(kind=type_name, source=source, inside=virtualport))).kind is expected
+    filtered = domain(interface(kind=type_name, source=source, inside=virtualport + FILTERED))
+    if expected is not PortKind.OTHER:
+        assert only(filtered).kind is expected
+        return
+    with pytest.raises(DomainError, match=f"^d.xml:2: an interface of type '{type_name}' ") as caught:
+        only(filtered)
+    if kind in FILTERABLE_PORTS:
+        assert f"<virtualport type='{port}'/>" in str(caught.value)
+        assert "filters work without <virtualport>" in str(caught.value)
+    else:
+        assert "has no tap on the host to filter" in str(caught.value)
+
+
+def test_a_port_that_cant_be_filtered_is_refused_whoever_asks() -> None:
+    """A bridge's default and our element in <metadata> ask for the same; libvirt refuses only its own <filterref>."""
+    text = interface(source="<source bridge='br0'/>", inside="<virtualport type='midonet'/>")
+    for data, defaults in ((domain(text), {"br0": "f"}), (domain(text, metadata=binding("dev='vnet0'")), {})):
+        with pytest.raises(DomainError, match="midonet"):
+            only(data, defaults)
 
 
 def test_macs_are_canonical() -> None:
