@@ -35,13 +35,26 @@ class NwfilterHookError(Exception):
     def __init__(self, message: str) -> None:
         super().__init__(shortened(one_line(message)))
 
+    def lines(self) -> list[str]:
+        """All there is to say, for a person who can read more than one line."""
+        return [str(self)]
+
 
 class InputError(NwfilterHookError):
-    """`str()` reads "clean-traffic.xml:12: variable $MAC has no value"."""
+    """
+    `str()` reads "clean-traffic.xml:12: variable $MAC has no value".
+
+    Attributes:
+        more: the further faults of the same text, by line.
+    """
 
     def __init__(self, message: str, source: Source) -> None:
         super().__init__(f"{source}: {message}")
         self.source = source
+        self.more: tuple[InputError, ...] = ()
+
+    def lines(self) -> list[str]:
+        return [str(self), *map(str, self.more)]
 
 
 class XmlSyntaxError(InputError):

@@ -22,7 +22,18 @@ _READABLE = 900
 
 def did_you_mean(word: str, candidates: Iterable[str]) -> str:
     """ "; did you mean 'X'?" for the candidate nearest to `word`, or "" if none is near."""
+    near = nearest(word, candidates)
+    return "" if near is None else f"; did you mean {near!r}?"
+
+
+def nearest(word: str, candidates: Iterable[str]) -> str | None:
+    """The candidate that `word` was probably meant to be, or None."""
     import difflib
 
-    near = difflib.get_close_matches(word, list(candidates), n=1, cutoff=0.6)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    if len(word) > _LONG:
+        return None
+    return next(iter(difflib.get_close_matches(word, list(candidates), n=1, cutoff=0.6)), None)
+
+
+_LONG = 200
+"""A longer word is near to no name of ours, and takes long to compare."""

@@ -8,6 +8,7 @@ Out: the root element; every element knows its line.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from lxml import etree
@@ -30,6 +31,7 @@ _OPTIONS: dict[str, Any] = {
 }
 _BEFORE_DOCTYPE = re.compile(rb"[^<]+|<\?.*?\?>|<!--.*?-->", re.DOTALL)
 _READABLE = 40
+_CONSEQUENCES = (etree.ErrorTypes.ERR_TAG_NAME_MISMATCH, etree.ErrorTypes.ERR_TAG_NOT_FINISHED)
 
 
 class _DocumentType(Exception):
@@ -58,23 +60,36 @@ def parse_xml(data: bytes, path: str) -> Element:
     The root element of `data`.
 
     Raises:
-        XmlSyntaxError: empty, too large, not well-formed, or with a document type (which entities need).
+        XmlSyntaxError: empty, too large, not well-formed (its `more` names further lines), or with a document type
+            (which entities need).
     """
     if len(data) > MAX_BYTES:
         raise XmlSyntaxError(f"larger than {MAX_BYTES >> 20} MiB", Source(path, 1))
     if not data.strip():
         raise XmlSyntaxError("empty: no XML here", Source(path, 1))
+    parser = etree.XMLParser(**_OPTIONS)
     try:
         _read_prolog(data)
-        return etree.fromstring(data, etree.XMLParser(**_OPTIONS))
+        return etree.fromstring(data, parser)
     except _DocumentType:
         line = _doctype_line(data)
         raise XmlSyntaxError("a document type is not accepted; remove <!DOCTYPE …>", Source(path, line)) from None
     except etree.XMLSyntaxError as error:
-        line = error.lineno or 1
-        raise XmlSyntaxError(f"not well-formed XML: {error.msg}", Source(path, line)) from error
+        first = XmlSyntaxError(f"not well-formed XML: {error.msg}", Source(path, error.lineno or 1))
+        first.more = tuple(_further_faults(parser, path, first.source.line))
+        raise first from error
     except (ValueError, LookupError) as error:  # bytes that are no text in the declared encoding
         raise XmlSyntaxError(f"not readable XML: {error}", Source(path, 1)) from error
+
+
+def _further_faults(parser: etree.XMLParser, path: str, first: int) -> Iterator[XmlSyntaxError]:
+    """One for each later line, but for what only follows from a tag that is missing or misspelt."""
+    told = {first}
+    for entry in parser.error_log:
+        if entry.line not in told and entry.type not in _CONSEQUENCES:
+            told.add(entry.line)
+            message = f"not well-formed XML: {entry.message}, line {entry.line}, column {entry.column}"
+            yield XmlSyntaxError(message, Source(path, entry.line))
 
 
 def _read_prolog(data: bytes) -> None:
@@ -116,10 +131,16 @@ def children(element: Element, path: str) -> list[Element]:
     The child elements of an element that may hold elements and white space only.
 
     Raises:
-        FilterSyntaxError: there is text, such as is left of a child whose "<" is missing.
+        FilterSyntaxError: there is text.
     """
-    found = list(element)
-    for child, text in ((None, element.text), *((child, child.tail) for child in found)):
+    for fault in text_faults(element, path):
+        raise fault
+    return list(element)
+
+
+def text_faults(element: Element, path: str) -> Iterator[FilterSyntaxError]:
+    """A fault for each text between the children of `element`, such as is left of a child whose "<" is missing."""
+    for child, text in ((None, element.text), *((child, child.tail) for child in element)):
         stripped = text and text.strip()
         if text and stripped:
             line = source_of(element, path).line if child is None else _end_line(child)
@@ -127,8 +148,7 @@ def children(element: Element, path: str) -> list[Element]:
             shown = " ".join(stripped.split())
             shown = shown if len(shown) <= _READABLE else shown[:_READABLE] + "…"
             message = f"text {shown!r} in <{local_name(element)}>: no text goes in there; is a '<' missing before it?"
-            raise FilterSyntaxError(message, Source(path, line))
-    return found
+            yield FilterSyntaxError(message, Source(path, line))
 
 
 def _end_line(element: Element) -> int:

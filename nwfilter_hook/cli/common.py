@@ -30,5 +30,11 @@ def read_input(path: str) -> bytes:
         raise NwfilterHookError(f"{path}: {error.strerror}") from error
 
 
+def print_error(error: NwfilterHookError) -> None:
+    """A line on stderr for each fault."""
+    for line in error.lines():
+        click.echo(f"nwfilter-hook: {line}", err=True)
+
+
 dry_run_option = click.option("--dry-run", is_flag=True, help="Say which taps would change and how; change nothing.")
 json_option = click.option("--json", "as_json", is_flag=True, help="For programs.")

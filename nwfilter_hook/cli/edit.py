@@ -16,7 +16,7 @@ from ..base.errors import NwfilterHookError
 from ..filters.format import normal_form
 from ..operations.catalogue import find_definition, read_definition
 from ..operations.define import define
-from .common import dry_run_option, open_cli_host
+from .common import dry_run_option, open_cli_host, print_error
 from .output import print_update
 
 
@@ -43,7 +43,7 @@ def edit(filter: str, dry_run: bool) -> None:
             host = open_cli_host(readonly=False)
             update = define(host, text, str(copy), dry_run=dry_run, expected={name: before})
         except NwfilterHookError as error:
-            click.echo(f"nwfilter-hook: {error}", err=True)
+            print_error(error)
             if _again():
                 before = read_definition(open_cli_host(readonly=True), name)
                 continue
@@ -62,7 +62,7 @@ def _editable(before: tuple[str, bytes]) -> bytes:
     try:
         return normal_form(data, path).encode()
     except NwfilterHookError as error:
-        click.echo(f"nwfilter-hook: {error}", err=True)
+        print_error(error)
         return data
 
 

@@ -1,7 +1,7 @@
 """
 The command `nwfilter-hook`: which command is in which module, imported when it is used.
 
-Exit status: 0 fine, 1 failed (one line on stderr says why), 2 wrong usage.
+Exit status: 0 fine, 1 failed (stderr says why, a line for each fault), 2 wrong usage.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import click
 
 from .. import __version__
 from ..base.errors import NwfilterHookError
+from .common import print_error
 
 COMMANDS = {
     "binding-create": "bindings.binding_create",
@@ -56,11 +57,11 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Run the command line; an error of ours becomes one line on stderr and exit status 1."""
+    """Run the command line; an error of ours becomes a line on stderr for each fault, and exit status 1."""
     try:
         cli.main(prog_name="nwfilter-hook")
     except NwfilterHookError as error:
-        click.echo(f"nwfilter-hook: {error}", err=True)
+        print_error(error)
         sys.exit(1)
     except BrokenPipeError:
         sys.exit(1)

@@ -10,7 +10,7 @@ import click
 
 from ..base.errors import NwfilterHookError
 from ..base.text import one_line
-from ..filters.parse import parse_filter
+from ..operations.validate import validate as validate_filter
 from ..storage.library import read_filter_file
 
 
@@ -21,12 +21,12 @@ def validate(files: tuple[str, ...]) -> None:
     wrong = 0
     for path in files:
         try:
-            found = parse_filter(read_filter_file(path), path)
+            found = validate_filter(read_filter_file(path), path)
         except OSError as error:
             click.echo(f"{one_line(path)}: {error.strerror}", err=True)
             wrong += 1
         except NwfilterHookError as error:
-            click.echo(str(error), err=True)
+            click.echo("\n".join(error.lines()), err=True)
             wrong += 1
         else:
             click.echo(f"{one_line(path)}: filter {found.name}, {len(found.entries)} entries: fine")

@@ -82,10 +82,14 @@ def compile_tap(
     return Ruleset(tap, attachment, tuple(chains), tuple(_sets(chains)), tuple(notes))
 
 
-# --- layer 2: stateless, one or both directions ---------------------------------------------------------------------
-
-
-# --- layer 3: stateful ------------------------------------------------------------------------------------------------
+def check_rule(rule: BoundRule) -> None:
+    """
+    Raises:
+        UnsupportedMatch: the rule can't be enforced on any tap.
+    """
+    layer3 = rule.element is not None and ELEMENTS[rule.element].layer == 3
+    for _ in compile_layer3(rule, None) if layer3 else compile_layer2(rule):
+        pass
 
 
 def _refuse_l3(rule: BoundRule, tap: str, attachment: Attachment) -> None:

@@ -152,6 +152,13 @@ def uses_learned(rules: Iterable[BoundRule]) -> bool:
     return any(isinstance(value, Learned) for rule in rules for value, _ in rule.values.values())
 
 
+def literal_rules(definition: Filter) -> Iterator[BoundRule]:
+    """Those rules of the filter that hold no variable, and so mean the same wherever it is used."""
+    for rule in definition.entries:
+        if isinstance(rule, FilterRule) and not any(_accesses(rule)):
+            yield from _bind(Occurrence(definition, rule, {}), FilterRef(definition.name, {}, definition.source))
+
+
 def _bind(occurrence: Occurrence, reference: FilterRef) -> Iterator[BoundRule]:
     rule, filter_ = occurrence.rule, occurrence.filter
     for values in _combinations(occurrence):

@@ -30,6 +30,7 @@ from .compile import compile_interface
 from .lifecycle import sweep
 from .transaction import commit
 from .update import Rebuild, announce_update, interface_of, plan_rebuild, recover_update, withdraw_update
+from .validate import validate
 
 _HERE = Source("library", 1)
 
@@ -67,12 +68,12 @@ def define(
         expected: by filter name, what `read_definition` must still say.
 
     Raises:
-        InputError: `data` is not a filter.
+        InputError: `data` is not a filter; all its faults.
         UpdateError: another filter has its name or UUID, it would close a loop, a tap's rules can't be made from it, or
             someone else has changed what is `expected`.
         NftError, StateError: the kernel or the disk refused.
     """
-    parsed = parse_filter(data, path)
+    parsed = validate(data, path)
     with host.state.locked():
         if not dry_run:
             sweep(host)

@@ -230,6 +230,7 @@ BAD_FILES = {
     "unbound": "<filter name='mine'><rule action='drop' direction='in'><mac srcmacaddr='$X'/></rule></filter>",
     "lost-bracket": "<filter name='mine'><rule action='accept' direction='in'>tcp dstportstart='22'/></rule></filter>",
     "typo": "<filter name='mine'><rule action='drop' direction='in'><mac srcmcaddr='$MAC'/></rule></filter>",
+    "many-faults": "<filter name='mine' colour='red'><rul/><rule/></filter>",
 }
 
 

@@ -66,6 +66,17 @@ def test_what_is_no_filter(library: Site, name: str) -> None:
     assert library.files() == {}
 
 
+def test_every_fault_is_told(library: Site) -> None:
+    """`define` lists all that is wrong with the file, a line each, and changes nothing."""
+    xml = filter_xml("x", "<rule action='dorp' direction='in'><ip srpipaddr='1.2.3.4'/></rule>", drop_udp(70000))
+    for options in ((), ("--dry-run",)):
+        ran = library.define(xml, *options)
+        assert (ran.status, ran.out) == (1, "")
+        places = [line.split(": ")[1] for line in ran.err.splitlines() if line.startswith("nwfilter-hook: ")]
+        assert places == ["<stdin>:2", "<stdin>:2", "<stdin>:3"]
+    assert library.files() == {}
+
+
 def test_what_is_no_file(library: Site) -> None:
     """Missing, a directory, a device that never ends, a socket, a name with a line end."""
     library.cli("define", library.directory / "missing").refused("missing", "No such file")

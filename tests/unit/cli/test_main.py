@@ -190,13 +190,18 @@ def test_wrong_arguments(arguments: list[str], message: str) -> None:
 
 def test_validate_says_all_that_is_wrong(here: Path) -> None:
     """Each file is looked at; what is right is said on stdout, what is wrong on stderr."""
-    (here / "bad.xml").write_text("<filter name='bad'><rule action='dorp' direction='in'/></filter>")
-    result = run("validate", "filters/mine.xml", "bad.xml", "gone.xml")
+    (here / "bad.xml").write_text("<filter name='bad'>\n<rule action='dorp' direction='ni'/>\n<rul/></filter>")
+    (here / "worse.xml").write_text("<filter name='worse' chain='x'/>")
+    result = run("validate", "bad.xml", "filters/mine.xml", "gone.xml", "worse.xml")
     assert result.exit_code == 1
     assert result.stdout == "filters/mine.xml: filter mine, 2 entries: fine\n"
-    wrong, missing = result.stderr.splitlines()
-    assert wrong.startswith("bad.xml:1: action 'dorp'")
-    assert missing == "gone.xml: No such file or directory"
+    assert [line.partition(",")[0].partition("; ")[0] for line in result.stderr.splitlines()] == [
+        "bad.xml:2: action 'dorp' is not one of accept drop reject return continue",
+        "bad.xml:2: direction 'ni' is not one of in out inout",
+        "bad.xml:3: unknown element <rul> in <filter>",
+        "gone.xml: No such file or directory",
+        "worse.xml:1: chain 'x': use root",
+    ]
 
 
 def test_validate_wants_a_file() -> None:
