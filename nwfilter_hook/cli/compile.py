@@ -25,7 +25,7 @@ def _parameter(context: click.Context, option: click.Parameter, values: tuple[st
         if not equals:
             raise click.BadParameter(f"{text!r} is not NAME=VALUE")
         try:
-            check_parameter(name, value, Source("-p", 1))
+            check_parameter(name, value, Source("-p", 1), networks=True)
         except InputError as error:
             raise click.BadParameter(str(error)) from None
         parameters.setdefault(name, []).append(value)

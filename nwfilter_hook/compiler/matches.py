@@ -14,7 +14,7 @@ import itertools
 
 from ..base.dataclass import replace
 from ..base.errors import UnsupportedMatch
-from ..filters.model import BoundRule, Learned, SetFlags, TcpFlags
+from ..filters.model import BoundRule, Learned, Prefix, SetFlags, TcpFlags
 from ..filters.protocols import ELEMENTS, ICMPV6_ONLY, Attribute, Element, icmp_fields
 from ..ruleset.fields import Field, max_dimensions
 from ..ruleset.model import Between, CountAbove, Equals, InSet, Masked, Match, NamedSet, Present, Purpose, SameAs, Test
@@ -181,6 +181,8 @@ def _attribute(rule: BoundRule, attribute: Attribute) -> Alternatives:
         if value.flags & ~value.mask:
             return ALWAYS if negated else NEVER
         return _one(field, Masked(value.mask, value.flags), negated)
+    if isinstance(value, Prefix):
+        return _masked(field, value.address, value.mask, negated)
     assert isinstance(value, int)
     if field is Field.TCP_OPTION:
         return _one(field, Present(value), negated)

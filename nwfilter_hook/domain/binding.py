@@ -39,7 +39,7 @@ def parse_binding(data: bytes, path: str) -> Domain:
     element = root.find("filterref")
     if element is None:
         raise DomainError("the binding has no <filterref filter='…'>", source)
-    reference = parse_filterref(element, path)
+    reference = parse_filterref(element, path, networks=True)
     interface = Interface("ethernet", PortKind.ETHERNET, mac, tap, None, reference, Carrier.FILTERREF, source)
     return Domain(owner, str(uuid.uuid5(_NAMESPACE, tap)), (interface,), source)
 

@@ -89,7 +89,7 @@ def _metadata_reference(element: Element, path: str, source: Source) -> FilterRe
     names = [str(child.tag) for child in found]
     if len(found) != 1 or names[0] not in ("filterref", f"{{{METADATA_NAMESPACE}}}filterref"):
         raise DomainError("<nwf:interface> holds exactly one <filterref filter='…'>", source)
-    return parse_filterref(found[0], path)
+    return parse_filterref(found[0], path, networks=True)
 
 
 def _selects(selector: str, wanted: str, interface: Interface, alias: str | None) -> bool:

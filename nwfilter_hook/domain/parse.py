@@ -148,7 +148,7 @@ def _reference(found: list[Element], interface: str, path: str) -> FilterRef:
         given = "".join(f" {name!s}={str(value)!r}" for name, value in found[0].items())
         message = f"{interface}: <filterref{given}> names no filter; write <filterref filter='NAME'>"
         raise DomainError(message, source_of(found[0], path))
-    return parse_filterref(found[0], path)
+    return parse_filterref(found[0], path, networks=False)
 
 
 def _kind(element: Element, type_name: str) -> PortKind:

@@ -7,9 +7,9 @@ Out: a `Learning`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from ..base.addresses import parse_ipv4
+from ..base.addresses import parse_ipv4, parse_ipv6
 from ..base.dataclass import dataclass
 from ..base.errors import BadValue
 from .model import FilterRef
@@ -60,20 +60,20 @@ def _maximum(reference: FilterRef, name: str, default: int) -> int:
 def _servers(reference: FilterRef) -> tuple[int, ...]:
     """The IPv4 addresses among DHCPSERVER, which allow-dhcpv6-server takes IPv6 addresses from."""
     given = reference.parameters.get("DHCPSERVER", ())
-    servers = [server for server in map(_ipv4, given) if server is not None]
-    if given and not servers:
+    servers = dict.fromkeys(parse_ipv4(text) for text in given if _is(parse_ipv4, text))
+    for text in given:
         # "no server given" would let every server teach
-        raise BadValue(f"parameter DHCPSERVER: {given[0]!r} is not an IPv4 address", reference.source)
-    return tuple(dict.fromkeys(servers))
+        if not _is(parse_ipv4, text) and not (servers and _is(parse_ipv6, text)):
+            raise BadValue(f"parameter DHCPSERVER: {text!r} is not an IPv4 address", reference.source)
+    return tuple(servers)
 
 
-def _ipv4(text: str) -> int | None:
+def _is(parse: Callable[[str], int], text: str) -> bool:
     try:
-        value = parse_ipv4(text)
+        parse(text)
     except ValueError:
-        return None
-    assert isinstance(value, int)
-    return value
+        return False
+    return True
 
 
 def is_learnable(variable: str, learning: Learning) -> bool:

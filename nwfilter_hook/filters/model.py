@@ -69,6 +69,14 @@ class Learned:
 
 
 @dataclass(frozen=True)
+class Prefix:
+    """The addresses of a network, where a parameter gives one: those that equal `address` under `mask`."""
+
+    address: int
+    mask: int
+
+
+@dataclass(frozen=True)
 class SetFlags:
     """The `ipsetflags` of a rule: for each dimension of the set, True for the source side."""
 
@@ -83,7 +91,7 @@ class TcpFlags:
     flags: int
 
 
-Value = Union[int, str, bool, "frozenset[str]", TcpFlags, SetFlags, Learned]
+Value = Union[int, str, bool, "frozenset[str]", TcpFlags, SetFlags, Learned, Prefix]
 """An attribute's typed value. Numbers, addresses and masks are ints (of a mask the bits, whatever its spelling)."""
 
 

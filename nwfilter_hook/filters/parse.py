@@ -27,6 +27,7 @@ _FILTER_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:+@-]*")
 _CHAIN = re.compile(r"[A-Za-z0-9_.:-]{1,12}")
 _PARAMETER_NAME = re.compile(r"[A-Za-z0-9_]+")
 _PARAMETER_VALUE = re.compile(r"[A-Za-z0-9_.:]+")
+_PARAMETER_NETWORK = re.compile(r"[A-Za-z0-9_.:]+/[0-9]{1,3}")
 
 
 def parse_filter(data: bytes, path: str) -> Filter:
@@ -97,21 +98,24 @@ def check_filter_name(name: str, source: Source) -> str:
     return name
 
 
-def parse_filterref(element: Element, path: str) -> FilterRef:
+def parse_filterref(element: Element, path: str, *, networks: bool) -> FilterRef:
     """
     A <filterref> with its <parameter>s, from a domain.
+
+    Args:
+        networks: whether parameters may be networks, see check_parameter.
 
     Raises:
         FilterSyntaxError: an unknown attribute or child, text, a wrong name or value.
     """
     faults = Faults()
-    found = _filterref(element, path, faults)
+    found = _filterref(element, path, faults, networks=networks)
     faults.raise_first()
     assert found
     return found
 
 
-def _filterref(element: Element, path: str, faults: Faults) -> FilterRef | None:
+def _filterref(element: Element, path: str, faults: Faults, *, networks: bool = False) -> FilterRef | None:
     source, before = source_of(element, path), len(faults)
     name = attributes_of(element, ("filter",), path, faults).get("filter")
     with faults:
@@ -129,14 +133,18 @@ def _filterref(element: Element, path: str, faults: Faults) -> FilterRef | None:
         refuse_children(child, path, faults)
         key, value = given.get("name", ""), given.get("value", "")
         with faults:
-            check_parameter(key, value, place)
+            check_parameter(key, value, place, networks=networks)
         parameters.setdefault(key, []).append(value)
     return FilterRef(name or "", freeze(parameters), source) if len(faults) == before else None
 
 
-def check_parameter(name: str, value: str, source: Source) -> None:
+def check_parameter(name: str, value: str, source: Source, *, networks: bool) -> None:
     """
     Refuse what libvirt would silently drop.
+
+    Args:
+        networks: whether a value may be a network such as 192.0.2.8/29: where the XML doesn't go through libvirt's own
+            parser, which drops it.
 
     Raises:
         FilterSyntaxError: a name or value with a character that isn't allowed.
@@ -144,7 +152,14 @@ def check_parameter(name: str, value: str, source: Source) -> None:
     if not _PARAMETER_NAME.fullmatch(name):
         raise FilterSyntaxError(f"parameter name {name!r}: use A-Z a-z 0-9 _", source)
     if not _PARAMETER_VALUE.fullmatch(value):
+        network = _PARAMETER_NETWORK.fullmatch(value)
+        if network and networks:
+            return
         hint = "; for a list repeat the parameter" if "," in value else ""
+        if network:
+            hint = "; libvirt drops a network here: give it in <metadata>"
+        elif networks:
+            hint = f" and, in a network, a length such as /29{hint}"
         raise FilterSyntaxError(f"parameter {name}: value {value!r} may only hold A-Z a-z 0-9 _ . :{hint}", source)
 
 

@@ -167,7 +167,7 @@ def _check_together(
     """
     if element.layer != 2 or "protocol" not in element.attributes or "protocol" in wrong:
         return
-    given = [*settings, *wrong]
+    given = [*settings, *sorted(wrong)]
     protocol = settings.get("protocol")
     ports = [name for name in given if name.startswith(("srcport", "dstport"))]
     if ports and (protocol is None or protocol.negated or protocol.value not in PORT_PROTOCOLS):

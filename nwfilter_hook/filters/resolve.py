@@ -19,7 +19,7 @@ from typing import Callable, Union
 from ..base.dataclass import dataclass
 from ..base.errors import BadValue, FilterLoop, InputError, Source, UnboundVariable
 from .learning import IPV6_MODE, is_learnable, read_learning
-from .model import BoundRule, Filter, FilterRef, FilterRule, Learned, Parameters, Setting, Value, Variable
+from .model import BoundRule, Filter, FilterRef, FilterRule, Learned, Parameters, Prefix, Setting, Value, Variable
 from .protocols import ELEMENTS
 from .types import parse_bound
 
@@ -187,19 +187,24 @@ def _typed(
     rule: FilterRule, name: str, setting: Setting, variable: Variable, item: _Item, reference: FilterRef
 ) -> Value:
     assert rule.element is not None  # a rule without an element has no settings
-    type_name = ELEMENTS[rule.element].attributes[name].type
+    attribute = ELEMENTS[rule.element].attributes[name]
     if isinstance(item, Learned):
-        if not type_name.startswith(f"{item.variable}_"):
+        if not attribute.type.startswith(f"{item.variable}_"):
             message = f"${variable.name} is learned, and can't be {name} on <{rule.element}> at {setting.source}"
             raise BadValue(message, reference.source)
         return item
+    message = f"parameter {variable.name}: {item!r} can't be {name} on <{rule.element}> at {setting.source}:"
     try:
-        return parse_bound(type_name, item)
+        value = parse_bound(attribute.type, item)
     except ValueError as error:
-        message = (
-            f"parameter {variable.name}: {item!r} can't be {name} on <{rule.element}> at {setting.source}: it is not"
-        )
-        raise BadValue(f"{message} {error}", reference.source) from None
+        raise BadValue(f"{message} it is not {error}", reference.source) from None
+    if isinstance(value, Prefix) and attribute.mask in rule.settings:
+        address = item.partition("/")[0]
+        hint = f"keep the mask and give {address}, or keep the network and remove {attribute.mask}"
+        raise BadValue(f"{message} {attribute.mask} stands beside it; {hint}", reference.source)
+    if isinstance(value, Prefix) and (attribute.end or attribute.part_of):
+        raise BadValue(f"{message} it is not one address, as a range begins and ends with", reference.source)
+    return value
 
 
 def _combinations(occurrence: Occurrence) -> Iterator[Mapping[Variable, _Item]]:

@@ -8,12 +8,13 @@ it (numbers in hexadecimal with or without 0x, MAC groups of one digit); short a
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Mapping
 from typing import Callable
 
 from ..base.addresses import parse_ipv4, parse_ipv6, parse_mac, prefix_mask
-from .model import SetFlags, TcpFlags, Value
+from .model import Prefix, SetFlags, TcpFlags, Value
 
 Parser = Callable[[str], Value]
 
@@ -217,6 +218,40 @@ HEX_IN_VARIABLES = frozenset(("ETHERTYPE", "ENCAPTYPE", "PROTOCOLTYPE"))
 TYPES["PROTOCOLTYPE"] = number(0, 0xFFFF)
 
 
+_NETWORKS = ("IP_ADDR", "IPV6_ADDR")
+"""Types whose variables may be networks."""
+
+
+def parse_prefix(text: str, version: int) -> int | Prefix:
+    """
+    ADDRESS or ADDRESS/LENGTH; one address if the length says so.
+
+    Args:
+        version: of IP, 4 or 6.
+
+    Raises:
+        ValueError: neither; or the address is not the first of its network, so that either may be meant.
+    """
+    parse = parse_ipv4 if version == 4 else parse_ipv6
+    bits = 32 if version == 4 else 128
+    start, slash, length = text.partition("/")
+    if not slash:
+        return parse(text)
+    example = "192.0.2.8/29" if version == 4 else "2001:db8:7::/64"
+    expected = f"an IPv{version} network such as {example}, its length from 0 to {bits}"
+    try:
+        address = parse(start)
+    except ValueError:
+        raise ValueError(expected) from None
+    if not (length.isascii() and length.isdigit() and len(length) <= 3 and int(length) <= bits):
+        raise ValueError(expected)
+    mask = prefix_mask(int(length), bits)
+    if address & ~mask:
+        first = (ipaddress.IPv4Address if version == 4 else ipaddress.IPv6Address)(address & mask)
+        raise ValueError(f"the first address of a network: write {first}/{length} for all of it, or {start} for one")
+    return address if int(length) == bits else Prefix(address, mask)
+
+
 def parse_bound(type_name: str, text: str) -> Value:
     """
     The value of a variable, typed by the attribute it is used in.
@@ -224,6 +259,8 @@ def parse_bound(type_name: str, text: str) -> Value:
     Raises:
         ValueError: as the type's parser; or plain digits where libvirt would read them as hexadecimal.
     """
+    if type_name in _NETWORKS and "/" in text:
+        return parse_prefix(text, 4 if type_name == "IP_ADDR" else 6)
     if type_name in HEX_IN_VARIABLES and text.isascii() and text.isdigit() and len(text) > 1:
         raise ValueError(f"a number with 0x in front here (libvirt reads a variable's {text} as 0x{text})")
     return TYPES[type_name](text)

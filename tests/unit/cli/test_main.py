@@ -129,6 +129,15 @@ def test_compile_prints_the_script() -> None:
     ]
 
 
+def test_a_parameter_may_be_a_network(here: Path) -> None:
+    """-p takes a network where an address may stand."""
+    (here / "filters" / "net.xml").write_text(filter_xml(rule_xml("<ip srcipaddr='$IP'/>"), name="net"))
+    command = ("compile", "--filter", "net", "--tap", "t", "--mac", "2:0:0:0:0:1")
+    script = run(*command, "-p", "IP=192.0.2.8/29", "-p", "IP=10.0.0.1").stdout
+    assert "ip saddr & 255.255.255.248 == 192.0.2.8 " in script
+    assert "ip saddr 10.0.0.1 " in script
+
+
 def test_compile_looks_into_given_directories_first(here: Path) -> None:
     """--filters come before the configured directories, in their order."""
     for name, protocol in (("a", "<rarp/>"), ("b", "<vlan/>")):
@@ -173,6 +182,7 @@ def test_what_cannot_be_compiled(arguments: list[str], message: str) -> None:
         (["-p", "PORT"], "'PORT' is not NAME=VALUE"),
         (["-p", "PO-RT=1"], "parameter name 'PO-RT'"),
         (["-p", "PORT=1,2"], "for a list repeat the parameter"),
+        (["-p", "IP=192.0.2.0/255.255.255.0"], "in a network, a length such as /29"),
         (["--mac", "nonsense"], "'nonsense' is not a MAC address"),
         (["--tap", "a/b"], "tap name 'a/b'"),
         (["--tap", "x" * 16], "up to 15 of"),

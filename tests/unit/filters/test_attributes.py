@@ -137,7 +137,10 @@ def test_a_variables_value_is_typed_when_bound(row: Row) -> None:
     given = example(row)
     if row.datatype in ("STRING", "TCPFLAGS", "IPSETFLAGS", "BOOLEAN", "STATELIST"):
         return  # these have no variables
+    ends_a_range = row.attribute.endswith(("from", "to"))
     for value in rejected(row):
+        if "/" in value and row.datatype in ("IP_ADDR", "IPV6_ADDR") and not ends_a_range:
+            continue  # a network: test_networks
         with pytest.raises(BadValue, match=r"^domain.xml:1: parameter V: .* at f.xml:2: it is not ") as caught:
             compiled_rule(node(row.protocol, row.attribute, "$V", given), parameters={"V": value})
         assert f"can't be {_canonical(row.attribute)} on <{row.protocol}>" in str(caught.value)
