@@ -14,16 +14,13 @@ from collections.abc import Iterator, Sequence
 
 from ..ruleset.fields import TRANSPORT_FIELDS, Field
 from ..ruleset.model import AnyState, Chain, CountAbove, Equals, Masked, Match, Rule, Tree, Verdict
-from .matches import narrow
+from .matches import FROM_HOST, narrow
 
 _IPV4, _IPV6 = 0x0800, 0x86DD
-_PACKET_HOST = 0
 _LATER_FRAGMENT = {
     _IPV4: Match(Field.IP_FRAGMENT, Masked(0x1FFF, 0), negated=True),
     _IPV6: Match(Field.IP6_FRAGMENT, Equals(0), negated=True),
 }
-# sent or routed by the host, not bridged
-_FROM_HOST = Match(Field.PACKET_TYPE, Equals(_PACKET_HOST))
 _NO_CONNECTION = Match(Field.CT_STATE, AnyState(frozenset(("invalid",))))
 # port unreachable: RFC 792; RFC 4443, 3.1
 _ANSWER = {
@@ -32,7 +29,7 @@ _ANSWER = {
         Match(Field.IP_PROTOCOL, Equals(1)),
         Match(Field.ICMP_TYPE, Equals(3)),
         Match(Field.ICMP_CODE, Equals(3)),
-        _FROM_HOST,
+        FROM_HOST,
         _NO_CONNECTION,
     ),
     _IPV6: (
@@ -40,7 +37,7 @@ _ANSWER = {
         Match(Field.L4_PROTOCOL, Equals(58)),
         Match(Field.ICMPV6_TYPE, Equals(1)),
         Match(Field.ICMPV6_CODE, Equals(4)),
-        _FROM_HOST,
+        FROM_HOST,
         _NO_CONNECTION,
     ),
 }
@@ -80,7 +77,7 @@ def _with_later_fragments(rules: Sequence[Rule]) -> Iterator[Rule]:
         counts = any(isinstance(match.test, CountAbove) for match in rest)
         if rule.verdict is Verdict.ACCEPT and len(rest) < len(rule.matches) and not counts and rest not in seen:
             seen.add(rest)
-            matches = narrow(rest, (_LATER_FRAGMENT[_version(rule)], _FROM_HOST))
+            matches = narrow(rest, (_LATER_FRAGMENT[_version(rule)], FROM_HOST))
             assert matches is not None
             yield Rule(matches, Verdict.ACCEPT, rule.filter, rule.source)
         yield rule

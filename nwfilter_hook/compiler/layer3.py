@@ -12,17 +12,24 @@ from ..filters.protocols import ELEMENTS
 from ..ruleset.fields import Field
 from ..ruleset.model import AnyState, CountAbove, Equals, Match, NamedSet, Rule, Tree, Verdict
 from .chains import rules_of
-from .matches import Alternatives, Matches, rule_alternatives, turned_alternatives
+from .matches import BRIDGED, Alternatives, Matches, rule_alternatives, turned_alternatives
 
 
 @dataclass(frozen=True)
 class Part:
-    """What one L3 rule becomes in one tree."""
+    """
+    What one L3 rule becomes in one tree.
+
+    Attributes:
+        ct_direction: 0 original, 1 reply, None for both.
+        bridged_only: what the host sends or routes is left out.
+    """
 
     tree: Tree
     as_written: bool
     states: frozenset[str] | None = None
-    ct_direction: int | None = None  # 0 original, 1 reply
+    ct_direction: int | None = None
+    bridged_only: bool = False
 
 
 _ORIGINAL, _REPLY = 0, 1
@@ -62,7 +69,10 @@ def _parts(rule: BoundRule) -> list[Part]:
             for p in (guest_sends, guest_gets)
         ]
     else:
-        parts = [guest_sends, guest_gets]
+        # the other half of a one-way drop is for bridged packets: libvirt has no chain for what the host sends
+        stops = rule.action in (Action.DROP, Action.REJECT)
+        mirrored = stops and direction is Direction.OUT
+        parts = [guest_sends, Part(guest_gets.tree, guest_gets.as_written, bridged_only=mirrored)]
     if "type" in rule.values:  # icmp: each type goes one way, so there is no automatic way back
         parts = [Part(p.tree, p.as_written, p.states) for p in parts if p.tree in own_tree]
     if "connlimit-above" in rule.values:
@@ -73,7 +83,7 @@ def _parts(rule: BoundRule) -> list[Part]:
 
 
 def _state_conditions(part: Part) -> Alternatives:
-    matches: Matches = ()
+    matches: Matches = (BRIDGED,) if part.bridged_only else ()
     if part.states is not None:
         matches += (Match(Field.CT_STATE, AnyState(part.states)),)
     if part.ct_direction is not None:

@@ -26,6 +26,10 @@ ALWAYS: Alternatives = ((),)
 NEVER: Alternatives = ()
 
 BPDU_ADDRESS = 0x0180C2000000
+_PACKET_HOST = 0
+FROM_HOST = Match(Field.PACKET_TYPE, Equals(_PACKET_HOST))
+"""On its way to the guest: sent or routed by the host, not bridged."""
+BRIDGED = Match(Field.PACKET_TYPE, Equals(_PACKET_HOST), negated=True)
 # LLC 42 42 03, protocol identifier 0, version 0: all that the kernel's ebt_stp takes for a BPDU
 _BPDU_HEADER = 0x424203000000
 _CONFIGURATION_BPDU = 0

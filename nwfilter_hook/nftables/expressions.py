@@ -36,6 +36,7 @@ EQUAL_OCTETS = "equal-octets"
 
 _ETHER_TYPES = {0x0800: "ip", 0x0806: "arp", 0x86DD: "ip6", 0x8100: "vlan"}
 _PORT_HEADERS = {6: "tcp", 17: "udp", 33: "dccp", 132: "sctp"}
+_PACKET_TYPES = {0: "host"}  # linux/if_packet.h
 _RARP = 0x8035
 _CT_STATES = ("new", "established", "related", "invalid", "untracked")
 
@@ -110,6 +111,7 @@ _IN_TRANSPORT_HEADER = (*TRANSPORT_FIELDS, *RAW_ONLY)
 # The kernel has a short cut for loads of 1, 2 or 4 octets, and there it takes what is in a fragment that isn't the
 # first for the header (nft_payload_fast_eval in net/netfilter/nf_tables_core.c). It refuses a load of 3.
 _HAS_TRANSPORT_HEADER = "@th,0,24 >= 0x0"
+_NOT_IN_A_HEADER = (Field.L4_PROTOCOL, Field.PACKET_TYPE)
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,7 @@ def _frame(ruleset: Ruleset, tree: Tree, matches: Sequence[Match]) -> _Frame:
     exact = {match.field: match.test.value for match in matches if isinstance(match.test, Equals) and not match.negated}
     protocol = exact.get(Field.IP_PROTOCOL, exact.get(Field.L4_PROTOCOL))
     unequal = [match.field for match in matches if isinstance(match.test, Equals) and match.negated]
-    apart = frozenset(field for field in unequal[1:] if field.bits % 8 == 0 and field is not Field.L4_PROTOCOL)
+    apart = frozenset(field for field in unequal[1:] if field.bits % 8 == 0 and field not in _NOT_IN_A_HEADER)
     interface = interface_field(tree, ruleset.attachment)
     return _Frame(exact.get(Field.ETHER_TYPE) == _RARP, _PORT_HEADERS.get(protocol or 0, "th"), apart, interface)
 
@@ -249,4 +251,6 @@ def _number(field: Field, value: int, *, raw: bool = False) -> str:
         return f"{value:#06x}"
     if field is Field.TCP_FLAGS:
         return f"{value:#x}"
+    if field is Field.PACKET_TYPE:
+        return _PACKET_TYPES.get(value, str(value))
     return str(value)

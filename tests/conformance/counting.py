@@ -22,7 +22,7 @@ from nwfilter_hook.ruleset.evaluate import Context, Evaluation, State, Way, eval
 from nwfilter_hook.ruleset.fields import Field
 from nwfilter_hook.ruleset.model import CountAbove, NamedSet, Purpose, Ruleset
 from tests.conformance.filters import ROOT, TAP, Part, Tree
-from tests.conformance.kernel import CONTROL, OUTSIDE, Difference, Tally, install, why
+from tests.conformance.kernel import CONTROL, OUTSIDE, Difference, Passage, Tally, install, why
 from tests.conformance.packets import GUEST_IP, GUEST_IP6, OTHER_IP, OTHER_IP6, build
 from tests.conformance.states import Tracker, arrivals, oracle
 from tests.conformance.summary import counting_rows
@@ -180,7 +180,7 @@ def compare_counts(wire: Wire, tracker: Tracker, tree: Tree, sent: Iterable[Open
         tally.dropped += not kernel
         if evaluation.passes is not kernel:
             told = "\n".join([why(evaluation), *before])
-            return [Difference(tree, opening.frame, way, "passes" if kernel else "drops", told)]
+            return [Difference(tree, opening.frame, Passage(way), "passes" if kernel else "drops", told)]
         before.append(f"  after {opening.frame.hex()}")
     if any((each, True) in seen and (each, False) in seen for each, _ in seen):
         tally.rows |= tree.covered

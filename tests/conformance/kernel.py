@@ -5,9 +5,9 @@ In:  trees of filters, and frames for each.
 Out: the `Difference`s, each reduced to one frame and the fewest lines of filter that still show it.
 
 A tree is installed on the tap of a guest in one transaction. Each frame then goes both ways: from an unfiltered tap to
-the guest, and from the guest to the unfiltered tap. What a third tap doesn't get either, the bridge itself drops, and
-it says nothing about the filter. Every rule has a counter, so that besides the verdict of each frame the number of
-frames that each rule applied to is compared.
+the guest, and from the guest to the unfiltered tap; and once more to the guest, sent by the host itself. What a third
+tap doesn't get either, the bridge itself drops, and it says nothing about the filter. Every rule has a counter, so that
+besides the verdict of each frame the number of frames that each rule applied to is compared.
 """
 
 from __future__ import annotations
@@ -27,13 +27,25 @@ from nwfilter_hook.ruleset.model import NamedSet, Purpose, Ruleset, SameAs, Verd
 from tests.conformance.filters import TAP, Tree
 from tests.conformance.kinds import kinds
 from tests.conformance.mutation import set_contents
-from tests.support.netns import Wire
+from tests.support.netns import BRIDGE, Wire
 
 OUTSIDE, CONTROL = "vnet1", "vnet2"
 TAPS = (TAP, OUTSIDE, CONTROL)
+TAGS = (b"\x81\x00", b"\x88\xa8")
 
 Counts = dict[tuple[str, str], float]
 """Frames that a rule applied to, by its chain and its comment; infinity where the kernel's number says nothing."""
+
+
+@dataclass(frozen=True)
+class Passage:
+    """Which way a frame goes; to the guest it is bridged, or sent by the host itself."""
+
+    way: Way
+    from_host: bool = False
+
+    def __str__(self) -> str:
+        return self.way.name + " from the host" * self.from_host
 
 
 @dataclass(frozen=True)
@@ -47,12 +59,12 @@ class Difference:
 
     tree: Tree
     frame: bytes | None
-    way: Way | None
+    passage: Passage | None
     kernel: str
     evaluator: str
 
     def __str__(self) -> str:
-        frame = "" if self.frame is None else f"\nframe {self.frame.hex()} {self.way and self.way.name}"
+        frame = "" if self.frame is None else f"\nframe {self.frame.hex()} {self.passage}"
         return f"{self.tree.text()}{frame}\nkernel: {self.kernel}\nevaluator: {self.evaluator}"
 
 
@@ -85,9 +97,9 @@ class Known:
             named: set_contents(named) for named in ruleset.sets if named.purpose is Purpose.IPSET
         }
 
-    def context(self) -> Context:
+    def context(self, *, from_host: bool = False) -> Context:
         """For the next frame."""
-        return Context(NO_CONTEXT.state, sets=self.sets)
+        return Context(NO_CONTEXT.state, sets=self.sets, from_host=from_host)
 
     def learn(self, evaluation: Evaluation) -> None:
         """What the frame left behind."""
@@ -111,16 +123,29 @@ def _element(named: NamedSet, element: SetElement) -> str:
     return " . ".join(f"{address(span[0])}-{address(span[-1])}" for span in element)
 
 
-Send = Callable[[Wire, bytes], Mapping[Way, bool]]
-"""Send a frame both ways: which ways does the kernel let it pass? What says nothing about the filter is left out."""
+Send = Callable[[Wire, bytes], Mapping[Passage, bool]]
+"""Send a frame all ways: which does the kernel let it pass? What says nothing about the filter is left out."""
 
 
-def over_the_bridge(wire: Wire, frame: bytes) -> dict[Way, bool]:
+def over_the_bridge(wire: Wire, frame: bytes) -> dict[Passage, bool]:
     """What a third tap doesn't get either, the bridge itself drops."""
     arrived = wire.arrivals(frame, OUTSIDE)
     if CONTROL not in arrived:
         return {}
-    return {Way.TO_GUEST: TAP in arrived, Way.FROM_GUEST: wire.passes(frame, TAP, OUTSIDE)}
+    passed = {Passage(Way.TO_GUEST): TAP in arrived, Passage(Way.FROM_GUEST): wire.passes(frame, TAP, OUTSIDE)}
+    from_host = host_sends(wire, frame)
+    if from_host is not None:
+        passed[Passage(Way.TO_GUEST, from_host=True)] = from_host
+    return passed
+
+
+def host_sends(wire: Wire, frame: bytes) -> bool | None:
+    """
+    Does the frame pass to the guest when the host sends it? None if that says nothing about the filter, and for a frame
+    with a tag: it would be part of the frame's data, where the tag of a VLAN device is kept beside the frame.
+    """
+    arrived = frozenset() if frame[12:14] in TAGS else wire.arrivals(frame, BRIDGE)
+    return TAP in arrived if CONTROL in arrived else None
 
 
 def compare(
@@ -135,8 +160,9 @@ def compare(
     expected: Counts = defaultdict(float)
     found = []
     for frame in frames:
-        for way, kernel in send(wire, frame).items():
-            evaluation = evaluate(ruleset, frame, way, known.context())
+        for passage, kernel in send(wire, frame).items():
+            context = known.context(from_host=passage.from_host)
+            evaluation = evaluate(ruleset, frame, passage.way, context)
             known.learn(evaluation)
             _count(expected, evaluation)
             if tally is not None:
@@ -144,7 +170,7 @@ def compare(
                 tally.dropped += not kernel
                 tally.kinds.update(kinds(frame))
             if evaluation.passes is not kernel:
-                found.append(Difference(tree, frame, way, "passes" if kernel else "drops", why(evaluation)))
+                found.append(Difference(tree, frame, passage, "passes" if kernel else "drops", why(evaluation)))
     if not found:
         found += _compare_counters(wire, tree, expected, frames[0] if len(frames) == 1 else None)
     return found

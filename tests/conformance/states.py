@@ -22,7 +22,7 @@ from typing import Protocol
 from nwfilter_hook.ruleset.evaluate import NO_CONTEXT, Context, State, Way, evaluate
 from nwfilter_hook.ruleset.fields import Field
 from tests.conformance.filters import TAP, Tree, random_tree
-from tests.conformance.kernel import CONTROL, OUTSIDE, Difference, Known, Tally, install, why
+from tests.conformance.kernel import CONTROL, OUTSIDE, Difference, Known, Passage, Tally, host_sends, install, why
 from tests.conformance.kinds import kinds
 from tests.conformance.mutation import cases
 from tests.conformance.packets import GUEST_IP, OTHER_IP, Values, build, checksum
@@ -256,9 +256,15 @@ def compare_states(
         seen = observe(wire, tracker, TAP, case)
         if seen is None:
             continue
-        for way, kernel in seen.passed.items():
+        verdicts = {Passage(way): kernel for way, kernel in seen.passed.items()}
+        from_host = host_sends(wire, case.frame)
+        if from_host is not None:
+            verdicts[Passage(Way.TO_GUEST, from_host=True)] = from_host
+        for passage, kernel in verdicts.items():
             context = Context(seen.context.state, seen.context.reply, known.sets)
-            evaluation = evaluate(ruleset, case.frame, way, context)
+            if passage.from_host:  # a packet socket's frames meet no connection tracking
+                context = Context(State.INVALID, sets=known.sets, from_host=True)
+            evaluation = evaluate(ruleset, case.frame, passage.way, context)
             known.learn(evaluation)
             if tally is not None:
                 tally.frames += 1
@@ -268,7 +274,7 @@ def compare_states(
             if evaluation.passes is not kernel:
                 before = "".join(f"\n  after {frame.hex()}" for frame in case.before)
                 told = f"{why(evaluation)}\n{context.state.value} reply={context.reply}{before}"
-                found.append(Difference(tree, case.frame, way, "passes" if kernel else "drops", told))
+                found.append(Difference(tree, case.frame, passage, "passes" if kernel else "drops", told))
     return found
 
 

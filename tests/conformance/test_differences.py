@@ -201,6 +201,8 @@ DIFFERENCES = (
 FILTERS = {
     "typo": Part("typo", "root", None, _drops("<tcp dstportstrat='22'/>")),
     "drop-all": Part("drop-all", "root", None, (DROP_ALL,)),
+    "drop-out": Part("drop-out", "root", None, _drops("<all/>")),
+    "reject-out": Part("reject-out", "root", None, ("<rule action='reject' direction='out'><all/></rule>",)),
     "continue": Part(
         "continue",
         "root",
@@ -355,6 +357,19 @@ def test_deliberate_difference_6_routed(bench: Bench) -> None:
         bench.host.run("sh", "-c", "echo 0 >/proc/sys/net/ipv4/ip_forward")
         bench.host.ip("address flush dev br0")
     assert not evaluate(ours("drop-all", PARAMETERS), routed, Way.TO_GUEST, Context(State.NEW)).passes
+
+
+@pytest.mark.parametrize("action", ["drop", "reject"])
+def test_deliberate_difference_6_but_one_way(bench: Bench, action: str) -> None:
+    """The other half of a one-way drop or reject is for bridged packets: what the host sends passes, as in libvirt."""
+    values = {**UDP, Field.ETHER_SRC: OTHER_MAC, Field.ETHER_DST: GUEST_MAC}
+    name = f"{action}-out"
+    with bench.bind(name, PARAMETERS):
+        assert not passes_libvirt(bench, values, Way.TO_GUEST)
+        assert bench.host_sends(build(values))
+    rules = ours(name, PARAMETERS)
+    assert passes_ours(rules, [values], Way.TO_GUEST) == [False]
+    assert evaluate(rules, build(values), Way.TO_GUEST, Context(State.NEW, from_host=True)).passes
 
 
 def test_deliberate_difference_7_continue(bench: Bench) -> None:

@@ -19,7 +19,7 @@ import pytest
 from nwfilter_hook.ruleset.evaluate import Way
 from nwfilter_hook.ruleset.model import Attachment
 from tests.conformance.filters import MAC, TAP, random_tree
-from tests.conformance.kernel import OUTSIDE, Send, Tally, compare, reduce
+from tests.conformance.kernel import OUTSIDE, Passage, Send, Tally, compare, reduce
 from tests.conformance.mutation import frames
 from tests.conformance.summary import TALLIES
 from tests.conformance.test_kernel import FRAMES, SEED, expect_no_difference
@@ -46,8 +46,8 @@ def wire_with_a_macvtap() -> Iterator[tuple[Wire, Send]]:
             watch.bind((TAP, ETH_P_ALL))
             watch.setblocking(False)
 
-            def send(wire: Wire, frame: bytes) -> dict[Way, bool]:
-                passed = {Way.FROM_GUEST: wire.passes(frame, TAP, OUTSIDE)}
+            def send(wire: Wire, frame: bytes) -> dict[Passage, bool]:
+                passed = {Passage(Way.FROM_GUEST): wire.passes(frame, TAP, OUTSIDE)}
                 while came_in(watch):
                     pass
                 if is_group_fragment(frame):
@@ -56,7 +56,7 @@ def wire_with_a_macvtap() -> Iterator[tuple[Wire, Send]]:
                 while not came_in(watch):
                     if not is_group(frame) or not select.select([watch], [], [], SLOWEST_BROADCAST_S)[0]:
                         return passed
-                passed[Way.TO_GUEST] = arrived or frame in wire.guests[TAP].receive(FILTERING_S)
+                passed[Passage(Way.TO_GUEST)] = arrived or frame in wire.guests[TAP].receive(FILTERING_S)
                 return passed
 
             yield wire, send

@@ -218,6 +218,7 @@ class Wire:
         self._first_taps = tuple(taps)
         self._br_netfilter = br_netfilter
         self._conf: str | None = None
+        self._host: socket.socket | None = None
 
     def __enter__(self) -> Wire:
         self._home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
@@ -245,6 +246,8 @@ class Wire:
     ) -> None:
         for guest in self.guests.values():
             guest.close()
+        if self._host is not None:
+            self._host.close()
         os.close(self._namespace)
         os.close(self._home)
         self._directory.cleanup()
@@ -350,10 +353,20 @@ class Wire:
     # Frames
 
     def arrivals(self, frame: bytes, sender: str = "vnet0") -> frozenset[str]:
-        """The taps whose guests receive exactly `frame` when the guest of `sender` sends it."""
+        """The taps whose guests receive exactly `frame` when the guest of `sender`, or on BRIDGE the host, sends it."""
         self._discard(tuple(self.guests))
-        self.guests[sender].send(frame)
+        if sender == BRIDGE:
+            self._host_sends(frame)
+        else:
+            self.guests[sender].send(frame)
         return frozenset(tap for tap, guest in self.guests.items() if frame in guest.receive())
+
+    def _host_sends(self, frame: bytes) -> None:
+        if self._host is None:
+            with self.inside():
+                self._host = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+                self._host.bind((BRIDGE, 0))
+        self._host.send(frame)
 
     def passes(self, frame: bytes, sender: str = "vnet0", to: str = "vnet1") -> bool:
         """Does `frame`, sent by the guest of tap `sender`, reach the guest of tap `to`?"""

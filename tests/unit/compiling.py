@@ -113,19 +113,19 @@ def script(*rulesets: Ruleset, counters: str = "none") -> str:
     return render_install(rulesets, options=Options(counters=counters)).text
 
 
-_HOST_PACKETS = frozenset((Field.IP_FRAGMENT, Field.IP6_FRAGMENT, Field.PACKET_TYPE))
+def is_for_host_packets(rule: Rule) -> bool:
+    """Whether the rule lets through what the host makes itself (test_host_traffic)."""
+    return any(match.field is Field.PACKET_TYPE and not match.negated for match in rule.matches)
 
 
 def spelled(ruleset: Ruleset, *, host_packets: bool = False) -> dict[str, list[str]]:
     """
     Every chain's rules, by "from", "from/arp-mac", "to", "from-l3", "to-l3" …; those for what the host makes itself
-    (test_host_packets) only if `host_packets`.
+    (test_host_traffic) only if `host_packets`.
     """
     return {
         chain.tree.value if chain.name is None else f"{chain.tree.value}/{chain.name}": [
-            spell(rule)
-            for rule in chain.rules
-            if host_packets or not _HOST_PACKETS.intersection(match.field for match in rule.matches)
+            spell(rule) for rule in chain.rules if host_packets or not is_for_host_packets(rule)
         ]
         for chain in ruleset.chains
     }

@@ -9,13 +9,11 @@ import pytest
 
 from nwfilter_hook.filters.protocols import ELEMENTS
 from nwfilter_hook.nftables.expressions import render_rule
-from nwfilter_hook.ruleset.fields import Field
 from nwfilter_hook.ruleset.model import Ruleset, Tree
-from tests.unit.compiling import compiled_rule
+from tests.unit.compiling import compiled_rule, is_for_host_packets
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 TCP = "ether type ip ip protocol 6 @th,0,24 >= 0x0"
-HOST_PACKETS = {Field.IP_FRAGMENT, Field.IP6_FRAGMENT, Field.PACKET_TYPE}
 
 
 def tables(heading: str) -> list[list[list[str]]]:
@@ -35,7 +33,7 @@ def statements(ruleset: Ruleset, tree: Tree) -> list[str]:
         for chain in ruleset.chains
         if chain.tree is tree
         for rule in chain.rules
-        if not HOST_PACKETS.intersection(match.field for match in rule.matches)
+        if not is_for_host_packets(rule)
         for statement in render_rule(ruleset, tree, rule, "none")
     ]
 

@@ -143,6 +143,23 @@ def test_large_datagrams_pass_rules_on_ports_through_routers(wire: Lan, enforce:
         assert udp(behind.far, wire.a, 10, size=4000, version=version) is Got.NOTHING
 
 
+@pytest.mark.parametrize("action", ["drop", "reject"])
+def test_the_other_half_of_a_one_way_drop_is_for_bridged_packets(
+    wire: Lan, behind: Routed, enforce: Enforce, action: str
+) -> None:
+    """The host, and whom it routes for, open connections to a guest that may open none; a rule for that way counts."""
+    answers = dual("accept", "out", "all", "state='ESTABLISHED'")
+    enforce(*answers, *dual(action, "out", "all"))
+    assert all_of(exchanges(wire.host, wire.a), Got.ANSWER)
+    assert all_of(exchanges(behind.far, wire.a), Got.ANSWER)
+    assert all_of(exchanges(wire.b, wire.a), Got.NOTHING)
+    assert not {Got.ANSWER, Got.THERE}.intersection(exchanges(wire.a, wire.host).values())
+    for direction in ("in", "inout"):
+        enforce(*answers, *dual(action, direction, "all"))
+        for peer in (wire.host, behind.far, wire.b):
+            assert all_of(exchanges(peer, wire.a), Got.NOTHING)
+
+
 # --- how long a connection lives
 
 

@@ -24,10 +24,10 @@ def test_a_rejected_guest_gets_the_answer() -> None:
         "ether-type=0x800 ip-protocol=1 icmp-type=3 icmp-code=3 packet-type=0 ct-state=invalid accept",
         "ether-type=0x86dd l4-protocol=58 icmpv6-type=1 icmpv6-code=4 packet-type=0 ct-state=invalid accept",
     ]
-    assert not any("packet-type" in rule for rule in to_l3(rule_xml("<udp/>"), DROP_ALL))
+    assert not any("packet-type=0" in rule for rule in to_l3(rule_xml("<udp/>"), DROP_ALL))
     # what is on its way to the guest is dropped, so there is nothing to answer
     assert not any(
-        "packet-type" in rule for rule in to_l3(rule_xml("<udp state='NEW'/>", action="reject", direction="in"))
+        "packet-type=0" in rule for rule in to_l3(rule_xml("<udp state='NEW'/>", action="reject", direction="in"))
     )
 
 

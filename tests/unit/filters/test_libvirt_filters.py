@@ -49,9 +49,12 @@ def compile_file(data: bytes, path: str) -> Ruleset:
 
 
 def as_sets(trees: dict[str, list[str]]) -> dict[str, list[str]]:
-    """The order of conditions within a rule means nothing: sort them; the verdict stays last."""
+    """
+    The order of conditions within a rule means nothing: sort them; the verdict stays last. That a rule is for bridged
+    packets goes without saying in libvirt's chains (FP).
+    """
     return {
-        tree: [" ".join([*sorted(rule.split()[:-1]), rule.split()[-1]]) for rule in rules]
+        tree: [" ".join([*sorted(set(rule.split()[:-1]) - {"packet-type!=0"}), rule.split()[-1]]) for rule in rules]
         for tree, rules in trees.items()
     }
 
