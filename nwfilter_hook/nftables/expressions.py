@@ -29,7 +29,7 @@ from ..ruleset.model import (
     Verdict,
 )
 from .names import chain_name
-from .sets import RAW_FIELDS, RAW_ONLY, interface_field, raw_sets, replace_newest, set_name, store
+from .sets import RAW_FIELDS, RAW_ONLY, interface_field, replace_newest, set_name, store
 
 EQUAL_OCTETS = "equal-octets"
 """A set of all pairs of equal octets: nft can't compare two fields of a packet, but it can look up pairs."""
@@ -167,10 +167,9 @@ def _verdict(tap: str, tree: Tree, rule: Rule) -> str:
 
 
 def _stores(ruleset: Ruleset, rule: Rule, frame: _Frame) -> tuple[str, ...]:
-    raw = raw_sets(ruleset)
-    first, second = replace_newest(ruleset.tap, rule.stores, raw, frame.interface)
+    first, second = replace_newest(ruleset.tap, rule.stores, frame.interface)
     stores = [
-        store(ruleset.tap, _field(field, frame), RAW_FIELDS.get(field, ""), named, raw=named in raw)
+        store(ruleset.tap, RAW_FIELDS.get(field) or _field(field, frame), named)
         for field, named in rule.stores
         if not named.newest
     ]
@@ -194,17 +193,20 @@ def _match(tap: str, match: Match, frame: _Frame) -> tuple[str, ...]:
         return (f"{name} & {_number(field, test.mask, raw=raw)} {operator} {_number(field, test.value, raw=raw)}",)
     if isinstance(test, Between):
         raw = name.startswith("@")
-        return (f"{name} {sign}{_number(field, test.low, raw=raw)}-{_number(field, test.high, raw=raw)}",)
+        low, high = _number(field, test.low, raw=raw), _number(field, test.high, raw=raw)
+        # nft makes two comparisons of "A low-high" before 1.1.2, one of another kind since
+        return (f"{name} != {low}-{high}" if match.negated else f"{name} >= {low} {name} <= {high}",)
     if isinstance(test, Present):
         return (f"{name} {test.kind} {'missing' if match.negated else 'exists'}",)
     if isinstance(test, SameAs):
         return _same(field, test.other, match.negated)
     if isinstance(test, InSet):
+        if test.set.purpose is Purpose.LEARNED:
+            name = RAW_FIELDS[field]
         if test.set.mask is not None:
             name = f"{name} & {_number(field, test.set.mask, raw=name.startswith('@'))}"
         key = " . ".join([name, *(_field(other, frame) for other in test.fields)])
-        raw = name.startswith("@") and test.set.purpose is Purpose.LEARNED
-        return (f"{key} {sign}@{set_name(tap, test.set, raw=raw)}",)
+        return (f"{key} {sign}@{set_name(tap, test.set)}",)
     if isinstance(test, CountAbove):
         over = "" if match.negated else "over "
         return (f"add @{set_name(tap, test.set)} {{ {name} ct count {over}{test.limit} }}",)

@@ -3,7 +3,7 @@ What one tap has in the kernel, by exact name.
 
     from/TAP  to/TAP          chains of layer 2, what the guest sends and gets; from/TAP/CHAIN its sub-chains
     from-l3/TAP  to-l3/TAP    of layer 3
-    learned-ip/TAP …          its sets (render_sets)
+    learned/TAP …             its sets (render_sets)
 
 A tap's name holds no "/", so a name belongs to one tap or to none.
 """

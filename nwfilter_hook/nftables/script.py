@@ -10,7 +10,7 @@ first, so deleting what isn't there is no error (nft before 1.0.8 has no `destro
     table bridge nwfilter     maps and base chains for all taps, and per tap
         from/TAP  to/TAP      layer 2, what the guest sends and gets; from/TAP/CHAIN its sub-chains
         from-l3/TAP  to-l3/TAP
-        learned-ip/TAP  connlimit/TAP/N        sets of the tap; ipset/NAME sets of the administrator (render_sets)
+        learned/TAP  connlimit/TAP/N        sets of the tap; ipset/NAME sets of the administrator (render_sets)
     table netdev nwfilter     the same chain names, as base chains of devices that are no bridge ports
 """
 

@@ -4,30 +4,29 @@ Named sets in nft: what they are called, how they are declared, filled and empti
 In:  `NamedSet`s, or the names of sets in a record.
 Out: names and statements of nft.
 
-    learned-ip/TAP             addresses of the guest; learned-ip6/TAP for IPv6
-    learned-ip/TAP/…           /max-N: as many as N; /lease: the newest lease; /ffffff00: under this mask;
-                               /raw: as numbers
+    learned/TAP                addresses of the guest, as numbers; learned6/TAP for IPv6
+    learned/TAP/…              /max-N: as many as N; /lease: the newest lease; /ffffff00: under this mask
     leased/TAP                 holds the tap once it has a lease
     leased/TAP/address         map from the tap to its newest lease
-    unread-lease/TAP           addresses in DHCP answers whose type could not be read
+    unread/TAP                 addresses in DHCP answers whose type could not be read
     connlimit/TAP/N            ipset/NAME of the administrator
 
 The name tells the type: `add` of a set that exists is refused unless the type is the same. An address stays for
 TIMEOUT_S, so that what is left of it tells since when the kernel has it; `add` of an element doesn't begin anew.
 
-nft takes a number from the packet (`@nh,112,32`) for no address, so where one must be looked up there is a second set
-of the same numbers, "/raw". nft has names for the fields of ARP, but not of RARP, neighbour discovery or DHCP.
+nft has no names for the fields of RARP, neighbour discovery or DHCP, and takes a number from the packet
+(`@nh,112,32`) for no address: since 1.0.9 it neither stores one in a set of addresses nor looks it up there. So what
+is learned are numbers, and wherever they are compared with a field, that is written as a number too.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Iterable, Iterator
 
 from ..base.dataclass import dataclass
 from ..ruleset.fields import Field, Kind
-from ..ruleset.model import Attachment, InSet, Match, NamedSet, Purpose, Ruleset, Tree
+from ..ruleset.model import Attachment, NamedSet, Purpose, Ruleset, Tree
 
 TIMEOUT_S = 3650 * 86400
 _TIMEOUT = "flags dynamic,timeout; timeout 3650d;"
@@ -35,7 +34,6 @@ _DEFAULT_SIZES = {Kind.IPV4: 1, Kind.IPV6: 8}
 # One that was replaced counts until the kernel's collector has seen it, a second later.
 _NEWEST_SIZE = 64
 _LEASE = "lease"
-_RAW = "raw"
 _ADDRESS = "address"
 
 RAW_FIELDS = {
@@ -65,8 +63,8 @@ def encode(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.-]", lambda match: f"/{ord(match[0]):02x}", name)
 
 
-def set_name(tap: str, named: NamedSet, *, raw: bool = False) -> str:
-    """`learned-ip/vnet0`, `learned-ip/vnet0/ffffff00`, `connlimit/vnet0/0`, `ipset/NAME`."""
+def set_name(tap: str, named: NamedSet) -> str:
+    """`learned/vnet0`, `learned/vnet0/ffffff00`, `connlimit/vnet0/0`, `ipset/NAME`."""
     version = "6" if named.kind is Kind.IPV6 else ""
     prefix = f"{named.purpose.value}{version}"
     if named.purpose is Purpose.IPSET:
@@ -81,8 +79,6 @@ def set_name(tap: str, named: NamedSet, *, raw: bool = False) -> str:
             parts.append(f"max-{named.size}")
         if named.mask is not None:
             parts.append(f"{named.mask:08x}")
-        if raw:
-            parts.append(_RAW)
     return "/".join(parts)
 
 
@@ -101,7 +97,6 @@ class LearnedName:
         newest: the newest replaces what is there.
         size: how many addresses are learned.
         mask: None for whole addresses.
-        raw: they are written as numbers.
     """
 
     name: str
@@ -109,14 +104,10 @@ class LearnedName:
     newest: bool
     size: int
     mask: int | None
-    raw: bool
 
     def element(self, address: int) -> str:
         """The address as it is in this set."""
-        value = address if self.mask is None else address & self.mask
-        if self.raw:
-            return f"{value:#x}"
-        return str(ipaddress.IPv6Address(value) if self.version == 6 else ipaddress.IPv4Address(value))
+        return f"{address if self.mask is None else address & self.mask:#x}"
 
 
 def parse_learned(name: str) -> LearnedName | None:
@@ -130,47 +121,18 @@ def parse_learned(name: str) -> LearnedName | None:
     for part in parts[1:]:
         if part.startswith("max-"):
             size = int(part[4:])
-        elif part not in (_LEASE, _RAW):
+        elif part != _LEASE:
             mask = int(part, 16)
-    return LearnedName(name, version, _LEASE in parts[1:], size, mask, _RAW in parts[1:])
+    return LearnedName(name, version, _LEASE in parts[1:], size, mask)
 
 
 def names_of(ruleset: Ruleset) -> tuple[str, ...]:
     """The tap's own sets and maps in the kernel (not the administrator's)."""
     tap = ruleset.tap
-    names: list[str] = []
-    for named in ruleset.sets:
-        if named.purpose is Purpose.IPSET:
-            continue
-        names.append(set_name(tap, named))
-        if named in raw_sets(ruleset):
-            names.append(set_name(tap, named, raw=True))
+    names = [set_name(tap, named) for named in ruleset.sets if named.purpose is not Purpose.IPSET]
     if any(named.newest for named in ruleset.sets):
         names.append(lease_map(tap))
     return tuple(names)
-
-
-def raw_sets(ruleset: Ruleset) -> frozenset[NamedSet]:
-    """The learned sets that a field without a name is looked up in, and those whose newest element counts."""
-    rules = [rule for chain in ruleset.chains for rule in chain.rules]
-    looked_up = {
-        match.test.set
-        for rule in rules
-        for match in rule.matches
-        if isinstance(match.test, InSet)
-        and match.test.set.purpose is Purpose.LEARNED
-        and (match.field in RAW_ONLY or is_rarp(rule.matches))
-    }
-    whole = (named for named in ruleset.sets if named.newest and named.mask is None)
-    return frozenset(looked_up.union(whole))
-
-
-def is_rarp(matches: Iterable[Match]) -> bool:
-    """Whether the frame is RARP, whose fields nft has no names for."""
-    return any(
-        match.field is Field.ETHER_TYPE and not match.negated and getattr(match.test, "value", None) == 0x8035
-        for match in matches
-    )
 
 
 # --- declarations -----------------------------------------------------------------------------------------------------
@@ -182,15 +144,16 @@ def declaration(name: str, dimensions: int = 1) -> str:
     learned = parse_learned(name)
     if learned is not None:
         bits = 128 if learned.version == 6 else 32
-        address = f"typeof @nh,64,{bits}" if learned.raw else f"type ipv{learned.version}_addr"
         initial = 1 if learned.version == 6 else 0
-        return f"{{ {address}; size {_NEWEST_SIZE if learned.newest else learned.size + initial}; {_TIMEOUT} }}"
+        return (
+            f"{{ typeof @nh,64,{bits}; size {_NEWEST_SIZE if learned.newest else learned.size + initial}; {_TIMEOUT} }}"
+        )
     if kind_of(name) == "map":
         return f"{{ typeof oifname : @nh,96,32; size {_NEWEST_SIZE}; {_TIMEOUT} }}"
     if purpose == Purpose.LEASED.value:
         return f"{{ type ifname; size 1; {_TIMEOUT} }}"
     if purpose == Purpose.UNREAD.value:
-        return f"{{ type ipv4_addr; size 8; {_TIMEOUT} }}"
+        return f"{{ typeof @nh,64,32; size 8; {_TIMEOUT} }}"
     version = "ipv6_addr" if purpose.endswith("6") else "ipv4_addr"
     if purpose.startswith(Purpose.CONNLIMIT.value):
         return f"{{ type {version}; size 65535; flags dynamic; }}"
@@ -211,12 +174,11 @@ def is_remembered(name: str) -> bool:
 def initial_elements(ruleset: Ruleset) -> Iterator[tuple[str, str]]:
     """(set, element) for what is there from the beginning."""
     for named in ruleset.sets:
+        name = set_name(ruleset.tap, named)
+        learned = parse_learned(name)
         for value in named.initial:
-            for raw in (False, True) if named in raw_sets(ruleset) else (False,):
-                name = set_name(ruleset.tap, named, raw=raw)
-                learned = parse_learned(name)
-                assert learned is not None
-                yield name, learned.element(value)
+            assert learned is not None
+            yield name, learned.element(value)
 
 
 # --- in rules ---------------------------------------------------------------------------------------------------------
@@ -228,33 +190,18 @@ def interface_field(tree: Tree, attachment: Attachment) -> str:
     return "oifname" if sends is (attachment is Attachment.MACVTAP) else "iifname"
 
 
-def store(tap: str, field: str, raw_field: str, named: NamedSet, *, raw: bool, operation: str = "add") -> str:
+def store(tap: str, field: str, named: NamedSet, *, operation: str = "add") -> str:
     """
-    The statements that put a field into a set (and its twin of numbers), or take it out.
+    The statement that puts a field into a set, or takes it out.
 
     Args:
-        field, raw_field: how nft calls the field, and where it is.
-        raw: there is a twin.
+        field: as nft calls it; for a set of learned addresses, its place in the packet.
     """
-    mask = None if named.mask is None else _mask(named, field.startswith("@"))
-    key = field if mask is None else f"{field} & {mask}"
-    statements = [f"{operation} @{set_name(tap, named)} {{ {key} }}"]
-    if raw:
-        key = raw_field if named.mask is None else f"{raw_field} & {_mask(named, True)}"
-        statements.append(f"{operation} @{set_name(tap, named, raw=True)} {{ {key} }}")
-    return " ".join(statements)
+    key = field if named.mask is None else f"{field} & {named.mask:#x}"
+    return f"{operation} @{set_name(tap, named)} {{ {key} }}"
 
 
-def _mask(named: NamedSet, raw: bool) -> str:
-    assert named.mask is not None
-    if raw:
-        return f"{named.mask:#x}"
-    return str(ipaddress.IPv6Address(named.mask) if named.kind is Kind.IPV6 else ipaddress.IPv4Address(named.mask))
-
-
-def replace_newest(
-    tap: str, stores: Iterable[tuple[Field, NamedSet]], raw: frozenset[NamedSet], interface: str
-) -> tuple[tuple[str, ...], str]:
+def replace_newest(tap: str, stores: Iterable[tuple[Field, NamedSet]], interface: str) -> tuple[tuple[str, ...], str]:
     """
     Statements that make the address of a DHCP message the only element of those sets in `stores` whose newest element
     counts: those of a rule to go first (if there is such a set), and those of the rule that stores.
@@ -265,15 +212,14 @@ def replace_newest(
     Neither does anything if the address is the newest already.
     """
     address, scratch = RAW_FIELDS[Field.DHCP_ADDRESS], RAW_FIELDS[Field.DHCP_COOKIE]
-    changing = [(field, named) for field, named in stores if named.newest]
+    changing = [named for field, named in stores if named.newest and field is Field.DHCP_ADDRESS]
     if not changing:
         return (), ""
-    whole = next(named for _, named in changing if named.mask is None)
-    assert all(field is Field.DHCP_ADDRESS for field, _ in changing)
-    differs = f"{address} != @{set_name(tap, whole, raw=True)}"
+    whole = next(named for named in changing if named.mask is None)
+    differs = f"{address} != @{set_name(tap, whole)}"
     lease = f"@{lease_map(tap)} {{ {interface} : {address} }}"
-    deletions = [store(tap, scratch, scratch, named, raw=named in raw, operation="delete") for _, named in changing]
-    additions = [store(tap, address, address, named, raw=named in raw) for _, named in changing]
+    deletions = [store(tap, scratch, named, operation="delete") for named in changing]
+    additions = [store(tap, address, named) for named in changing]
     forget = f"{differs} {scratch} set {interface} map @{lease_map(tap)} {' '.join(deletions)} {scratch} set 0x63825363"
     learn = f"{differs} delete {lease} add {lease} {' '.join(additions)}"
     return (forget,), learn

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from datetime import datetime, timezone
-from ipaddress import IPv6Address
+from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
 from ..base.addresses import link_local, parse_mac
@@ -106,9 +106,11 @@ class _Listing:
             if "chain" in item:
                 self.chains.add(item["chain"]["name"])
             elif "set" in item:
-                found = item["set"].get("elem", ())
-                if parse_learned(item["set"]["name"]) or item["set"]["name"].startswith(Purpose.UNREAD.value):
-                    self.elements[item["set"]["name"]] = tuple(_address(each) for each in found)
+                name, found = item["set"]["name"], item["set"].get("elem", ())
+                learned = parse_learned(name)
+                if learned or name.startswith(f"{Purpose.UNREAD.value}/"):
+                    version = learned.version if learned else 4
+                    self.elements[name] = tuple(_address(each, version) for each in found)
             elif "rule" in item:
                 self._count(item["rule"])
 
@@ -122,14 +124,15 @@ class _Listing:
             self.dropped[chain] = self.dropped.get(chain, 0) + int(parts["counter"]["packets"])
 
 
-def _address(element: Any) -> Learned:
-    """A set's element: the value itself, or an object around it with what is left of its time."""
+def _address(element: Any, version: int) -> Learned:
+    """A set's element: the number ("0x…" if it is long), or an object around it with what is left of its time."""
     found = element["elem"] if isinstance(element, dict) and "elem" in element else {"val": element}
     since = None
     if "expires" in found:
         age_s = TIMEOUT_S - int(found["expires"])
         since = datetime.fromtimestamp(int(time.time()) - age_s, timezone.utc)
-    return Learned(str(found["val"]), since)
+    number = int(str(found["val"]), 0)
+    return Learned(str(IPv6Address(number) if version == 6 else IPv4Address(number)), since)
 
 
 def _view(guest: str, uuid: str, binding: Binding, listing: _Listing) -> TapView:
@@ -139,7 +142,7 @@ def _view(guest: str, uuid: str, binding: Binding, listing: _Listing) -> TapView
     if not set(chains) <= listing.chains:
         state = "missing"
     names = [parse_learned(name) for name in binding.objects.sets]
-    whole = [each.name for each in names if each and each.mask is None and not each.raw]
+    whole = [each.name for each in names if each and each.mask is None]
     own = str(IPv6Address(link_local(parse_mac(binding.mac)))) if binding.mac else ""
     learned = (each for name in whole for each in listing.elements.get(name, ()))
     unread = listing.elements.get(f"{Purpose.UNREAD.value}/{binding.tap}", ())

@@ -90,9 +90,9 @@ class Match:
 class Purpose(enum.Enum):
     """What a named set is for; decides its name and who may empty it."""
 
-    LEARNED = "learned-ip"
+    LEARNED = "learned"
     LEASED = "leased"
-    UNREAD = "unread-lease"
+    UNREAD = "unread"
     CONNLIMIT = "connlimit"
     IPSET = "ipset"
 

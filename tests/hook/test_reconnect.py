@@ -143,11 +143,11 @@ def test_what_is_in_force_is_left_alone(box: Sandbox) -> None:
 def test_what_was_learned_survives_a_repair(box: Sandbox) -> None:
     """A repair forgets no learned address: a running guest doesn't get a second choice."""
     xml = box.running()
-    box.nft_script(f"add element {OURS} learned-ip/{TAP} {{ 10.9.8.7 }}\nflush chain {OURS} from/{TAP}\n")
+    box.nft_script(f"add element {OURS} learned/{TAP} {{ 0x0a090807 }}\nflush chain {OURS} from/{TAP}\n")
     box.hook(GUEST, "reconnect", xml).excused("repaired")
-    assert "10.9.8.7" in box.nft("list", "set", *OURS.split(), f"learned-ip/{TAP}")
+    assert "0xa090807" in box.nft("list", "set", *OURS.split(), f"learned/{TAP}")
     box.hook(GUEST, "start", xml).fine()
-    assert "10.9.8.7" not in box.nft("list", "set", *OURS.split(), f"learned-ip/{TAP}")
+    assert "0xa090807" not in box.nft("list", "set", *OURS.split(), f"learned/{TAP}")
 
 
 # --- the filter is gone -----------------------------------------------------------------------------------------------
@@ -234,9 +234,7 @@ def test_a_refused_repair_closes_the_tap(box: Sandbox) -> None:
     """When nft refuses the guest's rules but not a plain drop, the tap is closed."""
     xml = box.running()
     box.nft_script(flush_tap()(box))
-    box.fake_nft(
-        'input=$(cat); case "$input" in *learned-ip*add\\ rule*ether*) exit 1;; esac; echo "$input" | $NFT "$@"'
-    )
+    box.fake_nft('input=$(cat); case "$input" in *learned*add\\ rule*ether*) exit 1;; esac; echo "$input" | $NFT "$@"')
     box.hook(GUEST, "reconnect", xml).excused(TAP, "quarantine")
     assert box.quarantined()
 

@@ -118,7 +118,7 @@ def removal(box: Sandbox) -> Iterator[str]:
     chains = box.chains(TAP)
     yield from (f"flush chain bridge nwfilter {chain}\n" for chain in chains)
     yield from (f"delete chain bridge nwfilter {chain}\n" for chain in chains)
-    yield f"delete set bridge nwfilter learned-ip/{TAP}\n"
+    yield f"delete set bridge nwfilter learned/{TAP}\n"
 
 
 def test_a_full_disk_hinders_no_removal(box: Sandbox) -> None:

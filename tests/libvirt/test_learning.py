@@ -59,7 +59,7 @@ def lease(guest: Guest) -> str:
 
 def learned(host: Host) -> list[str]:
     """What `show` says."""
-    code = f"import sys; sys.path.insert(0, {str(REPOSITORY)!r}); from nwfilter_hook.cli import main; main()"
+    code = f"import sys; sys.path.insert(0, {str(REPOSITORY)!r}); from nwfilter_hook.cli.main import main; main()"
     shown = host.run(str(REPOSITORY / ".venv/bin/python"), "-c", code, "show", "--json").stdout
     (view,) = json.loads(shown)
     return list(view["learned"])
@@ -106,7 +106,7 @@ def test_there_is_no_gap_at_start(host: Host, guests: Guests, wire: Wire) -> Non
     guest.shell.wait_until_up()
     _, start, _ = host.events("hasty")[-3:]
     assert not start.qemu_runs
-    assert f"learned-ip/{guest.tap}" in start.table
+    assert f"learned/{guest.tap}" in start.table
     forged = [mark(udp(src=OTHER, src_ip=NEIGHBOUR)), mark(arp(src=OTHER, sender=OTHER, sender_ip=NEIGHBOUR))]
     honest = mark(arp())
     late = mark(arp(sender_ip=NEIGHBOUR))

@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.support.netns import REPOSITORY, Wire
 
-_MAIN = f"import sys; sys.path.insert(0, {str(REPOSITORY)!r}); from nwfilter_hook.cli import main; main()"
+_MAIN = f"import sys; sys.path.insert(0, {str(REPOSITORY)!r}); from nwfilter_hook.cli.main import main; main()"
 
 
 def command(wire: Wire, *arguments: str, check: bool = True) -> str:

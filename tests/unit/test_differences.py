@@ -170,23 +170,23 @@ def test_difference_8_the_address_is_learned_in_the_kernel() -> None:
     """Without IP, the first IPv4 or ARP frame under the guest's MAC teaches the set that the rules look up."""
     ruleset = compiled(filter_xml(rule_xml("<ip srcipaddr='$IP'/>", action="accept"), rule_xml()))
     own = f"ether-src={MAC}"
-    not_odd = "{0}!=0.0.0.0 {0}&224.0.0.0!=224.0.0.0 learn {0}->learned-ip"
+    not_odd = "{0}!=0.0.0.0 {0}&224.0.0.0!=224.0.0.0 learn {0}->learned"
     assert spelled(ruleset) == {
         "from": [
             f"{own} ether-type=0x800 {not_odd.format('ip-src')}",
             f"{own} ether-type=0x806 arp-htype=1 arp-ptype=0x800 arp-hlen=6 arp-plen=4 arp-src-mac={MAC} "
             + not_odd.format("arp-src-ip"),
-            "ether-type=0x800 ip-src=@learned-ip accept",
+            "ether-type=0x800 ip-src=@learned accept",
             "drop",
         ]
     }
-    assert "set bridge nwfilter learned-ip/vnet0 { type ipv4_addr; size 1; flags dynamic" in script(ruleset)
+    assert "set bridge nwfilter learned/vnet0 { typeof @nh,64,32; size 1; flags dynamic" in script(ruleset)
 
 
 def test_difference_8_learning_starts_anew_with_the_guest() -> None:
     """A guest that starts is learned anew; one whose rules are only repaired keeps its address."""
     ruleset = compiled_rule("<ip srcipaddr='$IP'/>")
-    forget = "flush set bridge nwfilter learned-ip/vnet0"
+    forget = "flush set bridge nwfilter learned/vnet0"
     assert forget in render_install([ruleset], options=Options(fresh=True)).text
     assert forget not in render_install([ruleset], options=Options(fresh=False)).text
 

@@ -29,7 +29,7 @@ def guest_xml(wire: Wire) -> str:
 
 def run_set(wire: Wire, *words: str, status: int = 0) -> str:
     """`nwfilter-hook set WORDS` inside; what it printed, on stderr if it failed."""
-    code = f"import sys; sys.path.insert(0, {str(REPOSITORY)!r}); from nwfilter_hook.cli import main; main()"
+    code = f"import sys; sys.path.insert(0, {str(REPOSITORY)!r}); from nwfilter_hook.cli.main import main; main()"
     done = wire.run(sys.executable, "-c", code, "set", *words, environment=wire.hook_environment(), check=False)
     assert done.returncode == status, done.stderr
     return done.stderr if status else done.stdout

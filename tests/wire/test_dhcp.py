@@ -204,12 +204,12 @@ def test_several_servers(wire: Wire) -> None:
 def test_a_renewal_passes_and_changes_nothing(waiting: Wire) -> None:
     """A renewal leaves under the leased address, its ACK arrives, and the lease is as old as it was."""
     answers(waiting, reply())
-    before = waiting.nft("list", "set", "bridge", "nwfilter", "learned-ip/vnet0/lease")
+    before = waiting.nft("list", "set", "bridge", "nwfilter", "learned/vnet0/lease")
     time.sleep(0.2)
     assert waiting.passes(udp(src_ip=FIRST, dst_ip=SERVER, sport=68, dport=67))
     assert waiting.passes(dhcp_discover())
     assert answers(waiting, reply(dst=GUEST))
-    after = waiting.nft("list", "set", "bridge", "nwfilter", "learned-ip/vnet0/lease")
+    after = waiting.nft("list", "set", "bridge", "nwfilter", "learned/vnet0/lease")
     assert learned(waiting) == [FIRST]
     assert _left_ms(after) <= _left_ms(before) - 100
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 
 import pytest
@@ -32,10 +33,11 @@ FIRST, SECOND = "10.0.5.5", "10.0.5.6"
 
 def learned(wire: Wire, tap: str = "vnet0") -> list[str]:
     """The addresses that the kernel has learned for `tap`."""
-    listing = json.loads(wire.nft("--json", "list", "set", "bridge", "nwfilter", f"learned-ip/{tap}"))
+    listing = json.loads(wire.nft("--json", "list", "set", "bridge", "nwfilter", f"learned/{tap}"))
     (found,) = [item["set"] for item in listing["nftables"] if "set" in item]
     elements = [element["elem"] if isinstance(element, dict) else element for element in found.get("elem", [])]
-    return [str(element["val"] if isinstance(element, dict) else element) for element in elements]
+    numbers = (element["val"] if isinstance(element, dict) else element for element in elements)
+    return [str(ipaddress.IPv4Address(number)) for number in numbers]
 
 
 @pytest.fixture
@@ -164,7 +166,7 @@ def test_a_given_address_is_not_learned(wire: Wire) -> None:
     wire.start("web", domain("web", [interface("vnet0", "clean-traffic", [("IP", FIRST)])]))
     assert not wire.passes(ipv4(src_ip=SECOND))
     assert wire.passes(ipv4(src_ip=FIRST))
-    assert "learned-ip" not in wire.ruleset()
+    assert "learned" not in wire.ruleset()
 
 
 def test_learning_can_be_forbidden(wire: Wire) -> None:

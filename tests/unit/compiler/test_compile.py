@@ -524,8 +524,8 @@ def test_learning_for_what_the_guest_gets(protocol: str) -> None:
     """A filter that looks at received frames only still learns from what the guest sends."""
     found = trees(protocol, "accept", "in", statematch="0")
     assert [rule.split()[-2:] for rule in found["from"]] == [
-        ["learn", "ip-src->learned-ip"],
-        ["learn", "arp-src-ip->learned-ip"],
+        ["learn", "ip-src->learned"],
+        ["learn", "arp-src-ip->learned"],
     ]
 
 

@@ -306,11 +306,11 @@ def test_a_mac_makes_no_bpdu() -> None:
 
 def test_a_learned_address_under_a_mask() -> None:
     """A learned address is looked up in a set; under a mask the set holds the masked address."""
-    assert alternatives("<ip srcipaddr='$IP'/>") == ["ether-type=0x800 ip-src=@learned-ip"]
+    assert alternatives("<ip srcipaddr='$IP'/>") == ["ether-type=0x800 ip-src=@learned"]
     assert alternatives("<ip match='no' srcipaddr='$IP' srcipmask='24'/>") == [
-        "ether-type=0x800 ip-src&255.255.255.0!=@learned-ip"
+        "ether-type=0x800 ip-src&255.255.255.0!=@learned"
     ]
-    assert alternatives("<ip srcipaddr='$IP' srcipmask='32'/>") == ["ether-type=0x800 ip-src=@learned-ip"]
+    assert alternatives("<ip srcipaddr='$IP' srcipmask='32'/>") == ["ether-type=0x800 ip-src=@learned"]
     assert alternatives("<ip srcipaddr='$IP' srcipmask='0'/>") == ["ether-type=0x800"]
 
 

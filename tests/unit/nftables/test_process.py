@@ -204,7 +204,7 @@ LISTED = """table bridge nwfilter {
 }"""
 
 
-PROGRAMS = """bridge nwfilter @learned-ip/vnet0
+PROGRAMS = """bridge nwfilter @learned/vnet0
 	element 0100000a  : 0 [end]
 bridge nwfilter from/vnet0 12
   [ payload load 6b @ link header + 6 => reg 1 ]

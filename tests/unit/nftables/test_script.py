@@ -64,7 +64,7 @@ def rule(protocol: str, *, chain: str = "from/vnet0", action: str = "drop", dire
         ("<ip srcipaddr='10.0.0.1' dscp='46'/>", "ether type ip ip saddr 10.0.0.1 ip dscp 46 drop"),
         (
             "<ip protocol='udp' dstportstart='67' dstportend='68'/>",
-            f"ether type ip ip protocol 17 {TH} udp dport 67-68 drop",
+            f"ether type ip ip protocol 17 {TH} udp dport >= 67 udp dport <= 68 drop",
         ),
         ("<ip protocol='33' dstportstart='7'/>", f"ether type ip ip protocol 33 {TH} dccp dport 7 drop"),
         (
@@ -72,7 +72,10 @@ def rule(protocol: str, *, chain: str = "from/vnet0", action: str = "drop", dire
             "ether type ip6 ip6 daddr & ff00:: == ff00:: drop",
         ),
         ("<ipv6 protocol='tcp' srcportstart='7'/>", f"ether type ip6 meta l4proto 6 {TH} tcp sport 7 drop"),
-        ("<ipv6 type='133' typeend='137'/>", f"ether type ip6 meta l4proto 58 {TH} icmpv6 type 133-137 drop"),
+        (
+            "<ipv6 type='133' typeend='137'/>",
+            f"ether type ip6 meta l4proto 58 {TH} icmpv6 type >= 133 icmpv6 type <= 137 drop",
+        ),
     ],
 )
 def test_a_rule_of_layer_2(protocol: str, statement: str) -> None:
@@ -88,7 +91,10 @@ def test_a_rule_of_layer_2(protocol: str, statement: str) -> None:
         ("<tcp match='no' option='5'/>", f"ether type ip ip protocol 6 {TH} tcp option 5 missing drop"),
         ("<sctp srcportstart='7'/>", f"ether type ip ip protocol 132 {TH} sctp sport 7 drop"),
         ("<icmp type='3' code='4'/>", f"ether type ip ip protocol 1 {TH} icmp type 3 icmp code 4 drop"),
-        ("<all srcipfrom='10.0.0.1' srcipto='10.0.0.9'/>", "ether type ip ip saddr 10.0.0.1-10.0.0.9 drop"),
+        (
+            "<all srcipfrom='10.0.0.1' srcipto='10.0.0.9'/>",
+            "ether type ip ip saddr >= 10.0.0.1 ip saddr <= 10.0.0.9 drop",
+        ),
         ("<all-ipv6 match='no' dscp='1'/>", "ether type ip6 ip6 dscp != 1 drop"),
         ("<all state='NEW,INVALID'/>", "ether type ip ct state new,invalid drop"),
         ("<all ipset='x' ipsetflags='dst,src'/>", "ether type ip ip daddr . ip saddr @ipset/x/2 drop"),
@@ -254,11 +260,11 @@ def test_sets() -> None:
         "connlimit6/vnet0/0 { type ipv6_addr; size 65535; flags dynamic; }",
         "ipset/a/20b { type ipv4_addr; flags interval; }",
         "ipset6/c/2 { type ipv6_addr . ipv6_addr; flags interval; }",
-        "learned-ip/vnet0 { type ipv4_addr; size 1; flags dynamic; }",
-        "learned-ip/vnet0/ffffff00 { type ipv4_addr; size 1; flags dynamic; }",
+        "learned/vnet0 { typeof @nh,64,32; size 1; flags dynamic; }",
+        "learned/vnet0/ffffff00 { typeof @nh,64,32; size 1; flags dynamic; }",
     ]
     flushed = {line.split()[-1] for line in lines(ruleset) if line.startswith("flush set")}
-    assert flushed == {"connlimit6/vnet0/0", "learned-ip/vnet0", "learned-ip/vnet0/ffffff00"}
+    assert flushed == {"connlimit6/vnet0/0", "learned/vnet0", "learned/vnet0/ffffff00"}
     assert not any("ipset" in name for name in objects_of(ruleset).sets)
 
 
@@ -307,7 +313,7 @@ def test_no_two_taps_share_a_chain() -> None:
 
 # --- removal ----------------------------------------------------------------------------------------------------------
 
-OLD = Objects("vnet0", "bridge", ("from/vnet0", "from/vnet0/arp", "to-l3/vnet0"), ("learned-ip/vnet0",))
+OLD = Objects("vnet0", "bridge", ("from/vnet0", "from/vnet0/arp", "to-l3/vnet0"), ("learned/vnet0",))
 
 
 def test_removal_takes_everything_away() -> None:
@@ -319,7 +325,7 @@ def test_removal_takes_everything_away() -> None:
         "delete chain bridge nwfilter from/vnet0",
         "delete chain bridge nwfilter from/vnet0/arp",
         "delete chain bridge nwfilter to-l3/vnet0",
-        "delete set bridge nwfilter learned-ip/vnet0",
+        "delete set bridge nwfilter learned/vnet0",
     ]
     for index, line in enumerate(found):
         if line.startswith("delete"):
@@ -330,7 +336,7 @@ def test_removal_takes_everything_away() -> None:
 @pytest.mark.netns
 def test_removal_of_what_is_not_there() -> None:
     """nft takes a removal where nothing of it is there."""
-    netdev = Objects("vnet1", "netdev", ("from/vnet1", "from/vnet1/arp", "to/vnet1"), ("learned-ip/vnet1",))
+    netdev = Objects("vnet1", "netdev", ("from/vnet1", "from/vnet1/arp", "to/vnet1"), ("learned/vnet1",))
     assert complaints(render_remove([OLD, netdev, OLD]).text) == []
 
 
@@ -343,7 +349,7 @@ def test_what_is_stale_goes_in_the_same_transaction() -> None:
     assert 'delete element bridge nwfilter to-guest-l3 { "vnet0" }' in found
     assert not any("delete element bridge nwfilter from-guest-l2" in line for line in found)
     assert stale_objects([OLD], [ruleset]) == (
-        Objects("vnet0", "bridge", ("from/vnet0/arp", "to-l3/vnet0"), ("learned-ip/vnet0",)),
+        Objects("vnet0", "bridge", ("from/vnet0/arp", "to-l3/vnet0"), ("learned/vnet0",)),
     )
     assert stale_objects([OLD, OLD], []) == (OLD,)
 
