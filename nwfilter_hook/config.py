@@ -14,7 +14,8 @@ Out: a `Config`; every key has a default.
     [language]
     end_of_chain = return
     [defaults]
-    bridge.br0 = clean-traffic
+    network.default = clean-traffic
+    bridge.br-* = clean-traffic CTRL_IP_LEARNING=dhcp DHCPSERVER=192.0.2.1
 
 This module is on the path of a libvirt hook that has nothing to do: it imports os and sys only. That is why it reads
 the file by itself (configparser brings re and collections) and why `Config` is no dataclass.
@@ -25,17 +26,50 @@ from __future__ import annotations
 import os
 import sys
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 CONFIG_FILE = "/etc/nwfilter-hook/nwfilter-hook.conf"
 CONFIG_VARIABLE = "NWFILTER_HOOK_CONF"
 COUNTERS = ("none", "drops", "all")
 ENDS_OF_CHAIN = ("return", "accept")
-_KEYS = {
-    "paths": ("state_dir", "filter_dirs"),
-    "nftables": ("counters", "nft", "timeout_s"),
-    "language": ("end_of_chain",),
-    "defaults": (),
-}
+DEFAULTS_FOR = ("network", "bridge")
 MAX_TIMEOUT_S = 600
+
+
+class Default:
+    """
+    A filter for interfaces that name none.
+
+    Attributes:
+        kind: what `pattern` is compared with: the name of the interface's "network" or "bridge".
+        pattern: a name, or one with *, ? and [...].
+        parameters: (name, value) in the order given; a name that comes again is a list.
+        path, line: where it is said.
+    """
+
+    __slots__ = ("filter", "kind", "line", "parameters", "path", "pattern")
+
+    def __init__(
+        self, kind: str, pattern: str, filter: str, parameters: tuple[tuple[str, str], ...], path: str, line: int
+    ) -> None:
+        self.kind = kind
+        self.pattern = pattern
+        self.filter = filter
+        self.parameters = parameters
+        self.path = path
+        self.line = line
+
+    def fits(self, name: str | None) -> bool:
+        """Whether it is for interfaces of the network or bridge `name`."""
+        if name is None:
+            return False
+        if not {"*", "?", "["}.intersection(self.pattern):
+            return name == self.pattern
+        from fnmatch import fnmatchcase
+
+        return fnmatchcase(name, self.pattern)
 
 
 class Config:
@@ -49,10 +83,10 @@ class Config:
         nft: the program, a path or a name to look up.
         timeout_s: after which an nft that doesn't answer is given up.
         end_of_chain: what happens to a frame at the end of a sub-chain: "return" to the root chain, or "accept".
-        default_filters: bridge name to filter name.
+        defaults: in the file's order; the first that fits an interface counts.
     """
 
-    __slots__ = ("counters", "default_filters", "end_of_chain", "filter_dirs", "nft", "state_dir", "timeout_s")
+    __slots__ = ("counters", "defaults", "end_of_chain", "filter_dirs", "nft", "state_dir", "timeout_s")
 
     def __init__(self) -> None:
         self.state_dir = "/run/nwfilter-hook"
@@ -61,7 +95,7 @@ class Config:
         self.nft = "nft"
         self.timeout_s = 20.0
         self.end_of_chain = "return"
-        self.default_filters: dict[str, str] = {}
+        self.defaults: tuple[Default, ...] = ()
 
 
 def stock_filters() -> str:
@@ -114,8 +148,8 @@ def parse_config(text: str, path: str) -> Config:
             continue
         if line[0] == "[" and line[-1] == "]":
             section = line[1:-1].strip()
-            if section not in _KEYS:
-                raise _unknown(place, "section", f"[{section}]", [f"[{name}]" for name in _KEYS])
+            if section not in _SECTIONS:
+                raise _unknown(place, "section", f"[{section}]", [f"[{name}]" for name in _SECTIONS])
             continue
         key, equals, value = line.partition("=")
         key, value = key.strip(), value.strip()
@@ -124,34 +158,58 @@ def parse_config(text: str, path: str) -> Config:
         if (section, key) in seen:
             raise _error(f"{place}: {key} is given twice in [{section}]")
         seen.add((section, key))
-        _set(config, section, key, value, place)
+        if section == "defaults":
+            config.defaults += (_default(key, value, path, number),)
+        elif key in _SECTIONS[section]:
+            setattr(config, key, _SECTIONS[section][key](value, key, place))
+        else:
+            raise _unknown(place, "key", key, list(_SECTIONS[section]))
     return config
 
 
-def _set(config: Config, section: str, key: str, value: str, place: str) -> None:
-    if section == "defaults":
-        prefix, dot, bridge = key.partition(".")
-        if prefix != "bridge" or not dot or not bridge:
-            raise _error(f"{place}: unknown key {key!r} in [defaults]; it holds bridge.NAME = FILTER")
-        if not value:
-            raise _error(f"{place}: {key} needs a filter's name")
-        config.default_filters[bridge] = value
-    elif key not in _KEYS[section]:
-        raise _unknown(place, "key", key, _KEYS[section])
-    elif key == "state_dir":
-        config.state_dir = _absolute(value, key, place)
-    elif key == "filter_dirs":
-        config.filter_dirs = tuple(_absolute(part, key, place) for part in value.split(":"))
-    elif key == "counters":
-        config.counters = _one_of(COUNTERS, value, key, place)
-    elif key == "end_of_chain":
-        config.end_of_chain = _one_of(ENDS_OF_CHAIN, value, key, place)
-    elif key == "nft":
-        if not value:
-            raise _error(f"{place}: nft needs a path")
-        config.nft = value
-    else:
-        config.timeout_s = _seconds(value, place)
+def _default(key: str, value: str, path: str, number: int) -> Default:
+    place = f"{path}:{number}"
+    kind, dot, pattern = key.partition(".")
+    if kind not in DEFAULTS_FOR or not dot or not pattern:
+        forms = " or ".join(f"{name}.NAME = FILTER" for name in DEFAULTS_FOR)
+        raise _error(f"{place}: unknown key {key!r} in [defaults]; it holds {forms}")
+    filter_name, *words = value.split() or [""]
+    if not filter_name or "=" in filter_name:
+        raise _error(f"{place}: {key} needs a filter's name")
+    parameters = []
+    for word in words:
+        name, equals, parameter = word.partition("=")
+        if not equals or not name or not parameter:
+            raise _error(f"{place}: {key}: {word!r} behind the filter's name is no parameter NAME=VALUE")
+        parameters.append((name, parameter))
+    return Default(kind, pattern, filter_name, tuple(parameters), path, number)
+
+
+# --- values -----------------------------------------------------------------------------------------------------------
+
+
+def _path(value: str, key: str, place: str) -> str:
+    if not value.startswith("/"):
+        raise _error(f"{place}: {key}: {value!r} is not an absolute path")
+    return value
+
+
+def _paths(value: str, key: str, place: str) -> tuple[str, ...]:
+    return tuple(_path(part, key, place) for part in value.split(":"))
+
+
+def _program(value: str, key: str, place: str) -> str:
+    if not value:
+        raise _error(f"{place}: {key} needs a path")
+    return value
+
+
+def _counters(value: str, key: str, place: str) -> str:
+    return _one_of(COUNTERS, value, key, place)
+
+
+def _end_of_chain(value: str, key: str, place: str) -> str:
+    return _one_of(ENDS_OF_CHAIN, value, key, place)
 
 
 def _one_of(known: tuple[str, ...], value: str, key: str, place: str) -> str:
@@ -160,20 +218,26 @@ def _one_of(known: tuple[str, ...], value: str, key: str, place: str) -> str:
     return value
 
 
-def _absolute(value: str, key: str, place: str) -> str:
-    if not value.startswith("/"):
-        raise _error(f"{place}: {key}: {value!r} is not an absolute path")
-    return value
-
-
-def _seconds(value: str, place: str) -> float:
+def _seconds(value: str, key: str, place: str) -> float:
     try:
         seconds = float(value)
     except ValueError:
         seconds = 0.0
     if not 0 < seconds <= MAX_TIMEOUT_S:
-        raise _error(f"{place}: timeout_s = {value!r} is not a number of seconds above 0 and up to {MAX_TIMEOUT_S}")
+        raise _error(f"{place}: {key} = {value!r} is not a number of seconds above 0 and up to {MAX_TIMEOUT_S}")
     return seconds
+
+
+_SECTIONS: dict[str, dict[str, Callable[[str, str, str], object]]] = {
+    "paths": {"state_dir": _path, "filter_dirs": _paths},
+    "nftables": {"counters": _counters, "nft": _program, "timeout_s": _seconds},
+    "language": {"end_of_chain": _end_of_chain},
+    "defaults": {},
+}
+"""Section, key, and what makes the attribute of that name of the value, the key and the place."""
+
+
+# --- errors -----------------------------------------------------------------------------------------------------------
 
 
 def _error(message: str) -> Exception:
@@ -182,9 +246,8 @@ def _error(message: str) -> Exception:
     return ConfigError(message)
 
 
-def _unknown(place: str, what: str, word: str, known: list[str] | tuple[str, ...]) -> Exception:
+def _unknown(place: str, what: str, word: str, known: list[str]) -> Exception:
     from .base.text import did_you_mean
 
-    words = list(known)
-    hint = did_you_mean(word, words) or f"; known: {' '.join(words)}"
+    hint = did_you_mean(word, known) or f"; known: {' '.join(known)}"
     return _error(f"{place}: unknown {what} {word!r}{hint}")

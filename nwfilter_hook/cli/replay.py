@@ -40,7 +40,7 @@ def replay(
     if operation in hook.REMOVING:
         click.echo(plan_removal(host, parse_identity(data, path)).text, nl=False)
         return
-    domain = parse_domain(data, path, host.config.default_filters)
+    domain = parse_domain(data, path, host.config.defaults)
     if operation in hook.CHECKING:
         check(host, domain)
     elif operation != "started":

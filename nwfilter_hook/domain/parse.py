@@ -1,11 +1,11 @@
 """
 Parse a domain XML, as libvirt hands it to a hook, into a `Domain`.
 
-In:  bytes; the default filters per bridge.
+In:  bytes; the configuration's default filters.
 Out: the guest's name, UUID and interfaces, each with the reference that applies to it.
 
-A reference comes from three carriers (the later wins): the configuration's default for a bridge, <filterref> in the
-interface, and our element in <metadata>, for hosts without libvirt's nwfilter driver and for interfaces whose
+A reference comes from three carriers (the later wins): the configuration's default for a network or bridge, <filterref>
+in the interface, and our element in <metadata>, for hosts without libvirt's nwfilter driver and for interfaces whose
 <filterref> libvirt drops:
 
     <metadata>
@@ -25,29 +25,28 @@ Format: https://libvirt.org/formatdomain.html, "Network interfaces" and "General
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 from ..base.addresses import format_mac, parse_mac
 from ..base.dataclass import replace
 from ..base.errors import DomainError, InputError, Source
 from ..base.xml import Element, children, parse_xml, source_of
+from ..config import Default
 from ..filters.model import FilterRef
-from ..filters.parse import parse_filterref
+from ..filters.parse import check_filter_name, check_parameter, freeze, parse_filterref
 from .metadata import apply_metadata
 from .model import FILTERABLE, Carrier, Domain, Interface, PortKind, checked
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
-def parse_domain(
-    data: bytes, path: str, default_filters: Mapping[str, str] | None = None, *, tolerant: bool = False
-) -> Domain:
+def parse_domain(data: bytes, path: str, defaults: Sequence[Default] = (), *, tolerant: bool = False) -> Domain:
     """
     The guest that `data` describes.
 
     Args:
         path: what to call the XML in messages.
-        default_filters: bridge name to filter name, for interfaces that name no filter.
+        defaults: for interfaces that name no filter; the first that fits counts.
         tolerant: keep an interface's error in its `problem` instead of raising it (for a guest that runs already).
 
     Raises:
@@ -66,7 +65,7 @@ def parse_domain(
     aliases: list[str | None] = []
     devices = root.find("devices")
     for element in [] if devices is None else devices.iterfind("interface"):
-        interfaces.append(_interface(element, path, default_filters or {}, tolerant))
+        interfaces.append(_interface(element, path, defaults, tolerant))
         aliases.append(_attribute(element, "alias", "name"))
     problem: InputError | None = None
     try:
@@ -105,11 +104,11 @@ def _attribute(element: Element, child: str, name: str) -> str | None:
     return None if found is None else found.get(name)
 
 
-def _interface(element: Element, path: str, default_filters: Mapping[str, str], tolerant: bool) -> Interface:
+def _interface(element: Element, path: str, defaults: Sequence[Default], tolerant: bool) -> Interface:
     source = source_of(element, path)
     type_name = element.get("type", "")
     try:
-        return _parsed(element, path, type_name, default_filters, source)
+        return _parsed(element, path, type_name, defaults, source)
     except InputError as error:
         if not tolerant:
             raise
@@ -118,9 +117,7 @@ def _interface(element: Element, path: str, default_filters: Mapping[str, str], 
         return Interface(type_name, kind, "", tap, None, None, None, source, problem=error)
 
 
-def _parsed(
-    element: Element, path: str, type_name: str, default_filters: Mapping[str, str], source: Source
-) -> Interface:
+def _parsed(element: Element, path: str, type_name: str, defaults: Sequence[Default], source: Source) -> Interface:
     mac_text = _attribute(element, "mac", "address") or ""
     try:
         mac = format_mac(parse_mac(mac_text)) if mac_text else ""
@@ -134,11 +131,24 @@ def _parsed(
     found = [child for child in children(element, path) if child.tag == "filterref"]
     if found:
         reference, carrier = _reference(found, f"interface {tap or mac}", path), Carrier.FILTERREF
-    elif bridge is not None and bridge in default_filters:
-        reference, carrier = FilterRef(default_filters[bridge], {}, source), Carrier.DEFAULT
+    else:
+        network = _attribute(element, "source", "network") if type_name == "network" else None
+        names = {"network": network, "bridge": bridge}
+        default = next((each for each in defaults if each.fits(names[each.kind])), None)
+        if default:
+            reference, carrier = _default_reference(default), Carrier.DEFAULT
     port = _virtualport(element)
     interface = Interface(type_name, kind, mac, tap, bridge, reference, carrier, source, virtualport=port)
     return checked(interface) if reference else interface
+
+
+def _default_reference(default: Default) -> FilterRef:
+    source = Source(default.path, default.line)
+    parameters: dict[str, list[str]] = {}
+    for name, value in default.parameters:
+        check_parameter(name, value, source, networks=True)
+        parameters.setdefault(name, []).append(value)
+    return FilterRef(check_filter_name(default.filter, source), freeze(parameters), source)
 
 
 def _reference(found: list[Element], interface: str, path: str) -> FilterRef:

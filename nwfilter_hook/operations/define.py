@@ -222,8 +222,8 @@ def _left_dangling(host: Host, library: Library, definition: Definition) -> tupl
             continue
         if any(reference.filter == definition.name for reference in _references(found)):
             users.append(f"filter {name}")
-    defaults = host.config.default_filters.items()
-    users += [f"the configuration's bridge.{bridge}" for bridge, name in defaults if name == definition.name]
+    defaults = [default for default in host.config.defaults if default.filter == definition.name]
+    users += [f"the configuration's {default.kind}.{default.pattern}" for default in defaults]
     return (f"warning: still referred to by {', '.join(users)}",) if users else ()
 
 

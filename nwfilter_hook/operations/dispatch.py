@@ -31,13 +31,13 @@ def run_operation(host: Host, guest: str, operation: str, data: bytes) -> None:
 def _check(host: Host, guest: str, operation: str, data: bytes) -> None:
     from ..domain.parse import parse_domain
 
-    check(host, parse_domain(data, _path(guest), host.config.default_filters))
+    check(host, parse_domain(data, _path(guest), host.config.defaults))
 
 
 def _install(host: Host, guest: str, operation: str, data: bytes) -> None:
     from ..domain.parse import parse_domain
 
-    domain = parse_domain(data, _path(guest), host.config.default_filters)
+    domain = parse_domain(data, _path(guest), host.config.defaults)
     install(host, domain, operation, fresh=operation == "start")
 
 
@@ -45,7 +45,7 @@ def _reconnect(host: Host, guest: str, operation: str, data: bytes) -> None:
     from ..domain.parse import parse_domain
 
     try:
-        domain = parse_domain(data, _path(guest), host.config.default_filters, tolerant=True)
+        domain = parse_domain(data, _path(guest), host.config.defaults, tolerant=True)
     except InputError as error:
         _keep_or_quarantine(host, guest, data, error)
         raise

@@ -547,7 +547,7 @@ def test_deliberate_difference_9_direct(bench: Bench) -> None:
     assert "<interface type='direct'>" in kept
     assert "<filterref" not in kept.partition("<devices>")[2]
 
-    (interface,) = parse_domain(kept.encode(), "direct.xml", {}).interfaces
+    (interface,) = parse_domain(kept.encode(), "direct.xml").interfaces
     assert interface.reference is not None
     assert attachment_of(interface) is Attachment.MACVTAP
     known = {"own-address": parse_filter(FILTERS["own-address"].xml().encode(), "own-address.xml")}

@@ -33,7 +33,7 @@ def compile_domain() -> str:
     config = parse_config(conf.read_text(), conf.name) if conf.exists() else Config()
     state = State("/nonexistent", print, readonly=True)
     host = Host(config, Library(["filters", STOCK]), FakeNft(), state, print, print)
-    domain = parse_domain(Path("domain.xml").read_bytes(), "domain.xml", config.default_filters)
+    domain = parse_domain(Path("domain.xml").read_bytes(), "domain.xml", config.defaults)
     return plan(host, domain, "start", fresh=True).script.text
 
 

@@ -33,7 +33,8 @@ WRONG = {
     "[defaults]\nbridge = clean-traffic": "bridge",
     "[defaults]\nbridge. = clean-traffic": "bridge.",
     "[defaults]\nbridge.br0 =": "bridge.br0",
-    "[defaults]\nnetwork.br0 = x": "network.br0",
+    "[defaults]\nnetworks.br0 = x": "networks.br0",
+    "[defaults]\nbridge.br0 = x IP": "IP",
     "[paths\nstate_dir = /x": "[paths",
     "{json: 1}": "{json: 1}",
     "[paths]\nstate_dir = /x\x1b[2J\n[oops]": "oops",
@@ -110,6 +111,31 @@ def test_a_default_filter_of_a_bridge(box: Sandbox) -> None:
     assert "no-mac-spoofing:" not in "\n".join(box.kernel("vnet2"))
     box.stop()
     box.assert_nothing_left(GUEST, TAP, "vnet2")
+
+
+def test_a_default_by_network_or_pattern(box: Sandbox) -> None:
+    """The first that fits counts, with its parameters; the guest can be checked before its bridge is known."""
+    box.write_filter("port", "<rule action='drop' direction='out'><ip protocol='udp' dstportstart='$PORT'/></rule>")
+    box.configure("[defaults]\nnetwork.l* = port PORT=53 PORT=67\nbridge.vir* = allow-arp\nbridge.* = port PORT=1")
+    lan = "<interface type='network'><mac address='52:54:00:00:00:01'/><source network='lan'{}/>{}</interface>"
+    prepared = domain(GUEST, [lan.format("", "")])
+    started = domain(
+        GUEST,
+        [
+            lan.format(" bridge='virbr0'", f"<target dev='{TAP}'/>"),
+            interface("vnet1", None, bridge="virbr9", mac="52:54:00:00:00:02"),
+            interface("vnet2", None, mac="52:54:00:00:00:03"),
+        ],
+    )
+    box.hook(GUEST, "prepare", prepared).fine()
+    box.hook(GUEST, "start", started).fine()
+    text = {tap: "\n".join(box.kernel(tap)) for tap in (TAP, "vnet1", "vnet2")}
+    assert [port for port in (1, 53, 67) if f'"right": {port}}}' in text[TAP]] == [53, 67]
+    assert "allow-arp:" in text["vnet1"]
+    assert [port for port in (1, 53, 67) if f'"right": {port}}}' in text["vnet2"]] == [1]
+    box.configure("[defaults]\nnetwork.l* = port PORT=web")
+    with box.unchanged():
+        box.hook(GUEST, "prepare", prepared).refused(f"{box.conf}:6: parameter PORT: 'web' can't be dstportstart")
 
 
 def test_a_default_filter_that_isnt_there_refuses_the_guest(box: Sandbox) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,8 +13,12 @@ from nwfilter_hook.config import CONFIG_VARIABLE, Config, parse_config, read_con
 REPOSITORY = Path(__file__).parents[2]
 
 
-def values(config: Config) -> dict[str, object]:
-    return {name: getattr(config, name) for name in Config.__slots__}
+def values(config: Config) -> dict[str, Any]:
+    found = {name: getattr(config, name) for name in Config.__slots__}
+    found["defaults"] = [
+        (each.kind, each.pattern, each.filter, each.parameters, f"{each.path}:{each.line}") for each in config.defaults
+    ]
+    return found
 
 
 DEFAULTS = {
@@ -23,7 +28,7 @@ DEFAULTS = {
     "nft": "nft",
     "timeout_s": 20.0,
     "end_of_chain": "return",
-    "default_filters": {},
+    "defaults": [],
 }
 
 
@@ -47,7 +52,8 @@ timeout_s = 0.5
 end_of_chain = accept
 [defaults]
 bridge.br0 = clean-traffic
-bridge.br.1 = no-mac-spoofing
+bridge.br.1=no-mac-spoofing
+network.my net = clean-traffic CTRL_IP_LEARNING=dhcp   DHCPSERVER=10.0.0.1 DHCPSERVER=10.0.0.2
 """
     assert values(parse_config(text, "c")) == {
         "state_dir": "/tmp/state",
@@ -56,7 +62,17 @@ bridge.br.1 = no-mac-spoofing
         "nft": "/usr/sbin/nft",
         "timeout_s": 0.5,
         "end_of_chain": "accept",
-        "default_filters": {"br0": "clean-traffic", "br.1": "no-mac-spoofing"},
+        "defaults": [
+            ("bridge", "br0", "clean-traffic", (), "c:12"),
+            ("bridge", "br.1", "no-mac-spoofing", (), "c:13"),
+            (
+                "network",
+                "my net",
+                "clean-traffic",
+                (("CTRL_IP_LEARNING", "dhcp"), ("DHCPSERVER", "10.0.0.1"), ("DHCPSERVER", "10.0.0.2")),
+                "c:14",
+            ),
+        ],
     }
 
 
@@ -83,9 +99,21 @@ bridge.br.1 = no-mac-spoofing
         ("[nftables]\ntimeout_s = nan", "c:2: timeout_s"),
         ("[nftables]\ntimeout_s = inf", "c:2: timeout_s"),
         ("[nftables]\ntimeout_s = 5s", "c:2: timeout_s = '5s'"),
-        ("[defaults]\nbr0 = x", "c:2: unknown key 'br0' in [defaults]; it holds bridge.NAME = FILTER"),
+        (
+            "[defaults]\nbr0 = x",
+            "c:2: unknown key 'br0' in [defaults]; it holds network.NAME = FILTER or bridge.NAME = FILTER",
+        ),
         ("[defaults]\nbridge. = x", "c:2: unknown key 'bridge.' in [defaults]"),
-        ("[defaults]\nnetwork.n = x", "c:2: unknown key 'network.n'"),
+        ("[defaults]\nnetwork = x", "c:2: unknown key 'network' in [defaults]"),
+        ("[defaults]\nnetworks.n = x", "c:2: unknown key 'networks.n'"),
+        ("[defaults]\nbridge.b* = x\nbridge.b* = y", "c:3: bridge.b* is given twice in [defaults]"),
+        ("[defaults]\nbridge.b = A=1", "c:2: bridge.b needs a filter's name"),
+        (
+            "[defaults]\nbridge.b = f A=1 B",
+            "c:2: bridge.b: 'B' behind the filter's name is no parameter NAME=VALUE",
+        ),
+        ("[defaults]\nbridge.b = f A=", "c:2: bridge.b: 'A=' behind the filter's name is no parameter"),
+        ("[defaults]\nbridge.b = f =1", "c:2: bridge.b: '=1' behind the filter's name is no parameter"),
         ("[defaults]\nbridge.br0 =", "c:2: bridge.br0 needs a filter's name"),
     ],
 )
@@ -139,6 +167,9 @@ def test_the_sample_file_shows_the_defaults() -> None:
         line[1:] if line.startswith("#") and " = " in line and line[1] != " " else line for line in text.splitlines()
     ]
     found = values(parse_config("\n".join(keys), "c"))
-    assert found["default_filters"] == {"br0": "clean-traffic"}
+    kinds = [(kind, pattern) for kind, pattern, *_ in found.pop("defaults")]
+    assert kinds == [("network", "default"), ("bridge", "br-*")]
     installed = ("/etc/nwfilter-hook/filters", "/usr/share/nwfilter-hook/filters")
-    assert found == {**DEFAULTS, "filter_dirs": installed, "default_filters": {"br0": "clean-traffic"}}
+    expected = {**DEFAULTS, "filter_dirs": installed}
+    del expected["defaults"]
+    assert found == expected

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from nwfilter_hook.base.errors import InputError, NwfilterHookError, UnsupportedMatch
 from nwfilter_hook.compiler import chains
 from nwfilter_hook.compiler.matches import exchange
+from nwfilter_hook.config import Default
 from nwfilter_hook.domain.parse import parse_domain, parse_identity
 from nwfilter_hook.filters.parse import parse_filter
 from nwfilter_hook.ruleset.fields import Field
@@ -240,6 +241,7 @@ def test_inlining_changes_no_verdict(texts: list[str], data: st.DataObject) -> N
 # --- random XML -------------------------------------------------------------------------------------------------------
 
 REPOSITORY = Path(__file__).parents[2]
+BR0 = Default("bridge", "br0", "f", (), "conf", 1)
 SEEDS = [path.read_bytes() for path in sorted((REPOSITORY / "filters").glob("c*.xml"))]
 SEEDS += [filter_xml(rule_xml("<tcp dstportstart='$P[@1]' state='NEW'/>", priority=5)).encode()]
 DOMAINS = [path.read_bytes() for path in sorted((REPOSITORY / "tests/data/hook-events").glob("*start*.xml"))]
@@ -313,7 +315,7 @@ def test_broken_filters(data: bytes) -> None:
 @given(st.one_of(mutated(DOMAINS), mutated(SEEDS), st.binary(max_size=60)))
 def test_broken_domains(data: bytes) -> None:
     """Whatever comes for a domain XML, the answer is a domain or an error of ours, however it is read."""
-    refused_or_read(lambda data: parse_domain(data, "d.xml", {"br0": "f"}), data)
+    refused_or_read(lambda data: parse_domain(data, "d.xml", [BR0]), data)
     refused_or_read(lambda data: parse_domain(data, "d.xml", tolerant=True), data)
     refused_or_read(lambda data: parse_identity(data, "d.xml"), data)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from nwfilter_hook import hook
-from nwfilter_hook.config import Config
+from nwfilter_hook.config import Config, Default
 
 UUID = "11111111-2222-3333-4444-555555555555"
 OTHER = "99999999-2222-3333-4444-555555555555"
@@ -62,7 +62,7 @@ def test_a_reference_is_work(config: Config, data: bytes) -> None:
 
 def test_a_default_is_work(config: Config) -> None:
     """With a default filter every guest is work."""
-    config.default_filters = {"br0": "f"}
+    config.defaults = (Default("bridge", "br0", "f", (), "c", 1),)
     assert busy(config) == NOT_REMOVING
 
 

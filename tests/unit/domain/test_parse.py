@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from nwfilter_hook.base.errors import DomainError, FilterSyntaxError, InputError, Source, XmlSyntaxError
+from nwfilter_hook.config import Default, parse_config
 from nwfilter_hook.domain.model import Carrier, Interface, PortKind, check_tap
 from nwfilter_hook.domain.parse import parse_domain, parse_identity
 from nwfilter_hook.filters.model import FilterRef
@@ -39,10 +41,11 @@ def binding(selector: str, reference: str = "<filterref filter='f'/>") -> str:
     )
 
 
+BR0 = Default("bridge", "br0", "default", (), "conf", 7)
 FILTERED = "<filterref filter='clean-traffic'><parameter name='IP' value='192.0.2.7'/></filterref>"
 
 
-def only(data: bytes, defaults: dict[str, str] | None = None) -> Interface:
+def only(data: bytes, defaults: Sequence[Default] = ()) -> Interface:
     """The only interface of a domain."""
     (found,) = parse_domain(data, "d.xml", defaults).interfaces
     return found
@@ -99,7 +102,7 @@ def test_a_reference_that_names_no_filter(attributes: str, tap: str, shown: str)
     inside = f"\n<filterref{attributes}/>"
     data = domain(interface(tap=tap, inside=inside, source="<source bridge='br0'/>"))
     with pytest.raises(DomainError) as caught:
-        parse_domain(data, "d.xml", {"br0": "default"})
+        parse_domain(data, "d.xml", [BR0])
     message = f"interface {shown}: <filterref{attributes}> names no filter; write <filterref filter='NAME'>"
     assert str(caught.value) == f"d.xml:3: {message}"
 
@@ -185,7 +188,7 @@ def test_only_known_ports_are_filtered(kind: str, port: str) -> None:
 def test_a_port_that_cant_be_filtered_is_refused_whoever_asks() -> None:
     """A bridge's default and our element in <metadata> ask for the same; libvirt refuses only its own <filterref>."""
     text = interface(source="<source bridge='br0'/>", inside="<virtualport type='midonet'/>")
-    for data, defaults in ((domain(text), {"br0": "f"}), (domain(text, metadata=binding("dev='vnet0'")), {})):
+    for data, defaults in ((domain(text), [BR0]), (domain(text, metadata=binding("dev='vnet0'")), [])):
         with pytest.raises(DomainError, match="midonet"):
             only(data, defaults)
 
@@ -201,13 +204,75 @@ def test_macs_are_canonical() -> None:
 def test_a_default_for_a_bridge() -> None:
     """An interface that names no filter gets its bridge's default; one that names a filter keeps it."""
     plain = interface(source="<source bridge='br0'/>")
-    found = only(domain(plain), {"br0": "default"})
-    assert found.reference == FilterRef("default", {}, Source("d.xml", 2))
+    found = only(domain(plain), [BR0])
+    assert found.reference == FilterRef("default", {}, Source("conf", 7))
     assert found.carrier is Carrier.DEFAULT
-    named = only(domain(interface(source="<source bridge='br0'/>", inside=FILTERED)), {"br0": "default"})
+    named = only(domain(interface(source="<source bridge='br0'/>", inside=FILTERED)), [BR0])
     assert named.reference
     assert named.reference.filter == "clean-traffic"
-    assert only(domain(plain), {"br1": "default"}).reference is None
+    assert only(domain(plain), [Default("bridge", "br1", "default", (), "conf", 7)]).reference is None
+
+
+LAN = "<source network='lan' bridge='virbr3'/>"
+DEFAULTS = """[defaults]
+network.default = of-network
+bridge.br-tenant-1 = of-one
+bridge.br-tenant-* = of-tenants
+network.l?n = of-lan MODE=a MODE=b NET=192.0.2.0/24
+bridge.virbr[0-9] = of-virbr
+network.* = of-networks
+bridge.* = of-bridges
+bridge.br0 = never
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "source", "filter_name"),
+    [
+        ("network", "<source network='default'/>", "of-network"),
+        ("network", "<source network='default' bridge='virbr0'/>", "of-network"),
+        ("bridge", "<source bridge='br-tenant-1'/>", "of-one"),
+        ("bridge", "<source bridge='br-tenant-12'/>", "of-tenants"),
+        ("bridge", "<source bridge='BR-tenant-1'/>", "of-bridges"),
+        ("bridge", "<source bridge='br0'/>", "of-bridges"),
+        ("network", "<source network='lan'/>", "of-lan"),
+        ("network", LAN, "of-lan"),
+        ("network", "<source network='wan' bridge='virbr3'/>", "of-virbr"),
+        ("network", "<source network='wan'/>", "of-networks"),
+        ("network", "<source network='isolated' bridge='br9'/>", "of-networks"),
+        ("network", "<source network='vepa' dev='eth0' mode='vepa'/>", "of-networks"),
+        ("ethernet", "", None),
+        ("direct", "<source dev='eth0' mode='bridge'/>", None),
+    ],
+)
+def test_the_first_default_that_fits(kind: str, source: str, filter_name: str | None) -> None:
+    """By the name of the libvirt network or of the bridge, exact or a pattern, in the order of the configuration."""
+    found = only(domain(interface(kind=kind, source=source)), parse_config(DEFAULTS, "conf").defaults)
+    assert (found.reference and found.reference.filter) == filter_name
+
+
+def test_a_default_has_parameters() -> None:
+    """What stands behind the filter's name is its parameters; the place that is named is the configuration's."""
+    found = only(domain(interface(kind="network", source=LAN)), parse_config(DEFAULTS, "conf").defaults)
+    assert found.reference == FilterRef("of-lan", {"MODE": ("a", "b"), "NET": ("192.0.2.0/24",)}, Source("conf", 5))
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("f A-B=1", "parameter name 'A-B': use A-Z a-z 0-9 _"),
+        ("f A=1,2", "parameter A: value '1,2' may only hold .*; for a list repeat the parameter"),
+        ("f A=1/2/3", "parameter A: value '1/2/3' may only hold"),
+        ("../f", "filter name '../f'"),
+    ],
+)
+def test_a_wrong_default_is_named_at_its_line(value: str, message: str) -> None:
+    """A name or parameter that can't be one is an error for those it is for, with the configuration's line."""
+    defaults = parse_config(f"[defaults]\nbridge.br0 = {value}\n", "conf").defaults
+    with pytest.raises(FilterSyntaxError, match=rf"^conf:2: {message}"):
+        only(domain(interface(source="<source bridge='br0'/>")), defaults)
+    assert only(domain(interface(source="<source bridge='br0'/>", inside=FILTERED)), defaults).reference
+    assert only(domain(interface(source="<source bridge='br1'/>")), defaults).reference is None
 
 
 @pytest.mark.parametrize("selector", ["mac='52:54:0:0:0:1'", "dev='vnet0'", "alias='ua-lan'"])
@@ -215,7 +280,7 @@ def test_metadata_wins(selector: str) -> None:
     """Our element in <metadata> names an interface by MAC, tap or alias, and wins over its filterref."""
     reference = "<filterref filter='strict'><parameter name='IP' value='192.0.2.9'/></filterref>"
     data = domain(interface(inside=FILTERED + "<alias name='ua-lan'/>"), metadata=binding(selector, reference))
-    found = only(data, {"br0": "default"})
+    found = only(data, [BR0])
     assert found.reference == FilterRef("strict", {"IP": ("192.0.2.9",)}, Source("d.xml", 1))
     assert found.carrier is Carrier.METADATA
 
