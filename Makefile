@@ -7,8 +7,16 @@ TEST_PACKAGES := libvirt-daemon-system libvirt-clients qemu-system-x86 busybox-s
 	libvirt-daemon-config-nwfilter python3-libvirt ebtables iptables conntrack procps git openvswitch-switch
 DESTDIR ?=
 PREFIX ?= /usr
+PACKAGE := /usr/lib/python3/dist-packages/nwfilter_hook
+HOOKS := /etc/libvirt/hooks
+define INSTALL_LAUNCHER
+	install -d $(DESTDIR)$(HOOKS)/qemu.d
+	sed 's|^program=.*|program=$(PROGRAM)|' hooks/launch >$(DESTDIR)$(HOOKS)/.50-nwfilter-hook
+	chmod 755 $(DESTDIR)$(HOOKS)/.50-nwfilter-hook
+	mv -T $(DESTDIR)$(HOOKS)/.50-nwfilter-hook $(DESTDIR)$(HOOKS)/qemu.d/50-nwfilter-hook
+endef
 
-.PHONY: demo test lint bench soak conformance install clean
+.PHONY: demo test lint bench soak conformance install hook clean
 
 demo: $(VENV)/demo-ready
 	$(VENV)/bin/python tests/demo.py
@@ -46,16 +54,31 @@ $(VENV)/test-ready: $(VENV)/demo-ready
 	$(VENV)/bin/pip install --quiet --editable '.[test]'
 	@touch $@
 
-# Into a system as root, or with DESTDIR into a package.
+# Into a system as root, or with DESTDIR into a package; over an older one, with guests that run. The package changes as a
+# whole, and `files` tells the hook whether it has. Last comes what libvirt starts, in one step and never half: all that
+# is in qemu.d is a hook.
+install: PROGRAM := $(PREFIX)/share/nwfilter-hook/hooks/qemu
 install:
-	for file in $$(find nwfilter_hook -name '*.py' -o -name py.typed); do \
-		install -D -m 644 $$file $(DESTDIR)/usr/lib/python3/dist-packages/$$file; done
+	rm -rf $(DESTDIR)$(PACKAGE).new $(DESTDIR)$(PACKAGE).old
+	cd nwfilter_hook && for file in $$(find . -name '*.py' -o -name py.typed); do \
+		install -D -m 644 $$file $(DESTDIR)$(PACKAGE).new/$$file || exit 1; done
+	cd $(DESTDIR)$(PACKAGE).new && find . -name '*.py' -printf '%s %P\n' | LC_ALL=C sort >files
+	if test -e $(DESTDIR)$(PACKAGE); then mv -T $(DESTDIR)$(PACKAGE) $(DESTDIR)$(PACKAGE).old; fi
+	mv -T $(DESTDIR)$(PACKAGE).new $(DESTDIR)$(PACKAGE)
+	rm -rf $(DESTDIR)$(PACKAGE).old
 	install -D -m 755 packaging/nwfilter-hook $(DESTDIR)$(PREFIX)/bin/nwfilter-hook
-	install -D -m 755 hooks/qemu $(DESTDIR)$(PREFIX)/share/nwfilter-hook/hooks/qemu
+	install -D -m 755 hooks/qemu $(DESTDIR)$(PROGRAM)
+	install -D -m 755 hooks/launch $(DESTDIR)$(PREFIX)/share/nwfilter-hook/hooks/launch
 	install -d $(DESTDIR)$(PREFIX)/share/nwfilter-hook/filters $(DESTDIR)/etc/nwfilter-hook/filters
 	install -m 644 filters/*.xml $(DESTDIR)$(PREFIX)/share/nwfilter-hook/filters/
 	test -e $(DESTDIR)/etc/nwfilter-hook/nwfilter-hook.conf || \
 		install -m 644 packaging/nwfilter-hook.conf $(DESTDIR)/etc/nwfilter-hook/nwfilter-hook.conf
+	$(INSTALL_LAUNCHER)
+
+# libvirt starts this checkout.
+hook: PROGRAM := $(CURDIR)/hooks/qemu
+hook:
+	$(INSTALL_LAUNCHER)
 
 clean:
 	rm -rf $(VENV) build *.egg-info

@@ -49,6 +49,8 @@ def main(argv: Sequence[str]) -> int:
     if len(argv) < 3:
         print(f"usage: {argv[0]} GUEST OPERATION SUB-OPERATION EXTRA < domain.xml", file=sys.stderr)
         return 2
+    from .config import read_config  # noqa: F401 - before the XML is read: if this is broken the launcher needs it
+
     guest, operation = argv[1], argv[2]
     data = _read_stdin()
     if operation not in CHECKING + INSTALLING + REMOVING + VERIFYING:

@@ -26,9 +26,7 @@ mount -t tmpfs none /run
 make --silent -C "$1" install
 export LC_ALL=C PATH=/usr/sbin:/usr/bin:/sbin:/bin
 cd /
-hook=/usr/share/nwfilter-hook/hooks/qemu
-mkdir -p /etc/libvirt/hooks
-ln -s $hook /etc/libvirt/hooks/qemu
+hook=/etc/libvirt/hooks/qemu.d/50-nwfilter-hook
 """
 
 
@@ -45,13 +43,42 @@ def in_private_system(body: str, stdin: str = "") -> subprocess.CompletedProcess
 
 
 def test_the_installed_hook_filters_a_guest() -> None:
-    """Through libvirt's hook directory the installed hook finds its package, its filters and its configuration."""
+    """From libvirt's hooks directory, a file of its own finds the package, its filters and its configuration."""
     done = in_private_system(
-        "/etc/libvirt/hooks/qemu web-01 start begin - && nft list table bridge nwfilter", stdin=recorded(5)
+        "test -f $hook && test ! -L $hook && $hook web-01 start begin - && nft list table bridge nwfilter",
+        stdin=recorded(5),
     )
     assert done.returncode == 0, done.stderr
     assert '"vnet0" : jump from/vnet0' in done.stdout
     assert not done.stderr
+
+
+def test_an_upgrade_replaces_the_package() -> None:
+    """Over an older one: a link in the hooks directory becomes a file, old modules go, half a package is seen."""
+    done = in_private_system(
+        """
+        package=/usr/lib/python3/dist-packages/nwfilter_hook
+        touch $package/gone.py
+        ln -sf /usr/share/nwfilter-hook/hooks/qemu $hook
+        make --silent -C "$1" install
+        test ! -L $hook
+        echo $package* $package/g* /etc/libvirt/hooks/.*-* /etc/libvirt/hooks/qemu.d/*
+        echo >>$package/operations/dispatch.py
+        ! $hook web-01 start begin -
+        """,
+        stdin=recorded(5),
+    )
+    assert done.returncode == 0, done.stderr
+    package = "/usr/lib/python3/dist-packages/nwfilter_hook"
+    hooks = "/etc/libvirt/hooks"
+    assert done.stdout == f"{package} {package}/g* {hooks}/.*-* {hooks}/qemu.d/50-nwfilter-hook\n"
+    assert "operations/dispatch.py is not of this installation" in done.stderr
+
+
+def test_a_checkout_is_started_too() -> None:
+    """`make hook` puts a file into libvirt's directory that starts the checkout."""
+    done = in_private_system('make --silent -C "$1" hook; grep "^program=" $hook')
+    assert done.stdout == f"program={REPOSITORY}/hooks/qemu\n", done.stderr
 
 
 def test_the_installed_filters_and_configuration_are_fine() -> None:

@@ -29,6 +29,7 @@ from tests.support.stock_kernel import stock_kernel
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 EVENTS = "/run/hook-events"
+HOOK = "/etc/libvirt/hooks/qemu.d/50-nwfilter-hook"
 STATE_DIR = "/run/nwfilter-hook"
 ADMIN_FILTERS = "/etc/nwfilter-hook/filters"
 CONFIGURATION = "/etc/nwfilter-hook/nwfilter-hook.conf"
@@ -38,7 +39,7 @@ Image = tuple[Path, Path]  # kernel, initramfs
 HONEST = arp()
 WELCOME = udp(src=OTHER, dst=GUEST, src_ip=OTHER_IP, dst_ip=GUEST_IP)
 
-# Runs after hooks/qemu, whether that failed or not. Prints nothing: at `restore` that would be the guest's new XML.
+# Runs after our hook, whether that failed or not. Prints nothing: at `restore` that would be the guest's new XML.
 RECORDER = f"""\
 #!/bin/sh
 event={EVENTS}/$(date +%s%N).$1.$2
@@ -90,12 +91,10 @@ class Host(PrivateHost):
 
     def install_hook(self) -> None:
         """Install hook, configuration and recorder as the README tells an administrator, and twins of our filters."""
-        hook = REPOSITORY / "hooks" / "qemu"
-        assert hook.is_file(), f"{hook} is missing"
-        hooks = self.path("/etc/libvirt/hooks")
-        hooks.mkdir(parents=True)
-        (hooks / "qemu").symlink_to(hook)
-        self.write("/etc/libvirt/hooks/qemu.d/record", RECORDER, mode=0o755)
+        # run() lets it end before anything else happens here
+        self.run("make", "--silent", "-C", str(REPOSITORY), "hook")
+        assert self.path(HOOK).is_file(), f"{HOOK} is missing"
+        self.write("/etc/libvirt/hooks/qemu.d/90-record", RECORDER, mode=0o755)
         self.write(CONFIGURATION, configuration())
         self.path(ADMIN_FILTERS).mkdir(parents=True)
         self.path("/run/guests").mkdir(parents=True)
