@@ -36,6 +36,8 @@ COUNTERS = ("none", "drops", "all")
 ENDS_OF_CHAIN = ("return", "accept")
 DEFAULTS_FOR = ("network", "bridge")
 MAX_TIMEOUT_S = 600
+MAX_BYTES = 256 * 1024
+_TYPE, _REGULAR = 0o170000, 0o100000  # S_IFMT, S_IFREG
 
 
 class Default:
@@ -84,9 +86,10 @@ class Config:
         timeout_s: after which an nft that doesn't answer is given up.
         end_of_chain: what happens to a frame at the end of a sub-chain: "return" to the root chain, or "accept".
         defaults: in the file's order; the first that fits an interface counts.
+        text: of the file, "" without one; None if this is not what the file says.
     """
 
-    __slots__ = ("counters", "defaults", "end_of_chain", "filter_dirs", "nft", "state_dir", "timeout_s")
+    __slots__ = ("counters", "defaults", "end_of_chain", "filter_dirs", "nft", "state_dir", "text", "timeout_s")
 
     def __init__(self) -> None:
         self.state_dir = "/run/nwfilter-hook"
@@ -96,6 +99,7 @@ class Config:
         self.timeout_s = 20.0
         self.end_of_chain = "return"
         self.defaults: tuple[Default, ...] = ()
+        self.text: str | None = None
 
 
 def stock_filters() -> str:
@@ -115,56 +119,125 @@ def read_config() -> Config:
     The configuration in force.
 
     Raises:
-        ConfigError: a wrong section, key or value, with its line; or a file that can't be read.
+        ConfigError: a wrong section, key or value, with its line; a file that can't be read, or that others may write.
     """
-    named = os.environ.get(CONFIG_VARIABLE)
-    path = named or CONFIG_FILE
+    path = config_file()
     try:
-        with open(path, encoding="utf-8") as file:
-            text = file.read()
+        text = read_text(path)
     except FileNotFoundError:
-        if named is None:
-            return Config()
+        if CONFIG_VARIABLE not in os.environ:
+            return parse_config("", path)
         raise _error(f"{path}: no such file, named by {CONFIG_VARIABLE}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise _error(f"{path}: can't be read: {error}") from error
+    if not _is_roots_alone(path):
+        from .trust import distrust
+
+        fault = distrust(path)
+        if fault:
+            raise _error(f"{path} is not relied on: {fault}")
     return parse_config(text, path)
 
 
-def parse_config(text: str, path: str) -> Config:
+def config_file() -> str:
+    """The path of the configuration file."""
+    return os.environ.get(CONFIG_VARIABLE) or CONFIG_FILE
+
+
+def read_text(path: str) -> str:
     """
-    `text` as a `Config`; `path` is named in messages.
+    What is in the file.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ConfigError: it can't be read, or is no file of text.
+    """
+    try:
+        # without O_NONBLOCK a FIFO that nobody writes to would be waited for
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            if os.fstat(descriptor).st_mode & _TYPE != _REGULAR:
+                raise _error(f"{path}: can't be read: it is not a file")
+            with open(descriptor, "rb", closefd=False) as file:
+                data = file.read(MAX_BYTES + 1)
+        finally:
+            os.close(descriptor)
+        if len(data) > MAX_BYTES:
+            raise _error(f"{path}: can't be read: it is larger than {MAX_BYTES >> 10} KiB")
+        return data.decode("utf-8")
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError) as error:
+        raise _error(f"{path}: can't be read: {error}") from error
+
+
+def _is_roots_alone(path: str) -> bool:
+    """Whether nobody else may write the file or a directory above: the usual case, told without another module."""
+    place, exempt = os.path.abspath(path), 0
+    while not os.path.islink(place):
+        status = os.stat(place)
+        if status.st_uid or (status.st_mode & 0o022 and not status.st_mode & exempt):
+            return False
+        if place == "/":
+            return True
+        place, exempt = os.path.dirname(place), 0o1000
+    return False
+
+
+def parse_config(text: str, path: str, *, tolerant: bool = False) -> Config:
+    """
+    `text` as a `Config`.
+
+    Args:
+        path: named in messages.
+        tolerant: pass over lines that are wrong.
 
     Raises:
         ConfigError: a wrong section, key or value, with its line.
     """
     config = Config()
-    section = None
-    seen = set()
+    config.text = text
+    section: str | None = None
+    seen: set[tuple[str, str]] = set()
     for number, raw in enumerate(text.splitlines(), 1):
         line = raw.strip()
-        place = f"{path}:{number}"
-        if not line or line[0] in "#;":
-            continue
-        if line[0] == "[" and line[-1] == "]":
-            section = line[1:-1].strip()
-            if section not in _SECTIONS:
-                raise _unknown(place, "section", f"[{section}]", [f"[{name}]" for name in _SECTIONS])
-            continue
-        key, equals, value = line.partition("=")
-        key, value = key.strip(), value.strip()
-        if section is None or not equals:
-            raise _error(f"{place}: {line!r} is neither [section] nor key = value below one")
-        if (section, key) in seen:
-            raise _error(f"{place}: {key} is given twice in [{section}]")
-        seen.add((section, key))
-        if section == "defaults":
-            config.defaults += (_default(key, value, path, number),)
-        elif key in _SECTIONS[section]:
-            setattr(config, key, _SECTIONS[section][key](value, key, place))
-        else:
-            raise _unknown(place, "key", key, list(_SECTIONS[section]))
+        try:
+            if "\0" in line:
+                raise _error(f"{path}:{number}: there is a NUL in this line; a configuration is text")
+            if line and line[0] == "[" and line[-1] == "]":
+                section = None
+                section = _section(line, f"{path}:{number}")
+            elif line and line[0] not in "#;":
+                _read_line(config, section, seen, line, path, number)
+        except Exception:
+            if not tolerant:
+                raise
     return config
+
+
+def _section(line: str, place: str) -> str:
+    section = line[1:-1].strip()
+    if section not in _SECTIONS:
+        raise _unknown(place, "section", f"[{section}]", [f"[{name}]" for name in _SECTIONS])
+    return section
+
+
+def _read_line(
+    config: Config, section: str | None, seen: set[tuple[str, str]], line: str, path: str, number: int
+) -> None:
+    """Take over what a line of `section` says; `seen` holds section and key of the lines before."""
+    place = f"{path}:{number}"
+    key, equals, value = line.partition("=")
+    key, value = key.strip(), value.strip()
+    if section is None or not equals:
+        raise _error(f"{place}: {line!r} is neither [section] nor key = value below one")
+    if (section, key) in seen:
+        raise _error(f"{place}: {key} is given twice in [{section}]")
+    seen.add((section, key))
+    if section == "defaults":
+        config.defaults += (_default(key, value, path, number),)
+    elif key in _SECTIONS[section]:
+        setattr(config, key, _SECTIONS[section][key](value, key, place))
+    else:
+        raise _unknown(place, "key", key, list(_SECTIONS[section]))
 
 
 def _default(key: str, value: str, path: str, number: int) -> Default:
@@ -173,15 +246,21 @@ def _default(key: str, value: str, path: str, number: int) -> Default:
     if kind not in DEFAULTS_FOR or not dot or not pattern:
         forms = " or ".join(f"{name}.NAME = FILTER" for name in DEFAULTS_FOR)
         raise _error(f"{place}: unknown key {key!r} in [defaults]; it holds {forms}")
+    from .base.names import filter_name_fault, parameter_fault
+
     filter_name, *words = value.split() or [""]
     if not filter_name or "=" in filter_name:
         raise _error(f"{place}: {key} needs a filter's name")
+    fault = filter_name_fault(filter_name)
     parameters = []
     for word in words:
         name, equals, parameter = word.partition("=")
-        if not equals or not name or not parameter:
+        if not equals:
             raise _error(f"{place}: {key}: {word!r} behind the filter's name is no parameter NAME=VALUE")
+        fault = fault or parameter_fault(name, parameter, networks=True)
         parameters.append((name, parameter))
+    if fault:
+        raise _error(f"{place}: {key}: {fault}")
     return Default(kind, pattern, filter_name, tuple(parameters), path, number)
 
 

@@ -12,6 +12,7 @@ Out: the exit status. Messages go to stderr, which libvirt shows in its error, a
     stopped, release            removes                                           0: removed at the next event
     started, others             nothing                                           0
 
+A wrong configuration is a failure for the first two rows; the others go by another one (storage.configuration).
 https://libvirt.org/hooks.html. A hook that has nothing to do must cost next to nothing: this module imports os and sys
 only, and everything else when there is something to act on.
 """
@@ -70,9 +71,7 @@ def run(guest: str, operation: str, data: bytes) -> int:
     """
     fatal = operation in CHECKING + INSTALLING
     try:
-        from .config import read_config
-
-        config = read_config()
+        config = _configuration(guest, fatal)
         if not has_work(operation, data, config):
             return 0
     except Exception as error:  # configuration; every later one is caught below
@@ -97,6 +96,23 @@ def run(guest: str, operation: str, data: bytes) -> int:
         traceback.print_exc()
         return _failed(guest, error, fatal)
     return 0
+
+
+def _configuration(guest: str, fatal: bool) -> Config:
+    """The configuration; where the guest runs already and must be looked after, another one if it is wrong."""
+    from .config import read_config
+
+    try:
+        return read_config()
+    except Exception as error:
+        if fatal:
+            raise
+        from .messages import report
+        from .storage.configuration import fall_back
+
+        config, which = fall_back()
+        report(guest, f"{error}; {which}")
+        return config
 
 
 def has_work(operation: str, data: bytes, config: Config) -> bool:

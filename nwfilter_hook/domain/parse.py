@@ -33,7 +33,7 @@ from ..base.errors import DomainError, InputError, Source
 from ..base.xml import Element, children, parse_xml, source_of
 from ..config import Default
 from ..filters.model import FilterRef
-from ..filters.parse import check_filter_name, check_parameter, freeze, parse_filterref
+from ..filters.parse import freeze, parse_filterref
 from .metadata import apply_metadata
 from .model import FILTERABLE, Carrier, Domain, Interface, PortKind, checked
 
@@ -143,12 +143,10 @@ def _parsed(element: Element, path: str, type_name: str, defaults: Sequence[Defa
 
 
 def _default_reference(default: Default) -> FilterRef:
-    source = Source(default.path, default.line)
     parameters: dict[str, list[str]] = {}
     for name, value in default.parameters:
-        check_parameter(name, value, source, networks=True)
         parameters.setdefault(name, []).append(value)
-    return FilterRef(check_filter_name(default.filter, source), freeze(parameters), source)
+    return FilterRef(default.filter, freeze(parameters), Source(default.path, default.line))
 
 
 def _reference(found: list[Element], interface: str, path: str) -> FilterRef:

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 
 from ..base.errors import FilterSyntaxError, Source
 from ..base.faults import Faults
+from ..base.names import filter_name_fault, parameter_fault
 from ..base.text import did_you_mean
 from ..base.xml import Element, local_name, parse_xml, source_of
 from .model import Filter, FilterRef, FilterRule, Parameters
@@ -22,12 +23,7 @@ from .nodes import attributes_of, children_of, refuse_children
 from .parse_rule import parse_priority, parse_rule
 from .protocols import CHAIN_PRIORITIES, chain_prefix
 
-MAX_NAME = 100
-_FILTER_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:+@-]*")
 _CHAIN = re.compile(r"[A-Za-z0-9_.:-]{1,12}")
-_PARAMETER_NAME = re.compile(r"[A-Za-z0-9_]+")
-_PARAMETER_VALUE = re.compile(r"[A-Za-z0-9_.:]+")
-_PARAMETER_NETWORK = re.compile(r"[A-Za-z0-9_.:]+/[0-9]{1,3}")
 
 
 def parse_filter(data: bytes, path: str) -> Filter:
@@ -88,13 +84,9 @@ def check_filter_name(name: str, source: Source) -> str:
     Raises:
         FilterSyntaxError: it can't.
     """
-    if not name:
-        raise FilterSyntaxError("a filter needs a name", source)
-    if len(name) > MAX_NAME or not _FILTER_NAME.fullmatch(name):
-        raise FilterSyntaxError(
-            f"filter name {name!r}: use up to {MAX_NAME} of A-Z a-z 0-9 _ . : + @ -, beginning with a letter or digit",
-            source,
-        )
+    fault = filter_name_fault(name)
+    if fault:
+        raise FilterSyntaxError(fault, source)
     return name
 
 
@@ -143,24 +135,14 @@ def check_parameter(name: str, value: str, source: Source, *, networks: bool) ->
     Refuse what libvirt would silently drop.
 
     Args:
-        networks: whether a value may be a network such as 192.0.2.8/29: where the XML doesn't go through libvirt's own
-            parser, which drops it.
+        networks: whether a value may be a network, see parameter_fault.
 
     Raises:
         FilterSyntaxError: a name or value with a character that isn't allowed.
     """
-    if not _PARAMETER_NAME.fullmatch(name):
-        raise FilterSyntaxError(f"parameter name {name!r}: use A-Z a-z 0-9 _", source)
-    if not _PARAMETER_VALUE.fullmatch(value):
-        network = _PARAMETER_NETWORK.fullmatch(value)
-        if network and networks:
-            return
-        hint = "; for a list repeat the parameter" if "," in value else ""
-        if network:
-            hint = "; libvirt drops a network here: give it in <metadata>"
-        elif networks:
-            hint = f" and, in a network, a length such as /29{hint}"
-        raise FilterSyntaxError(f"parameter {name}: value {value!r} may only hold A-Z a-z 0-9 _ . :{hint}", source)
+    fault = parameter_fault(name, value, networks=networks)
+    if fault:
+        raise FilterSyntaxError(fault, source)
 
 
 def freeze(parameters: Mapping[str, list[str]]) -> Parameters:

@@ -42,6 +42,8 @@ def install(host: Host, domain: Domain, operation: str, *, fresh: bool, tolerant
         sweep(host)
         planned = plan(host, domain, operation, fresh=fresh, tolerant=tolerant)
         apply_plan(host, planned)
+        if planned.record.bindings:
+            host.state.keep_configuration(host.config.text)
         return planned
 
 

@@ -19,6 +19,7 @@ from ..base.text import did_you_mean
 from ..base.xml import MAX_BYTES
 from ..filters.model import Filter
 from ..filters.parse import parse_filter
+from ..trust import distrust
 
 _TEMPORARY = ".define-{}.new"
 
@@ -31,6 +32,7 @@ class Library:
         directories: in order of precedence; one that isn't there holds no filters.
         defined: filters that are as good as in the first directory, though not yet there.
         hidden: paths that are as good as gone.
+        trusting: True to read files that others may write, too: nothing comes into force.
     """
 
     def __init__(
@@ -39,17 +41,20 @@ class Library:
         *,
         defined: Mapping[str, Filter] | None = None,
         hidden: frozenset[str] = frozenset(),
+        trusting: bool = False,
     ) -> None:
         self.directories = tuple(map(os.path.normpath, directories))
         self._filters: dict[str, Filter] = dict(defined or {})
         self._hidden = hidden
+        self._trusting = trusting
+        self._trusted: set[str] = set()
 
     def read(self, name: str, wanted_by: Source) -> Filter:
         """
         The filter `name`; `wanted_by` is the reference to it, for the message if there is none.
 
         Raises:
-            UnknownFilter: no directory holds it.
+            UnknownFilter: no directory holds it, or others than root may write there.
             XmlSyntaxError, FilterSyntaxError: its file is wrong, or holds a filter of another name.
         """
         if name not in self._filters:
@@ -76,6 +81,7 @@ class Library:
             path = os.path.join(directory, f"{name}.xml")
             if path in self._hidden:
                 continue
+            self._trust(directory, name, wanted_by)
             try:
                 data = read_filter_file(path)
             except FileNotFoundError:
@@ -84,6 +90,7 @@ class Library:
                 raise UnknownFilter(f"filter {name!r} can't be read: {path} links to nothing", wanted_by) from None
             except OSError as error:
                 raise UnknownFilter(f"filter {name!r} can't be read: {error.strerror}: {path}", wanted_by) from error
+            self._trust(path, name, wanted_by)
             found = parse_filter(data, path)
             if found.name != name:
                 raise FilterSyntaxError(f"this file must hold filter {name!r}, it holds {found.name!r}", found.source)
@@ -91,6 +98,14 @@ class Library:
         where = ":".join(self.directories) or "no directory"
         near = did_you_mean(name, self.names())
         raise UnknownFilter(f"no filter {name!r} in {where}{near or '; put ' + name + '.xml there'}", wanted_by)
+
+    def _trust(self, path: str, name: str, wanted_by: Source) -> None:
+        if self._trusting or path in self._trusted:
+            return
+        fault = distrust(path)
+        if fault:
+            raise UnknownFilter(f"filter {name!r} is not looked for where others may write: {fault}", wanted_by)
+        self._trusted.add(path)
 
     # --- writing, into the first directory only -----------------------------------------------------------------------
 
@@ -112,6 +127,9 @@ class Library:
         path = self.temporary_of(name)
         try:
             os.makedirs(self.directories[0], mode=0o755, exist_ok=True)
+            fault = distrust(self.directories[0])
+            if fault:
+                raise StateError(f"filters are not kept where others may write: {fault}")
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -4,6 +4,7 @@ What we know of running guests: the only module that writes under /run.
     STATE_DIR/                    0700, ours
         lock                      flock: one transaction at a time, held until its record is written
         capabilities.json         what kernel and nft can do
+        configuration             the text of the last good configuration (configuration.py)
         domains/UUID.json         what is in the kernel for a guest
         domains/UUID.pending      the same, while a transaction runs; renamed to UUID.json when nft has accepted
         domains/update.journal    a change of filters is under way; names the new text of the filter file
@@ -215,6 +216,15 @@ class State:
             if not self._readonly and os.path.isdir(self.path):
                 self._write(os.path.join(self.path, "capabilities.json"), json.dumps(capabilities))
 
+    # --- configuration ------------------------------------------------------------------------------------------------
+
+    def keep_configuration(self, text: str | None) -> None:
+        """Keep the text of a configuration that was good, if that is possible; storage.configuration reads it."""
+        path = os.path.join(self.path, "configuration")
+        with contextlib.suppress(StateError, OSError, UnicodeDecodeError):
+            if text is not None and (not os.path.exists(path) or _text(path) != text):
+                self._write(path, text)
+
     # --- files --------------------------------------------------------------------------------------------------------
 
     def _list(self) -> list[str]:
@@ -283,6 +293,11 @@ class State:
             with contextlib.suppress(OSError, StateError):
                 _unlink(temporary)
             raise StateError(f"{path} can't be written: {error.strerror}") from error
+
+
+def _text(path: str) -> str:
+    with open(path, encoding="utf-8", newline="") as file:
+        return file.read()
 
 
 def _own_directory(path: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -37,6 +39,8 @@ WRONG = {
     "[defaults]\nbridge.br0 = x IP": "IP",
     "[paths\nstate_dir = /x": "[paths",
     "{json: 1}": "{json: 1}",
+    "[paths]\nstate_dir = /x\0y": "\0",
+    "# \0": "\0",
     "[paths]\nstate_dir = /x\x1b[2J\n[oops]": "oops",
 }
 
@@ -46,12 +50,12 @@ def test_what_is_wrong_is_named(box: Sandbox, text: str) -> None:
     """A wrong section, key or value refuses the start with file, line and the word; nothing changes."""
     box.conf.write_text(f"# ours\n{text}\n")
     with box.unchanged():
-        line = box.hook(GUEST, "start", guest_xml()).refused(str(box.conf), WRONG[text])
+        line = box.hook(GUEST, "start", guest_xml()).refused(str(box.conf), WRONG[text].replace("\0", "a NUL"))
     lines = [number for number, each in enumerate(text.split("\n"), 2) if WRONG[text] in each] or [4]
     assert f"{box.conf}:{lines[0]}:" in line
 
 
-@pytest.mark.parametrize("kind", ["missing", "directory", "binary", "loop", "empty-name"])
+@pytest.mark.parametrize("kind", ["missing", "directory", "binary", "loop", "empty-name", "fifo", "device", "huge"])
 def test_a_file_that_cant_be_read_is_named(box: Sandbox, kind: str) -> None:
     """A file that NWFILTER_HOOK_CONF names must be there and be text."""
     box.conf.unlink()
@@ -61,10 +65,98 @@ def test_a_file_that_cant_be_read_is_named(box: Sandbox, kind: str) -> None:
         box.conf.write_bytes(b"[paths]\nstate_dir = /\xff\xfe\n")
     elif kind == "loop":
         box.conf.symlink_to(box.conf)
+    elif kind == "fifo":
+        os.mkfifo(box.conf)
+    elif kind == "device":
+        box.conf.symlink_to("/dev/zero")
+    elif kind == "huge":
+        box.conf.write_text("# x\n" * 100_000)
     command = ("env", "NWFILTER_HOOK_CONF=", HOOK) if kind == "empty-name" else (HOOK,)
     with box.unchanged():
-        ran = box.hook(GUEST, "start", guest_xml(), command=command)
+        ran = box.hook(GUEST, "start", guest_xml(), command=command, timeout_s=10)
     ran.refused("NWFILTER_HOOK_CONF" if kind == "empty-name" else str(box.conf))
+
+
+OPEN: dict[str, Callable[[Sandbox], object]] = {
+    "file": lambda box: box.conf.chmod(0o666),
+    "group": lambda box: (os.chown(box.conf, 0, 1000), box.conf.chmod(0o664)),  # type: ignore[func-returns-value]
+    "owner": lambda box: os.chown(box.conf, 1000, 0),
+    "directory": lambda box: box.conf.parent.chmod(0o777),
+}
+
+
+@pytest.mark.parametrize("how", OPEN)
+def test_a_configuration_that_others_may_write_is_refused(box: Sandbox, how: str) -> None:
+    """Whoever may write it, or replace it, would decide about every guest; it is said who, and what to do."""
+    OPEN[how](box)
+    with box.unchanged():
+        box.hook(GUEST, "start", guest_xml()).refused(f"{box.conf} is not relied on: ", " ch")
+
+
+BREAKS: dict[str, Callable[[str], str]] = {
+    "another key": lambda text: text + "\n[nftables]\ncounter = all\n",
+    "a wrong value": lambda text: text + "\n[defaults]\nbridge. = x\n",
+    "a default's parameter": lambda text: text + "\n[defaults]\nbridge.br0 = mine A-B=1\n",
+    "twice": lambda text: text + "\n[paths]\nstate_dir = /elsewhere\n",
+    "a misspelt state_dir": lambda text: text.replace("state_dir", "state_dri"),
+    "a misspelt section": lambda text: text.replace("[paths]", "[path]"),
+    "wrong filter_dirs": lambda text: text.replace("filter_dirs = /", "filter_dirs = "),
+    "a NUL": lambda text: text + "\0",
+}
+
+
+@pytest.mark.parametrize("how", [*BREAKS, "writable"])
+def test_a_broken_configuration_keeps_no_running_guest_from_its_rules(box: Sandbox, how: str) -> None:
+    """After `nft flush ruleset` reconnect puts the rules back by the last good configuration, and says so."""
+    box.write_filter("mine", "<rule action='drop' direction='out'><mac protocolid='ipv6'/></rule>")
+    xml = box.start(filter_name="mine")
+    if how == "writable":
+        box.conf.chmod(0o666)
+    else:
+        box.conf.write_text(BREAKS[how](box.conf.read_text()))
+    box.forget_bystander()
+    before = box.kernel(TAP)
+    box.nft_script("flush ruleset\n")
+    box.hook("new", "start", guest_xml("new", "vnet9")).refused(str(box.conf))
+    ran = box.hook(GUEST, "reconnect", xml)
+    assert ran.status == 0
+    assert ran.lines[0].startswith(f"nwfilter-hook: {GUEST}: {box.conf}")
+    assert ran.lines[0].endswith(f"; going by the last good one, {box.state_dir}/configuration")
+    assert box.kernel(TAP) == before
+    assert box.hook(GUEST, "stopped", guest_xml(GUEST, None)).status == 0
+    box.assert_nothing_left()
+
+
+def test_without_a_last_good_configuration_the_good_lines_count(box: Sandbox) -> None:
+    """What the file says in lines that are right is used, and the defaults for the rest."""
+    xml = box.start()
+    (box.state_dir / "configuration").unlink()
+    box.conf.write_text(box.conf.read_text() + "[language]\nend_of_chain = maybe\n")
+    box.forget_bystander()
+    before = box.kernel(TAP)
+    box.nft_script("flush ruleset\n")
+    box.hook(GUEST, "reconnect", xml).excused("'maybe' is not one of", "going by the lines of it that are right")
+    assert box.kernel(TAP) == before
+
+
+@pytest.mark.parametrize("how", ["owner", "writable", "link", "nonsense"])
+def test_a_last_good_configuration_that_isnt_ours_is_not_used(box: Sandbox, how: str) -> None:
+    """It is as good as not there if others may write it, or if it is of no use."""
+    xml = box.start()
+    kept = box.state_dir / "configuration"
+    assert kept.read_text() == box.conf.read_text()
+    if how == "owner":
+        os.chown(kept, 1000, 0)
+    elif how == "writable":
+        kept.chmod(0o666)
+    elif how == "link":
+        kept.rename(box.directory / "elsewhere")
+        kept.symlink_to(box.directory / "elsewhere")
+    else:
+        kept.write_text("[nonsense]\n")
+    box.conf.write_text(box.conf.read_text() + "[language]\nend_of_chain = maybe\n")
+    with box.unchanged():
+        box.hook(GUEST, "reconnect", xml).excused("going by the lines of it that are right")
 
 
 def test_a_broken_configuration_is_no_concern_of_an_unfiltered_guests_end(box: Sandbox) -> None:

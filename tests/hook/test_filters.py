@@ -208,6 +208,31 @@ def test_a_filter_file_that_is_none_is_refused(box: Sandbox, kind: str) -> None:
     assert "root:x" not in line
 
 
+@pytest.mark.parametrize(
+    "how", ["file", "group", "owner", "directory", "sticky directory", "directory's owner", "above"]
+)
+def test_a_filter_that_others_may_write_is_refused(box: Sandbox, how: str) -> None:
+    """Whoever may write a filter, or put another into its place, would decide; so no filter is looked for there."""
+    path = box.write_filter("mine", accept_all())
+    box.hook(GUEST, "prepare", guest_xml(filter_name="mine")).fine()
+    if how == "file":
+        path.chmod(0o646)
+    elif how == "group":
+        os.chown(path, 0, 1000)
+        path.chmod(0o664)
+    elif "owner" in how:
+        os.chown(path if how == "owner" else box.filters, 1000, 0)
+    else:
+        target = box.filters.parent if how == "above" else box.filters
+        target.chmod(0o1777 if how == "sticky directory" else 0o777)
+    with box.unchanged():
+        for operation in ("prepare", "start"):
+            line = box.hook(GUEST, operation, guest_xml(filter_name="mine")).refused(" ch")
+            assert "'mine' is not looked for where others may write: " in line or how == "above"
+        if "directory" in how:  # where a filter could be planted that hides the stock one
+            box.hook(GUEST, "start", guest_xml()).refused("'clean-traffic' is not looked for where others may write: ")
+
+
 def test_a_broken_filter_of_the_administrator_hides_the_stock_filter(box: Sandbox) -> None:
     """The first directory that has a file of this name decides; one that can't be used is no reason to go on."""
     (box.filters / "clean-traffic.xml").mkdir()

@@ -66,6 +66,24 @@ def test_what_is_no_filter(library: Site, name: str) -> None:
     assert library.files() == {}
 
 
+def test_a_directory_that_others_may_write(library: Site) -> None:
+    """No filter is kept where others may put one, and none is taken from there; `list` says why."""
+    library.define(filter_xml("mine", drop_udp(53))).fine()
+    library.filters.chmod(0o777)
+    refusal = (
+        f"others may write: {library.filters} may be written by everybody (mode 0777); chmod o-w {library.filters}"
+    )
+    with library.unchanged():
+        library.define(filter_xml("mine", drop_udp(67))).refused("filters are not kept where " + refusal)
+        library.cli("dumpxml", "mine").refused("'mine' is not looked for where " + refusal)
+    listed = library.cli("list")
+    assert listed.status == 0
+    assert "(broken)" in listed.out
+    assert refusal in listed.err
+    library.filters.chmod(0o755)
+    library.define(filter_xml("mine", drop_udp(67))).fine()
+
+
 def test_every_fault_is_told(library: Site) -> None:
     """`define` lists all that is wrong with the file, a line each, and changes nothing."""
     xml = filter_xml("x", "<rule action='dorp' direction='in'><ip srpipaddr='1.2.3.4'/></rule>", drop_udp(70000))

@@ -14,7 +14,7 @@ REPOSITORY = Path(__file__).parents[2]
 
 
 def values(config: Config) -> dict[str, Any]:
-    found = {name: getattr(config, name) for name in Config.__slots__}
+    found = {name: getattr(config, name) for name in Config.__slots__ if name != "text"}
     found["defaults"] = [
         (each.kind, each.pattern, each.filter, each.parameters, f"{each.path}:{each.line}") for each in config.defaults
     ]
@@ -30,6 +30,7 @@ DEFAULTS = {
     "end_of_chain": "return",
     "defaults": [],
 }
+"""But for `text`."""
 
 
 @pytest.mark.parametrize("text", ["", "# a comment\n; another\n\n[paths]\n[nftables]\n[defaults]\n"])
@@ -112,8 +113,19 @@ network.my net = clean-traffic CTRL_IP_LEARNING=dhcp   DHCPSERVER=10.0.0.1 DHCPS
             "[defaults]\nbridge.b = f A=1 B",
             "c:2: bridge.b: 'B' behind the filter's name is no parameter NAME=VALUE",
         ),
-        ("[defaults]\nbridge.b = f A=", "c:2: bridge.b: 'A=' behind the filter's name is no parameter"),
-        ("[defaults]\nbridge.b = f =1", "c:2: bridge.b: '=1' behind the filter's name is no parameter"),
+        ("[defaults]\nbridge.b = f A=", "c:2: bridge.b: parameter A: value '' may only hold"),
+        ("[defaults]\nbridge.b = f =1", "c:2: bridge.b: parameter name '': use A-Z a-z 0-9 _"),
+        ("[defaults]\nbridge.b = f A-B=1", "c:2: bridge.b: parameter name 'A-B': use A-Z a-z 0-9 _"),
+        (
+            "[defaults]\nbridge.b = f A=1,2",
+            "c:2: bridge.b: parameter A: value '1,2' may only hold A-Z a-z 0-9 _ . : and, in a network, a length such "
+            "as /29; for a list repeat the parameter",
+        ),
+        ("[defaults]\nbridge.b = f A=1/2/3", "c:2: bridge.b: parameter A: value '1/2/3' may only hold"),
+        ("[defaults]\nbridge.b = ../f", "c:2: bridge.b: filter name '../f'"),
+        ("[paths]\n# \0", "c:2: there is a NUL in this line; a configuration is text"),
+        ("[paths]\nstate_dir = /x\0y", "c:2: there is a NUL in this line"),
+        ("\0" * 9999, "c:1: there is a NUL in this line"),
         ("[defaults]\nbridge.br0 =", "c:2: bridge.br0 needs a filter's name"),
     ],
 )

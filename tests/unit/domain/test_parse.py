@@ -257,24 +257,6 @@ def test_a_default_has_parameters() -> None:
     assert found.reference == FilterRef("of-lan", {"MODE": ("a", "b"), "NET": ("192.0.2.0/24",)}, Source("conf", 5))
 
 
-@pytest.mark.parametrize(
-    ("value", "message"),
-    [
-        ("f A-B=1", "parameter name 'A-B': use A-Z a-z 0-9 _"),
-        ("f A=1,2", "parameter A: value '1,2' may only hold .*; for a list repeat the parameter"),
-        ("f A=1/2/3", "parameter A: value '1/2/3' may only hold"),
-        ("../f", "filter name '../f'"),
-    ],
-)
-def test_a_wrong_default_is_named_at_its_line(value: str, message: str) -> None:
-    """A name or parameter that can't be one is an error for those it is for, with the configuration's line."""
-    defaults = parse_config(f"[defaults]\nbridge.br0 = {value}\n", "conf").defaults
-    with pytest.raises(FilterSyntaxError, match=rf"^conf:2: {message}"):
-        only(domain(interface(source="<source bridge='br0'/>")), defaults)
-    assert only(domain(interface(source="<source bridge='br0'/>", inside=FILTERED)), defaults).reference
-    assert only(domain(interface(source="<source bridge='br1'/>")), defaults).reference is None
-
-
 @pytest.mark.parametrize("selector", ["mac='52:54:0:0:0:1'", "dev='vnet0'", "alias='ua-lan'"])
 def test_metadata_wins(selector: str) -> None:
     """Our element in <metadata> names an interface by MAC, tap or alias, and wins over its filterref."""
