@@ -20,6 +20,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from ..base.addresses import link_local, prefix_mask
 from ..base.dataclass import replace
 from ..filters.learning import Learning
+from ..filters.model import Prefix
 from ..ruleset.fields import Field, Kind
 from ..ruleset.model import Chain, Equals, InSet, Masked, Match, NamedSet, Purpose, Rule, Tree, Verdict
 
@@ -68,7 +69,7 @@ def with_learning(chains: list[Chain], mac: int, learning: Learning) -> list[Cha
     added: dict[Tree, list[Chain]] = {}
     head: dict[Tree, list[Rule]] = {}
     stores = _stores(used, Kind.IPV4, mac, learning)
-    lessons = _Lessons(mac, _first_user(chains, Kind.IPV4))
+    lessons = _Lessons(mac, _first_user(chains, Kind.IPV4), learning.fixed)
     if stores and learning.mode == "dhcp":
         head[Tree.FROM_L2] = list(lessons.only_dhcp_out())
         head[Tree.TO_L2] = list(lessons.only_leases_in(learning))
@@ -79,7 +80,7 @@ def with_learning(chains: list[Chain], mac: int, learning: Learning) -> list[Cha
     elif stores:
         head[Tree.FROM_L2] = list(lessons.first_use(stores))
     stores = _stores(used, Kind.IPV6, mac, learning)
-    lessons = _Lessons(mac, _first_user(chains, Kind.IPV6))
+    lessons = _Lessons(mac, _first_user(chains, Kind.IPV6), learning.ipv6_fixed)
     if stores:
         head.setdefault(Tree.FROM_L2, []).extend(lessons.ipv6(stores))
     return list(_merged(chains, head, added))
@@ -111,7 +112,9 @@ def _complete(chain: Chain, mac: int, learning: Learning) -> Chain:
 
 def _spec(named: NamedSet, mac: int, learning: Learning) -> NamedSet:
     if named.kind is Kind.IPV4:
-        return replace(named, size=learning.maximum, newest=learning.mode == "dhcp" and learning.maximum == 1)
+        if learning.mode == "dhcp":
+            return replace(named, size=1, newest=True)
+        return replace(named, size=learning.maximum)
     own = link_local(mac)
     return replace(named, size=learning.ipv6_maximum, initial=(own if named.mask is None else own & named.mask,))
 
@@ -140,11 +143,15 @@ def _merged(chains: Sequence[Chain], head: dict[Tree, list[Rule]], added: dict[T
 class _Lessons:
     """
     The rules that learn, all with the provenance of `user`, the first rule that needs the address.
+
+    Args:
+        fixed: addresses that the guest has anyway: they teach nothing.
     """
 
-    def __init__(self, mac: int, user: Rule | None) -> None:
+    def __init__(self, mac: int, user: Rule | None, fixed: Sequence[int | Prefix]) -> None:
         self._mac = mac
         self._user = user
+        self._fixed = fixed
         self._own = Match(Field.ETHER_SRC, Equals(mac))
 
     def _rule(self, matches: Iterable[Match], verdict: Verdict, target: str | None = None) -> Rule:
@@ -158,9 +165,17 @@ class _Lessons:
             targets += ((Field.TAP, _LEASED.test.set),)
         return replace(self._rule(matches, Verdict.LEARN), stores=targets)
 
+    def _new(self, field: Field) -> Iterator[Match]:
+        """An address that a host can have, and the guest hasn't."""
+        yield from _unicast(field)
+        for each in self._fixed:
+            yield Match(
+                field, Masked(each.mask, each.address) if isinstance(each, Prefix) else Equals(each), negated=True
+            )
+
     def first_use(self, stores: Sequence[NamedSet]) -> Iterator[Rule]:
         """An IPv4 packet teaches its source, an ARP frame its sender (0.0.0.0 in a probe, and so nothing)."""
-        yield self._learn(Field.IP_SRC, (self._own, _IPV4, *_unicast(Field.IP_SRC)), stores)
+        yield self._learn(Field.IP_SRC, (self._own, _IPV4, *self._new(Field.IP_SRC)), stores)
         ethernet_arp = (
             Match(Field.ETHER_TYPE, Equals(0x0806)),
             Match(Field.ARP_HTYPE, Equals(1)),
@@ -169,7 +184,7 @@ class _Lessons:
             Match(Field.ARP_PLEN, Equals(4)),
             Match(Field.ARP_SRC_MAC, Equals(self._mac)),
         )
-        yield self._learn(Field.ARP_SRC_IP, (self._own, *ethernet_arp, *_unicast(Field.ARP_SRC_IP)), stores)
+        yield self._learn(Field.ARP_SRC_IP, (self._own, *ethernet_arp, *self._new(Field.ARP_SRC_IP)), stores)
 
     def ipv6(self, stores: Sequence[NamedSet]) -> Iterator[Rule]:
         """
@@ -177,7 +192,7 @@ class _Lessons:
         detection, the first thing that a guest does with an address.
         """
         ipv6 = Match(Field.ETHER_TYPE, Equals(0x86DD))
-        yield self._learn(Field.IP6_SRC, (self._own, ipv6, *_unicast(Field.IP6_SRC)), stores)
+        yield self._learn(Field.IP6_SRC, (self._own, ipv6, *self._new(Field.IP6_SRC)), stores)
         detection = (
             self._own,
             ipv6,
@@ -185,7 +200,7 @@ class _Lessons:
             Match(Field.L4_PROTOCOL, Equals(58)),
             Match(Field.ICMPV6_TYPE, Equals(_SOLICITATION)),
             Match(Field.IP6_NEXT_HEADER, Equals(58)),
-            *_unicast(Field.ND_TARGET),
+            *self._new(Field.ND_TARGET),
         )
         yield self._learn(Field.ND_TARGET, detection, stores)
 

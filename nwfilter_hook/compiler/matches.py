@@ -219,7 +219,18 @@ def _learned(
     if mask == 0:
         return NEVER if negated else ALWAYS
     stored = mask if mask != (1 << field.bits) - 1 else None
-    return _one(field, InSet(NamedSet(Purpose.LEARNED, "", field.kind, mask=stored)), negated)
+    learned = InSet(NamedSet(Purpose.LEARNED, "", field.kind, mask=stored))
+    matches = tuple(
+        Match(field, test, negated) for test in (learned, *(_test_of(field, each, stored) for each in value.fixed))
+    )
+    return (matches,) if negated else tuple((match,) for match in matches)
+
+
+def _test_of(field: Field, value: int | Prefix, mask: int | None) -> Test:
+    """The test for an address that a guest has besides learned ones; under a mask, as they are."""
+    if isinstance(value, Prefix):
+        return Masked(value.mask, value.address)
+    return Equals(value) if mask is None else Masked(mask, value & mask)
 
 
 def _special(rule: BoundRule, element: Element) -> list[Alternatives]:

@@ -12,15 +12,19 @@ from collections.abc import Callable, Sequence
 from ..base.addresses import parse_ipv4, parse_ipv6
 from ..base.dataclass import dataclass
 from ..base.errors import BadValue
-from .model import FilterRef
-from .types import number
+from .model import FilterRef, Prefix
+from .types import number, parse_prefix
 
 MODE = "CTRL_IP_LEARNING"
 MAXIMUM = "CTRL_IP_LEARNING_MAX"
 IPV6_MODE = "CTRL_IPV6_LEARNING"
 IPV6_MAXIMUM = "CTRL_IPV6_LEARNING_MAX"
+FIXED = {"IP": "CTRL_IP_FIXED", "IPV6": "CTRL_IPV6_FIXED"}
+"""By variable, the parameter with the addresses that the guest has besides those that are learned for it."""
 MAX_ADDRESSES = 256
 """Upper bound of both maxima."""
+MAX_FIXED = 64
+"""Of one family; each makes a rule of its own."""
 
 
 def read_learning(reference: FilterRef) -> Learning:
@@ -31,13 +35,63 @@ def read_learning(reference: FilterRef) -> Learning:
         BadValue: one of them has a value that means nothing.
     """
     mode = _choice(reference, MODE, ("any", "dhcp", "none"), "any")
+    ipv6 = _choice(reference, IPV6_MODE, ("any", "none"), "none") == "any"
     return Learning(
         mode=mode,
         maximum=_maximum(reference, MAXIMUM, Learning().maximum),
         servers=_servers(reference) if mode == "dhcp" else (),
-        ipv6=_choice(reference, IPV6_MODE, ("any", "none"), "none") == "any",
+        ipv6=ipv6,
         ipv6_maximum=_maximum(reference, IPV6_MAXIMUM, Learning().ipv6_maximum),
+        fixed=_fixed(reference, "IP", mode != "none"),
+        ipv6_fixed=_fixed(reference, "IPV6", ipv6),
     )
+
+
+def check_fixed(reference: FilterRef) -> None:
+    """
+    Addresses that are given are given by the variable itself; besides learned ones by another parameter; not by both.
+
+    Raises:
+        BadValue: they are.
+    """
+    for variable, name in FIXED.items():
+        if name in reference.parameters and variable in reference.parameters:
+            message = (
+                f"parameter {name}: {variable} is given, so none is learned; give these addresses as {variable}, too"
+            )
+            raise BadValue(message, reference.source)
+
+
+def _fixed(reference: FilterRef, variable: str, learnt: bool) -> tuple[int | Prefix, ...]:
+    name, version = FIXED[variable], 4 if variable == "IP" else 6
+    given = reference.parameters.get(name, ())
+    if given and not learnt:
+        raise BadValue(
+            f"parameter {name}: no {variable} is learned; give these addresses as {variable}", reference.source
+        )
+    if len(given) > MAX_FIXED:
+        raise BadValue(f"parameter {name}: {len(given)} addresses, more than {MAX_FIXED}", reference.source)
+    found: dict[int | Prefix, None] = {}
+    for text in given:
+        try:
+            value = parse_prefix(text, version)
+        except ValueError as error:
+            message = f"parameter {name}: {text!r} is not {error}"
+            raise BadValue(message + _other_family(variable, text), reference.source) from None
+        if not _is_hosts(value.address if isinstance(value, Prefix) else value, version):
+            raise BadValue(f"parameter {name}: no host can have {text}", reference.source)
+        found[value] = None
+    return tuple(found)
+
+
+def _other_family(variable: str, text: str) -> str:
+    other, version = ("IPV6", 6) if variable == "IP" else ("IP", 4)
+    return f"; write {FIXED[other]} for it" if _is(lambda given: parse_prefix(given, version), text) else ""
+
+
+def _is_hosts(address: int, version: int) -> bool:
+    """Not unspecified, nor multicast, nor reserved: RFC 1112, RFC 4291 2.4."""
+    return 0 < address < 0xE0000000 if version == 4 else 0 < address < 0xFF << 120
 
 
 def _choice(reference: FilterRef, name: str, choices: Sequence[str], default: str) -> str:
@@ -68,7 +122,7 @@ def _servers(reference: FilterRef) -> tuple[int, ...]:
     return tuple(servers)
 
 
-def _is(parse: Callable[[str], int], text: str) -> bool:
+def _is(parse: Callable[[str], object], text: str) -> bool:
     try:
         parse(text)
     except ValueError:
@@ -88,10 +142,11 @@ class Learning:
 
     Attributes:
         mode: of $IP: "any" (what the guest sends first), "dhcp" (what it is leased) or "none".
-        maximum: how many addresses are learned for $IP.
+        maximum: how many addresses are learned for $IP; under "dhcp" it is the current lease, whatever this says.
         servers: the DHCP servers whose leases count; () for all.
         ipv6: whether $IPV6 is learned.
         ipv6_maximum: how many addresses are learned for $IPV6.
+        fixed, ipv6_fixed: addresses that the guest has besides the learned ones, and that teach nothing.
     """
 
     mode: str = "any"
@@ -99,3 +154,5 @@ class Learning:
     servers: tuple[int, ...] = ()
     ipv6: bool = False
     ipv6_maximum: int = 8
+    fixed: tuple[int | Prefix, ...] = ()
+    ipv6_fixed: tuple[int | Prefix, ...] = ()

@@ -62,18 +62,24 @@ class Variable:
 
 
 @dataclass(frozen=True)
-class Learned:
-    """Stands for the addresses that the kernel learns: the guest's IPv4 addresses for $IP, IPv6 for $IPV6."""
-
-    variable: str = "IP"
-
-
-@dataclass(frozen=True)
 class Prefix:
     """The addresses of a network, where a parameter gives one: those that equal `address` under `mask`."""
 
     address: int
     mask: int
+
+
+@dataclass(frozen=True)
+class Learned:
+    """
+    Stands for the addresses that the kernel learns: the guest's IPv4 addresses for $IP, IPv6 for $IPV6.
+
+    Attributes:
+        fixed: addresses and networks that it has besides.
+    """
+
+    variable: str = "IP"
+    fixed: tuple[int | Prefix, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from typing import Callable, Union
 
 from ..base.dataclass import dataclass
 from ..base.errors import BadValue, FilterLoop, InputError, Source, UnboundVariable
-from .learning import IPV6_MODE, is_learnable, read_learning
+from .learning import FIXED, IPV6_MODE, check_fixed, is_learnable, read_learning
 from .model import BoundRule, Filter, FilterRef, FilterRule, Learned, Parameters, Prefix, Setting, Value, Variable
 from .protocols import ELEMENTS
 from .types import parse_bound
@@ -29,17 +29,18 @@ MAX_COMBINATIONS = 4096
 """Rules made of one <rule>; libvirt has no bound and would take hours."""
 
 _Item = Union[str, Learned]
+_Items = Mapping[str, tuple[_Item, ...]]
 ReadFilter = Callable[[str, Source], Filter]
 """A filter by its name and the place that refers to it; `Library.read`."""
 
 
 @dataclass(frozen=True)
 class Occurrence:
-    """One rule at one place of the tree, with the parameters that are visible there."""
+    """One rule at one place of the tree, with the values of the variables that are visible there."""
 
     filter: Filter
     rule: FilterRule
-    parameters: Parameters
+    parameters: _Items
 
 
 def resolve(reference: FilterRef, mac: str, read_filter: ReadFilter) -> tuple[BoundRule, ...]:
@@ -53,12 +54,13 @@ def resolve(reference: FilterRef, mac: str, read_filter: ReadFilter) -> tuple[Bo
         UnknownFilter, FilterSyntaxError: a filter isn't there or is wrong.
         FilterLoop: filters include each other; the cycle is in the message.
         UnboundVariable: a variable has no value, its list is too short, or lists of one iterator differ in length.
-        BadValue: a value doesn't fit the attribute it is used in.
+        BadValue: a value doesn't fit the attribute it is used in, or contradicts another.
     """
+    check_fixed(reference)
     outer = {"MAC": (mac,), **reference.parameters}
     occurrences = tuple(_walk(reference, outer, read_filter))
     learned = _learned(occurrences, reference)
-    return tuple(rule for occurrence in occurrences for rule in _bind(_without(occurrence, learned), reference))
+    return tuple(rule for occurrence in occurrences for rule in _bind(_with(occurrence, learned), reference))
 
 
 def filters_in_tree(name: str, read_filter: ReadFilter) -> frozenset[str]:
@@ -113,14 +115,14 @@ def _accesses(rule: FilterRule) -> Iterator[tuple[str, Setting, Variable]]:
             yield name, setting, setting.value
 
 
-def _without(occurrence: Occurrence, names: frozenset[str]) -> Occurrence:
-    if names.isdisjoint(occurrence.parameters):
+def _with(occurrence: Occurrence, learned: _Items) -> Occurrence:
+    """The same where these are learned, whatever inner references say."""
+    if not learned:
         return occurrence
-    parameters = {name: values for name, values in occurrence.parameters.items() if name not in names}
-    return Occurrence(occurrence.filter, occurrence.rule, parameters)
+    return Occurrence(occurrence.filter, occurrence.rule, {**occurrence.parameters, **learned})
 
 
-def _learned(occurrences: Sequence[Occurrence], reference: FilterRef) -> frozenset[str]:
+def _learned(occurrences: Sequence[Occurrence], reference: FilterRef) -> _Items:
     """The variables that are learned; one that nobody gave, and that isn't, is an error."""
     missing: dict[str, Setting] = {}
     learnable = True
@@ -131,10 +133,11 @@ def _learned(occurrences: Sequence[Occurrence], reference: FilterRef) -> frozens
                 plain = variable.iterator == 0 and variable.index is None
                 learnable = learnable and variable.name in ("IP", "IPV6") and plain
     if not missing:
-        return frozenset()
+        return {}
     if learnable:
         learning = read_learning(reference)
-        learned = frozenset(name for name in missing if is_learnable(name, learning))
+        fixed = {"IP": learning.fixed, "IPV6": learning.ipv6_fixed}
+        learned = {name: (Learned(name, fixed[name]),) for name in missing if is_learnable(name, learning)}
         missing = {name: setting for name, setting in missing.items() if name not in learned}
         if not missing:
             return learned
@@ -192,6 +195,11 @@ def _typed(
         if not attribute.type.startswith(f"{item.variable}_"):
             message = f"${variable.name} is learned, and can't be {name} on <{rule.element}> at {setting.source}"
             raise BadValue(message, reference.source)
+        if attribute.mask in rule.settings and any(isinstance(fixed, Prefix) for fixed in item.fixed):
+            message = (
+                f"parameter {FIXED[item.variable]}: no network can be {name} on <{rule.element}> at {setting.source}"
+            )
+            raise BadValue(f"{message}: {attribute.mask} stands beside it; give addresses", reference.source)
         return item
     message = f"parameter {variable.name}: {item!r} can't be {name} on <{rule.element}> at {setting.source}:"
     try:
@@ -240,15 +248,13 @@ def _combinations(occurrence: Occurrence) -> Iterator[Mapping[Variable, _Item]]:
 
 
 def _list(occurrence: Occurrence, variable: Variable) -> tuple[_Item, ...]:
-    if variable.name not in occurrence.parameters:
-        return (Learned(variable.name),)
     return occurrence.parameters[variable.name]
 
 
 def _element(occurrence: Occurrence, source: Source, variable: Variable) -> _Item:
     assert variable.index is not None
-    values = occurrence.parameters.get(variable.name)
-    if values is None:
+    values = occurrence.parameters[variable.name]
+    if isinstance(values[0], Learned):
         raise UnboundVariable(f"{variable}: ${variable.name} is learned, and has no elements to choose from", source)
     if variable.index >= len(values):
         raise UnboundVariable(f"{variable} is beyond the end of the list, which has {len(values)} values", source)

@@ -305,15 +305,30 @@ def test_relearn_and_learn(waiting: Wire) -> None:
     assert not waiting.passes(ipv4(src_ip=SECOND))
 
 
-def test_several_leases(wire: Wire) -> None:
-    """With CTRL_IP_LEARNING_MAX the first leases stay, and a further one is none of the guest's."""
+def test_one_lease_whatever_the_maximum(wire: Wire) -> None:
+    """With CTRL_IP_LEARNING_MAX=2, too, the current lease is the guest's address, and none from before."""
     started(wire, [*GIVEN_SERVER, ("CTRL_IP_LEARNING_MAX", "2")])
     for address in (FIRST, SECOND, FIRST, THIRD_IP):
         assert answers(wire, reply(address))
-    assert learned(wire) == [FIRST, SECOND]
-    assert wire.passes(ipv4(src_ip=FIRST))
-    assert wire.passes(ipv4(src_ip=SECOND))
-    assert not wire.passes(ipv4(src_ip=THIRD_IP))
+        assert learned(wire) == [address]
+        assert [each for each in (FIRST, SECOND, THIRD_IP) if wire.passes(ipv4(src_ip=each))] == [address]
+        assert [each for each in (FIRST, SECOND, THIRD_IP) if wire.passes(arp(sender_ip=each))] == [address]
+
+
+def test_fixed_addresses_besides_the_lease(wire: Wire) -> None:
+    """CTRL_IP_FIXED is the guest's besides its lease, the current one; it waits for the first like everything else."""
+    shared, secondary = "10.0.5.200", "10.0.6.9"
+    started(wire, [*GIVEN_SERVER, ("CTRL_IP_FIXED", shared), ("CTRL_IP_FIXED", secondary)])
+    assert not wire.passes(ipv4(src_ip=shared))
+    assert wire.passes(dhcp_discover())
+    for address in (FIRST, SECOND, shared, THIRD_IP):  # a lease may be one of the fixed ones, and end
+        assert answers(wire, reply(address))
+        assert learned(wire) == [address]
+        mine = {address, shared, secondary}
+        for each in (FIRST, SECOND, THIRD_IP, shared, secondary, "10.0.6.8"):
+            assert wire.passes(udp(src_ip=each)) is (each in mine)
+            assert wire.passes(arp(sender_ip=each)) is (each in mine)
+            assert wire.passes(arp(opcode=2, sender_ip=each, target_ip=each)) is (each in mine)
 
 
 def own_filter(wire: Wire, tmp_path: Path, *rules: str) -> None:

@@ -1,4 +1,4 @@
-"""What parameters mean for frames: networks as addresses."""
+"""What parameters mean for frames: networks as addresses, addresses besides those that are learned."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import pytest
 from tests.support.discovery import advertise, detect, solicit
 from tests.support.domains import Parameters, domain, filterref, interface
 from tests.support.frames import GUEST, arp, ipv4, ipv6, udp
+from tests.support.learned import learned
 from tests.support.netns import Wire
 
 pytestmark = pytest.mark.netns
@@ -35,3 +36,47 @@ def test_a_network_is_all_of_its_addresses(wire: Wire) -> None:
         assert wire.passes(detect(address)) is passes
         assert wire.passes(solicit(src_ip=address)) is passes
         assert wire.passes(advertise(address, src_ip="2001:db8:7::1")) is passes
+
+
+def test_fixed_addresses_besides_the_first_used(wire: Wire) -> None:
+    """They are the guest's at once, and don't count: the first other address that it uses is learned."""
+    fixed = (("CTRL_IP_FIXED", "10.0.5.200"), ("CTRL_IP_FIXED", "10.0.6.0/30"))
+    wire.start("web", by_metadata("clean-traffic", fixed))
+    for address in ("10.0.5.200", "10.0.6.3"):
+        assert wire.passes(arp(sender_ip=address))
+        assert wire.passes(ipv4(src_ip=address))
+    assert learned(wire) == []
+    assert wire.passes(ipv4(src_ip="10.0.5.5"))
+    assert learned(wire) == ["10.0.5.5"]
+    mine = {"10.0.5.5", "10.0.5.200", "10.0.6.0", "10.0.6.3"}
+    for address in (*sorted(mine), "10.0.5.6", "10.0.5.201", "10.0.6.4"):
+        assert wire.passes(udp(src_ip=address)) is (address in mine)
+        assert wire.passes(arp(sender_ip=address)) is (address in mine)
+
+
+def test_fixed_ipv6_addresses(wire: Wire) -> None:
+    """The same for IPv6: not learned by use nor by duplicate address detection, and the guest's at once."""
+    given = (("IP", "10.0.5.5"), ("CTRL_IPV6_LEARNING", "any"), ("CTRL_IPV6_LEARNING_MAX", "1"))
+    fixed = (("CTRL_IPV6_FIXED", "2001:db8::200"), ("CTRL_IPV6_FIXED", "2001:db8:7::/64"))
+    wire.start("web", by_metadata("clean-traffic-dual", (*given, *fixed)))
+    for address in ("2001:db8::200", "2001:db8:7::1"):
+        assert wire.passes(detect(address))
+        assert wire.passes(advertise(address, src_ip=address))
+        assert wire.passes(ipv6(src_ip=address))
+    assert learned(wire) == []
+    assert wire.passes(detect("2001:db8::5"))
+    assert learned(wire) == ["2001:db8::5"]
+    for address in ("2001:db8::6", "2001:db8::201", "2001:db8:8::1"):
+        assert not wire.passes(ipv6(src_ip=address))
+        assert not wire.passes(advertise(address, src_ip="2001:db8::5"))
+
+
+def test_other_fixed_addresses_for_a_running_guest(wire: Wire) -> None:
+    """`attach` with other ones keeps what is learned; one that is left out is no longer the guest's."""
+    wire.start("web", by_metadata("clean-traffic", (("CTRL_IP_FIXED", "10.0.5.200"),)))
+    assert wire.passes(ipv4(src_ip="10.0.5.5"))
+    finished = wire.hook("web", "attach", by_metadata("clean-traffic", (("CTRL_IP_FIXED", "10.0.5.201"),)))
+    assert (finished.returncode, finished.stderr) == (0, "")
+    assert learned(wire) == ["10.0.5.5"]
+    found = [each for each in ("10.0.5.5", "10.0.5.200", "10.0.5.201") if wire.passes(ipv4(src_ip=each))]
+    assert found == ["10.0.5.5", "10.0.5.201"]

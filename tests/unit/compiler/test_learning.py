@@ -12,7 +12,8 @@ import pytest
 from nwfilter_hook.base.addresses import link_local, parse_mac
 from nwfilter_hook.base.errors import BadValue, UnboundVariable
 from nwfilter_hook.compiler.compile import compile_tap
-from nwfilter_hook.filters.learning import Learning, read_learning
+from nwfilter_hook.filters.learning import FIXED, Learning, read_learning
+from nwfilter_hook.filters.model import Prefix
 from nwfilter_hook.filters.resolve import resolve
 from nwfilter_hook.nftables.names import objects_of
 from nwfilter_hook.nftables.script import Options, render_install, render_lines, render_remove
@@ -20,7 +21,7 @@ from nwfilter_hook.nftables.sets import declaration, kind_of, names_of, parse_le
 from nwfilter_hook.ruleset.fields import Field, Kind
 from nwfilter_hook.ruleset.model import Attachment, Masked, NamedSet, Purpose, Ruleset, Tree, Verdict
 from nwfilter_hook.storage.library import Library
-from tests.unit.compiling import MAC, TAP, Values, filter_xml, reader, reference_to, rule_xml
+from tests.unit.compiling import MAC, TAP, Values, filter_xml, reader, reference_to, rule_xml, spell_match
 
 STOCK = Library([str(Path(__file__).parents[3] / "filters")])
 DHCP = {"CTRL_IP_LEARNING": "dhcp"}
@@ -72,6 +73,50 @@ def test_a_wrong_value(name: str, value: str, message: str) -> None:
     """A value that means nothing is an error that names the parameter."""
     with pytest.raises(BadValue, match=f"^domain.xml:1: parameter {name}: {message}$"):
         read_learning(reference_to("f", {name: value}))
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"CTRL_IP_FIXED": "web"}, "CTRL_IP_FIXED: 'web' is not an IPv4 address such as 192.0.2.1, without /length"),
+        ({"CTRL_IP_FIXED": ("10.0.0.1", "2001:db8::1")}, "'2001:db8::1' is not .*; write CTRL_IPV6_FIXED for it"),
+        ({**IPV6, "CTRL_IPV6_FIXED": "10.0.0.0/8"}, "'10.0.0.0/8' is not .*; write CTRL_IP_FIXED for it"),
+        ({"CTRL_IP_FIXED": "10.0.0.1/24"}, "write 10.0.0.0/24 for all of it, or 10.0.0.1 for one"),
+        ({"CTRL_IP_FIXED": "224.0.0.18"}, "CTRL_IP_FIXED: no host can have 224.0.0.18"),
+        ({"CTRL_IP_FIXED": "0.0.0.0"}, "no host can have 0.0.0.0"),
+        ({"CTRL_IP_FIXED": "255.255.255.255"}, "no host can have 255.255.255.255"),
+        ({**IPV6, "CTRL_IPV6_FIXED": "ff02::12"}, "no host can have ff02::12"),
+        ({**IPV6, "CTRL_IPV6_FIXED": "::"}, "no host can have ::"),
+        ({"CTRL_IP_FIXED": tuple(f"10.0.0.{n}" for n in range(1, 66))}, "CTRL_IP_FIXED: 65 addresses, more than 64"),
+        ({"CTRL_IP_LEARNING": "none", "CTRL_IP_FIXED": "10.0.0.1"}, "no IP is learned; give these addresses as IP"),
+        ({"CTRL_IPV6_FIXED": "2001:db8::1"}, "CTRL_IPV6_FIXED: no IPV6 is learned; give these addresses as IPV6"),
+    ],
+)
+def test_wrong_fixed_addresses(parameters: Mapping[str, Values], message: str) -> None:
+    """No address, one of the other family, one that no host can have, too many, or beside nothing that is learned."""
+    with pytest.raises(BadValue, match=f"^domain.xml:1: parameter .*{message}"):
+        read_learning(reference_to("f", parameters))
+
+
+def test_fixed_addresses() -> None:
+    """Each once, in their order, networks among them; as many as there may be."""
+    many = tuple(f"10.0.0.{n}" for n in range(1, 65))
+    parameters = {**IPV6, "CTRL_IP_FIXED": ("10.0.0.9", "10.1.0.0/16", "10.0.0.9"), "CTRL_IPV6_FIXED": "2001:db8::1"}
+    found = read_learning(reference_to("f", parameters))
+    assert found.fixed == (0x0A000009, Prefix(0x0A010000, 0xFFFF0000))
+    assert found.ipv6_fixed == (0x20010DB8 << 96 | 1,)
+    assert len(read_learning(reference_to("f", {"CTRL_IP_FIXED": many})).fixed) == 64
+
+
+@pytest.mark.parametrize(("variable", "value"), [("IP", "10.0.0.1"), ("IPV6", "2001:db8::1")])
+def test_fixed_or_given(variable: str, value: str) -> None:
+    """Fixed addresses are besides learned ones: beside given ones they are a mistake, which is said."""
+    parameters = {"IP": "10.0.0.7", "IPV6": "2001:db8::7", FIXED[variable]: value}
+    message = (
+        f"parameter {FIXED[variable]}: {variable} is given, so none is learned; give these addresses as {variable}"
+    )
+    with pytest.raises(BadValue, match=message):
+        ruleset(parameters=parameters)
 
 
 def test_servers_of_both_families() -> None:
@@ -135,6 +180,43 @@ def test_a_mask_leaves_the_whole_address_stored() -> None:
     (first, *_), *_ = (chain.rules for chain in compiled.chains)
     assert [named.mask for _, named in first.stores] == [None, 0xFFFFFF00]
     assert {named.size for named in compiled.sets} == {3}
+
+
+def conditions(protocol: str, **options: str) -> list[str]:
+    """What the rules of a filter ask of the source address, in from/TAP but for those that learn."""
+    compiled = ruleset(
+        filter_xml(rule_xml(protocol, **options)),
+        parameters={"CTRL_IP_FIXED": ("10.0.0.9", "10.1.0.0/16")},
+    )
+    rules = [rule for chain in compiled.chains for rule in chain.rules if rule.verdict is not Verdict.LEARN]
+    asked = [[spell_match(match) for match in rule.matches if match.field is Field.IP_SRC] for rule in rules]
+    return [" ".join(words) for words in asked]
+
+
+def test_fixed_addresses_in_rules() -> None:
+    """A rule with $IP holds for the learned address or a fixed one; negated, for one that is none of them."""
+    assert conditions("<ip srcipaddr='$IP'/>") == ["ip-src=@learned", "ip-src=10.0.0.9", "ip-src&255.255.0.0=10.1.0.0"]
+    assert conditions("<ip match='no' srcipaddr='$IP'/>") == [
+        "ip-src!=@learned ip-src!=10.0.0.9 ip-src&255.255.0.0!=10.1.0.0"
+    ]
+
+
+def test_fixed_networks_and_masks() -> None:
+    """A mask on $IP is applied to fixed addresses, too; with a network among them it is an error."""
+    masked = filter_xml(rule_xml("<ip srcipaddr='$IP' srcipmask='24'/>"))
+    rules = [rule for chain in ruleset(masked, parameters={"CTRL_IP_FIXED": "10.0.0.9"}).chains for rule in chain.rules]
+    tests = [
+        match.test for rule in rules for match in rule.matches if match.field is Field.IP_SRC and not match.negated
+    ]
+    assert Masked(0xFFFFFF00, 0x0A000000) in tests
+    with pytest.raises(BadValue, match=r"CTRL_IP_FIXED: no network can be srcipaddr .* srcipmask stands beside it"):
+        ruleset(masked, parameters={"CTRL_IP_FIXED": "10.1.0.0/16"})
+
+
+def test_one_lease_whatever_the_maximum() -> None:
+    """Under dhcp the set is that of the newest lease."""
+    compiled = ruleset(STRICT, parameters={**DHCP, "CTRL_IP_LEARNING_MAX": "7"})
+    assert {(named.size, named.newest) for named in compiled.sets if named.purpose is Purpose.LEARNED} == {(1, True)}
 
 
 def test_layer_3_waits_for_no_lease() -> None:
