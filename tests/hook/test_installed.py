@@ -23,17 +23,17 @@ for directory in usr etc; do
     mount -t overlay overlay -o lowerdir=/$directory,upperdir=/mnt/$directory,workdir=/mnt/$directory.work /$directory
 done
 mount -t tmpfs none /run
-make --silent -C "$1" install
+make --silent -C "$1" "$2"
 export LC_ALL=C PATH=/usr/sbin:/usr/bin:/sbin:/bin
 cd /
 hook=/etc/libvirt/hooks/qemu.d/50-nwfilter-hook
 """
 
 
-def in_private_system(body: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    """Run `body` after an installation that is gone afterwards."""
+def in_private_system(body: str, stdin: str = "", target: str = "install") -> subprocess.CompletedProcess[str]:
+    """Run `body` after an installation (`target` of the Makefile) that is gone afterwards."""
     return subprocess.run(
-        ["unshare", "--mount", "--net", "sh", "-c", SCRIPT + body, "sh", str(REPOSITORY)],
+        ["unshare", "--mount", "--net", "sh", "-c", SCRIPT + body, "sh", str(REPOSITORY), target],
         input=stdin,
         capture_output=True,
         text=True,
@@ -77,7 +77,7 @@ def test_an_upgrade_replaces_the_package() -> None:
 
 def test_a_checkout_is_started_too() -> None:
     """`make hook` puts a file into libvirt's directory that starts the checkout."""
-    done = in_private_system('make --silent -C "$1" hook; grep "^program=" $hook')
+    done = in_private_system('grep "^program=" $hook', target="hook")
     assert done.stdout == f"program={REPOSITORY}/hooks/qemu\n", done.stderr
 
 

@@ -128,6 +128,7 @@ def boot(
     vng = [
         "vng",
         *("--verbose", "--disable-kvm", "--user", "root", "--run", str(kernel.vmlinuz)),
+        *("--append", "apparmor=1 security=apparmor"),  # as Debian boots it
         *("--rodir", str(kernel.modules.parents[2]), "--rodir", str(REPOSITORY), "--rwdir", str(directory)),
         *("--", f"dmesg -n 4; modprobe -a {MODULES}; {command}"),
     ]
