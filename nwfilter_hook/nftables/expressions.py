@@ -29,7 +29,7 @@ from ..ruleset.model import (
     Verdict,
 )
 from .names import chain_name
-from .sets import RAW_FIELDS, RAW_ONLY, interface_field, replace_newest, set_name, store
+from .sets import NAMELESS, PLACES, interface_field, replace_newest, set_name, store
 
 EQUAL_OCTETS = "equal-octets"
 """A set of all pairs of equal octets: nft can't compare two fields of a packet, but it can look up pairs."""
@@ -107,7 +107,7 @@ _STP_OFFSETS = {
 }
 
 
-_IN_TRANSPORT_HEADER = (*TRANSPORT_FIELDS, *RAW_ONLY)
+_IN_TRANSPORT_HEADER = (*TRANSPORT_FIELDS, *NAMELESS)
 # The kernel has a short cut for loads of 1, 2 or 4 octets, and there it takes what is in a fragment that isn't the
 # first for the header (nft_payload_fast_eval in net/netfilter/nf_tables_core.c). It refuses a load of 3.
 _HAS_TRANSPORT_HEADER = "@th,0,24 >= 0x0"
@@ -169,7 +169,7 @@ def _verdict(tap: str, tree: Tree, rule: Rule) -> str:
 def _stores(ruleset: Ruleset, rule: Rule, frame: _Frame) -> tuple[str, ...]:
     first, second = replace_newest(ruleset.tap, rule.stores, frame.interface)
     stores = [
-        store(ruleset.tap, RAW_FIELDS.get(field) or _field(field, frame), named)
+        store(ruleset.tap, PLACES.get(field) or _field(field, frame), named)
         for field, named in rule.stores
         if not named.newest
     ]
@@ -202,7 +202,7 @@ def _match(tap: str, match: Match, frame: _Frame) -> tuple[str, ...]:
         return _same(field, test.other, match.negated)
     if isinstance(test, InSet):
         if test.set.purpose is Purpose.LEARNED:
-            name = RAW_FIELDS[field]
+            name = PLACES[field]
         if test.set.mask is not None:
             name = f"{name} & {_number(field, test.set.mask, raw=name.startswith('@'))}"
         key = " . ".join([name, *(_field(other, frame) for other in test.fields)])
@@ -229,8 +229,8 @@ def _field(field: Field, frame: _Frame) -> str:
         return f"@ll,{_STP_OFFSETS[field]},{field.bits}"
     if frame.is_rarp and field in _ARP_OFFSETS:
         return f"@nh,{_ARP_OFFSETS[field]},{field.bits}"
-    if field in RAW_ONLY:
-        return RAW_ONLY[field]
+    if field in NAMELESS:
+        return NAMELESS[field]
     if field is Field.TAP:
         return frame.interface
     if field in (Field.SRC_PORT, Field.DST_PORT):

@@ -15,8 +15,9 @@ The name tells the type: `add` of a set that exists is refused unless the type i
 TIMEOUT_S, so that what is left of it tells since when the kernel has it; `add` of an element doesn't begin anew.
 
 nft has no names for the fields of RARP, neighbour discovery or DHCP, and takes a number from the packet
-(`@nh,112,32`) for no address: since 1.0.9 it neither stores one in a set of addresses nor looks it up there. So what
-is learned are numbers, and wherever they are compared with a field, that is written as a number too.
+(`@th,192,32`) for no address: it doesn't look one up in a set of addresses, and since 1.0.9 doesn't store it there. So
+what is learned are numbers, and the fields that they are compared with are written as numbers too, counted from the
+Ethernet header: an address that is counted from the IP header nft lists by its name, and then refuses its own listing.
 """
 
 from __future__ import annotations
@@ -36,13 +37,7 @@ _NEWEST_SIZE = 64
 _LEASE = "lease"
 _ADDRESS = "address"
 
-RAW_FIELDS = {
-    Field.IP_SRC: "@nh,96,32",
-    Field.IP_DST: "@nh,128,32",
-    Field.IP6_SRC: "@nh,64,128",
-    Field.IP6_DST: "@nh,192,128",
-    Field.ARP_SRC_IP: "@nh,112,32",
-    Field.ARP_DST_IP: "@nh,192,32",
+NAMELESS = {
     Field.ND_TARGET: "@th,64,128",
     Field.ND_OPTION: "@th,192,16",
     Field.ND_MAC: "@th,208,48",
@@ -52,8 +47,19 @@ RAW_FIELDS = {
     Field.DHCP_COOKIE: "@th,1952,32",
     Field.DHCP_OPTIONS: "@th,1984,128",
 }
-RAW_ONLY = {field: raw for field, raw in RAW_FIELDS.items() if field.name.startswith(("DHCP_", "ND_"))}
-"""Fields that nft has no name for."""
+"""Fields that nft (1.0.6) has no names for: base, and offset and length in bits."""
+
+PLACES = {
+    Field.IP_SRC: "@ll,208,32",
+    Field.IP_DST: "@ll,240,32",
+    Field.IP6_SRC: "@ll,176,128",
+    Field.IP6_DST: "@ll,304,128",
+    Field.ARP_SRC_IP: "@ll,224,32",
+    Field.ARP_DST_IP: "@ll,304,32",
+    Field.ND_TARGET: "@ll,496,128",
+    Field.DHCP_ADDRESS: NAMELESS[Field.DHCP_ADDRESS],
+}
+"""Where what is learned stands, in an untagged frame; a neighbour discovery message follows the IPv6 header at once."""
 
 # --- names ------------------------------------------------------------------------------------------------------------
 
@@ -211,7 +217,7 @@ def replace_newest(tap: str, stores: Iterable[tuple[Field, NamedSet]], interface
     there, and restores the cookie, which is the same in every DHCP message. The second rule stores the new address.
     Neither does anything if the address is the newest already.
     """
-    address, scratch = RAW_FIELDS[Field.DHCP_ADDRESS], RAW_FIELDS[Field.DHCP_COOKIE]
+    address, scratch = NAMELESS[Field.DHCP_ADDRESS], NAMELESS[Field.DHCP_COOKIE]
     changing = [named for field, named in stores if named.newest and field is Field.DHCP_ADDRESS]
     if not changing:
         return (), ""

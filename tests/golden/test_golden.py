@@ -19,7 +19,7 @@ from nwfilter_hook.host import Host
 from nwfilter_hook.operations.transaction import plan
 from nwfilter_hook.storage.library import Library
 from nwfilter_hook.storage.state import State
-from tests.unit.checking import complaints
+from tests.unit.checking import complaints, complaints_about_listing
 from tests.unit.fake_nft import FakeNft
 
 HERE = Path(__file__).parent
@@ -65,9 +65,21 @@ def test_compiles_to_what_is_expected(case: Path, update_golden: bool, monkeypat
 @pytest.mark.netns
 def test_nft_takes_every_expected_script() -> None:
     """nft and the kernel take every expected script, in one run, in a network namespace with the devices it names."""
-    scripts = {case.name: (case / "expected.nft").read_text() for case in CASES if (case / "expected.nft").exists()}
-    devices = sorted(set(re.findall(r'device "([^"]+)"', "".join(scripts.values()))))
-    assert complaints("".join(scripts.values()), devices) == []
+    text, devices = every_expected_script()
+    assert complaints(text, devices) == []
+
+
+@pytest.mark.netns
+def test_nft_takes_its_own_listing_again() -> None:
+    """What `nft list ruleset` prints of ours can be loaded: who keeps it for the next boot keeps a firewall."""
+    text, devices = every_expected_script()
+    assert complaints_about_listing(text, devices) == ""
+
+
+def every_expected_script() -> tuple[str, list[str]]:
+    """All expected scripts, one after the other, and the devices that they name."""
+    text = "".join(path.read_text() for case in CASES for path in [case / "expected.nft"] if path.exists())
+    return text, sorted(set(re.findall(r'device "([^"]+)"', text)))
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

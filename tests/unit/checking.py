@@ -43,6 +43,19 @@ def complaints(text: str, devices: Iterable[str] = ()) -> list[str]:
     return result
 
 
+def complaints_about_listing(text: str, devices: Iterable[str] = ()) -> str:
+    """
+    What nft says when it is given its own listing of what `text` has put into the kernel; "" if it takes it.
+
+    Rules that this kernel lacks the feature for are left out.
+    """
+    lacking = [f" {feature} " for feature in _lacking()]
+    lines = [line for line in text.splitlines(keepends=True) if not any(words in line for words in lacking)]
+    again = 'nft --file - && listing=$(nft list ruleset) && nft flush ruleset && echo "$listing" | nft --file -'
+    done = _in_a_namespace(again, "".join(lines), devices)
+    return done.stderr if done.returncode else ""
+
+
 def _is_refusal_of(feature: str, message: str, line: str, refusal: str) -> bool:
     return message == refusal and re.search(rf" {feature} ", line) is not None
 
@@ -56,14 +69,23 @@ def _lacking() -> dict[str, str]:
 
 def _run(text: str, devices: Iterable[str]) -> list[tuple[int, str]]:
     """(line of the script, message) for each complaint; line 0 where nft names none."""
+    done = _in_a_namespace("exec nft --check --file -", text, devices)
+    found = [(int(line), message) for line, message in _COMPLAINT.findall(done.stderr)]
+    if done.returncode and not found:
+        return [(0, done.stderr.strip())]
+    return found
+
+
+def _in_a_namespace(command: str, text: str, devices: Iterable[str]) -> subprocess.CompletedProcess[str]:
+    """Run the shell's `command` with `text` on standard input where nothing is but `devices`."""
     for program in ("nft", "ip", "unshare"):
         if shutil.which(program) is None:
             pytest.skip(f"{program} is missing: apt-get install nftables iproute2 util-linux")
     if os.geteuid() != 0:
         pytest.skip("nft --check needs root")
-    command = 'for device; do ip link add "$device" type bridge || exit 99; done; exec nft --check --file -'
+    devices_first = 'for device; do ip link add "$device" type bridge || exit 99; done; '
     done = subprocess.run(
-        ["unshare", "--net", "sh", "-c", command, "sh", *devices],
+        ["unshare", "--net", "sh", "-c", devices_first + command, "sh", *devices],
         input=text,
         capture_output=True,
         text=True,
@@ -72,7 +94,4 @@ def _run(text: str, devices: Iterable[str]) -> list[tuple[int, str]]:
     )
     if done.returncode == 99:
         pytest.skip(f"no device to hang a chain on: {done.stderr.strip()}")
-    found = [(int(line), message) for line, message in _COMPLAINT.findall(done.stderr)]
-    if done.returncode and not found:
-        return [(0, done.stderr.strip())]
-    return found
+    return done

@@ -308,7 +308,7 @@ def test_what_is_learned_is_a_number_everywhere(parameters: Mapping[str, Values]
     assert names
     for name in names:
         assert declaration(name).startswith(("{ typeof @nh,64,32;", "{ typeof @nh,64,128;"))
-    raw = r"@[nt]h,\d+,(?:32|128)(?: & 0x[0-9a-f]+)?"
+    raw = r"@(?:ll|th),\d+,(?:32|128)(?: & 0x[0-9a-f]+)?"
     for line in render_lines(compiled, "none"):
         uses = line.count(" @learned") + line.count(" @unread")
         numbers = re.findall(rf"{raw} (?:!= )?@learned|(?:add|delete) @(?:learned|unread)\S* {{ {raw} }}", line)
@@ -322,7 +322,7 @@ def test_what_is_made_is_removed(parameters: Mapping[str, Values]) -> None:
     names = names_of(compiled)
     script = render_install([compiled]).text
     used = {word[1:] for line in render_lines(compiled, "all") for word in line.split() if word.startswith("@")}
-    used = {name for name in used if not name.startswith(("nh,", "th,"))}
+    used = {name for name in used if not name.startswith(("ll,", "nh,", "th,"))}
     assert used <= set(names)
     removal = render_remove([objects_of(compiled)]).text
     for name in names:
