@@ -64,3 +64,26 @@ def test_replay_puts_an_edited_filter_in_force(host: Host, guests: Guests) -> No
     assert comments == {"no-mac-spoofing"}
     host.libvirtd.virsh("destroy", guest.name)
     assert host.traces(guest.name, tap) == []
+
+
+def test_a_changed_parameter_is_put_in_force_by_attach(host: Host, guests: Guests) -> None:
+    """After `virsh update-device` of a running guest, which fires no hook, `replay GUEST attach` does what is asked."""
+    guest = guests.start("moved", CLEAN)
+
+    def addresses() -> list[str]:
+        text = json.dumps(host.kernel.rules(guest.tap))
+        return [each for each in (GUEST_IP, "10.0.0.77") if f'"{each}"' in text]
+
+    def change(name: str, value: str) -> None:
+        reference = filterref_xml("clean-traffic", (name, value))
+        host.write("/run/changed.xml", interface_xml(GUEST, "<source bridge='br0'/>", reference=reference))
+        host.libvirtd.virsh("update-device", guest.name, "/run/changed.xml", "--live")
+
+    change("IP", "10.0.0.77")
+    assert addresses() == [GUEST_IP]
+    command(host, "replay", guest.name, "attach")
+    assert addresses() == ["10.0.0.77"]
+    change("IP", "10.0.0.777")
+    with pytest.raises(AssertionError, match=r"'10.0.0.777' can't be srcipaddr"):
+        command(host, "replay", guest.name, "attach")
+    assert addresses() == ["10.0.0.77"]
