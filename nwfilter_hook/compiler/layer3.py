@@ -13,6 +13,7 @@ from ..ruleset.fields import Field
 from ..ruleset.model import AnyState, CountAbove, Equals, Match, NamedSet, Rule, Tree, Verdict
 from .chains import rules_of
 from .matches import BRIDGED, Alternatives, Matches, rule_alternatives, turned_alternatives
+from .untracked import untracked_alternatives
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ _NEW_OR_ESTABLISHED = frozenset(("new", "established"))
 _ESTABLISHED = frozenset(("established",))
 _CONNECTED = frozenset(("new", "established", "related"))
 _UNCONNECTED = frozenset(("invalid", "untracked"))
+_LET_PASS = (Verdict.ACCEPT, Verdict.RETURN)
 
 
 def compile_layer3(rule: BoundRule, counter: NamedSet | None) -> Iterator[tuple[Tree, Rule]]:
@@ -47,6 +49,9 @@ def compile_layer3(rule: BoundRule, counter: NamedSet | None) -> Iterator[tuple[
             verdict = Verdict.DROP  # an answer can only be sent toward the guest
         for conditions in _state_conditions(part) if counter is None else _counted(rule, part, counter):
             for compiled in rules_of(rule, verdict, (alternative + conditions for alternative in alternatives)):
+                yield part.tree, compiled
+        if counter is None and verdict in _LET_PASS and part.states and part.states & _NEW_OR_ESTABLISHED:
+            for compiled in rules_of(rule, verdict, untracked_alternatives(rule, alternatives)):
                 yield part.tree, compiled
 
 

@@ -203,6 +203,7 @@ FILTERS = {
     "drop-all": Part("drop-all", "root", None, (DROP_ALL,)),
     "drop-out": Part("drop-out", "root", None, _drops("<all/>")),
     "reject-out": Part("reject-out", "root", None, ("<rule action='reject' direction='out'><all/></rule>",)),
+    "ask-only": Part("ask-only", "root", None, ("<rule action='accept' direction='out'><udp/></rule>", DROP_ALL)),
     "continue": Part(
         "continue",
         "root",
@@ -618,6 +619,24 @@ def test_deliberate_difference_17_chains_of_one_priority(bench: Bench) -> None:
     steps = evaluate(ours("equals", PARAMETERS), build(ARP), Way.FROM_GUEST, Context(State.NEW)).layers[0].steps
     order = dict.fromkeys(step.rule.filter for step in steps if step.rule.filter.startswith("equal-"))
     assert list(order) == [part.name for part in EQUALS]
+
+
+EXEMPT = "table ip exempt {{ chain in {{ type filter hook prerouting priority raw; {}; }}\n}}"
+
+
+def test_deliberate_difference_18_notrack(bench: Bench) -> None:
+    """Without a state a packet meets none of libvirt's rules that accept; here the rule's fields decide."""
+    ruleset = ours("ask-only", PARAMETERS)
+    with bench.bind("ask-only", PARAMETERS):
+        assert passes_libvirt(bench, UDP)
+        bench.host.run("nft", "-f", "-", stdin=EXEMPT.format("ip protocol udp notrack"))
+        try:
+            assert not passes_libvirt(bench, UDP)
+        finally:
+            bench.host.run("nft", "delete", "table", "ip", "exempt")
+    for values in (UDP, TCP):
+        passes = evaluate(ruleset, build(values), Way.FROM_GUEST, Context(State.UNTRACKED)).passes
+        assert passes is (values is UDP)
 
 
 def define(bench: Bench, text: str) -> str:

@@ -113,15 +113,20 @@ def script(*rulesets: Ruleset, counters: str = "none") -> str:
     return render_install(rulesets, options=Options(counters=counters)).text
 
 
+UNTRACKED = AnyState(frozenset(("untracked",)))
+
+
 def is_for_host_packets(rule: Rule) -> bool:
-    """Whether the rule lets through what the host makes itself (test_host_traffic)."""
-    return any(match.field is Field.PACKET_TYPE and not match.negated for match in rule.matches)
+    """Whether the rule lets through what the host makes itself or exempts (test_host_traffic, test_untracked)."""
+    return any(
+        (match.field is Field.PACKET_TYPE and not match.negated) or match.test == UNTRACKED for match in rule.matches
+    )
 
 
 def spelled(ruleset: Ruleset, *, host_packets: bool = False) -> dict[str, list[str]]:
     """
-    Every chain's rules, by "from", "from/arp-mac", "to", "from-l3", "to-l3" …; those for what the host makes itself
-    (test_host_traffic) only if `host_packets`.
+    Every chain's rules, by "from", "from/arp-mac", "to", "from-l3", "to-l3" …; those for what the host makes itself or
+    exempts from tracking only if `host_packets`.
     """
     return {
         chain.tree.value if chain.name is None else f"{chain.tree.value}/{chain.name}": [

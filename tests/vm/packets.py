@@ -51,6 +51,15 @@ def icmp(kind: int, code: int = 0, *, identity: int = 1) -> bytes:
     return struct.pack("!BBH", kind, code, checksum(struct.pack("!BBH", kind, code, 0) + body)) + body
 
 
+def icmpv6(source: object, destination: object, kind: int) -> bytes:
+    """An ICMPv6 message with a body of eight bytes, and the checksum that no kernel fills in behind another header."""
+    message = icmp(kind)[4:]
+    ends = b"".join(socket.inet_pton(socket.AF_INET6, str(end)) for end in (source, destination))
+    pseudo_header = ends + struct.pack("!II", 4 + len(message), socket.IPPROTO_ICMPV6)
+    sum_ = checksum(pseudo_header + struct.pack("!BBH", kind, 0, 0) + message)
+    return struct.pack("!BBH", kind, 0, sum_) + message
+
+
 def checksum(data: bytes) -> int:
     """The Internet checksum (RFC 1071) of an even number of bytes."""
     total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))

@@ -60,7 +60,10 @@ def test_later_fragments_pass_where_the_first_may() -> None:
     assert rules == [
         f"ether-type=0x800 ip-src=10.0.0.9 ip-protocol=17 ip-fragment&8191!=0 packet-type=0 {state} accept",
         f"ether-type=0x800 ip-src=10.0.0.9 ip-protocol=17 dst-port=53 {state} accept",
+        "ether-type=0x800 ip-src=10.0.0.9 ip-protocol=17 ip-fragment&8191!=0 packet-type=0 ct-state=untracked accept",
+        "ct-state=untracked ether-type=0x800 ip-src=10.0.0.9 ip-protocol=17 dst-port=53 accept",
         f"ether-type=0x800 ip-src=10.0.0.9 ip-protocol=17 dst-port=54 {state} accept",
+        "ct-state=untracked ether-type=0x800 ip-src=10.0.0.9 ip-protocol=17 dst-port=54 accept",
         "ether-type=0x86dd ip6-fragment!=0 l4-protocol=58 packet-type=0 accept",
         "ether-type=0x86dd l4-protocol=58 icmpv6-type=128 accept",
         "ether-type=0x800 drop",

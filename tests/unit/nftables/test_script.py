@@ -114,11 +114,14 @@ def test_a_rule_of_layer_3(protocol: str, statement: str) -> None:
 
 
 def test_a_stateful_pair() -> None:
-    """An accept is a pair: what begins a connection one way, what belongs to it the other."""
+    """An accept is a pair: what begins a connection one way, what belongs to it the other; and what has no state."""
     found = compiled_rule("<udp/>", action="accept")
-    head = "ether type ip ip protocol 17 ct state"
-    assert statements(found, "from-l3/vnet0") == [f'{head} new,established ct direction original accept comment "f:2"']
-    assert statements(found, "to-l3/vnet0") == [f'{head} established ct direction reply accept comment "f:2"']
+    head = "ether type ip ip protocol 17"
+    untracked = f'ct state untracked {head} accept comment "f:2"'
+    there = f'{head} ct state new,established ct direction original accept comment "f:2"'
+    back = f'{head} ct state established ct direction reply accept comment "f:2"'
+    assert statements(found, "from-l3/vnet0") == [there, untracked]
+    assert statements(found, "to-l3/vnet0") == [back, untracked]
 
 
 def test_gratuitous_arp() -> None:
