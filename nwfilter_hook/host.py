@@ -1,5 +1,5 @@
 """
-Where we run: configuration, filter library, nft and state in one value.
+Where we run: configuration, filter library, back end and state in one value.
 
 In:  a `Config`.
 Out: a `Host`, which every operation takes.
@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from .backend import Backend
 from .base.dataclass import dataclass
 from .config import Config
+from .nftables.backend import NftBackend
 from .nftables.process import Nft
 from .storage.library import Library
 from .storage.state import State
@@ -30,7 +32,7 @@ class Host:
 
     config: Config
     library: Library
-    nft: Nft
+    backend: Backend
     state: State
     report: Report
     log: Report
@@ -39,10 +41,11 @@ class Host:
 def open_host(config: Config, report: Report, log: Report | None = None, *, readonly: bool = False) -> Host:
     """The host that `config` describes; touches nothing yet; `readonly` only looks at the state."""
     state = State(config.state_dir, report, readonly=readonly)
+    nft = Nft(config.nft, config.timeout_s, state.lock_descriptors)
     return Host(
         config=config,
         library=Library(config.filter_dirs),
-        nft=Nft(config.nft, config.timeout_s, state.lock_descriptors),
+        backend=NftBackend(nft, config.counters, state.read_capabilities, state.write_capabilities),
         state=state,
         report=report,
         log=log or report,

@@ -8,6 +8,11 @@ hash, repr, no assignment. Type checkers are shown the standard one, and so hold
 
 from __future__ import annotations
 
+import enum
+from collections.abc import Mapping
+from typing import Any, Callable, TypeVar
+
+_T = TypeVar("_T")
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from dataclasses import dataclass as dataclass
@@ -59,3 +64,31 @@ def _frozen_class(cls: type) -> type:
         if name not in cls.__dict__ or name in ("__eq__", "__hash__", "__init__"):
             setattr(cls, name, member)
     return cls
+
+
+def as_dict(value: Any) -> Any:
+    """`value` as JSON has it: a frozen class as its fields, a tuple as a list, a member of an enum as its value."""
+    fields = getattr(type(value), "__fields__", None)
+    if fields is not None:
+        return {name: as_dict(getattr(value, name)) for name in fields}
+    if isinstance(value, Mapping):
+        return {name: as_dict(each) for name, each in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [as_dict(each) for each in value]
+    return value.value if isinstance(value, enum.Enum) else value
+
+
+def from_dict(cls: type[_T], found: Any, **parsers: Callable[[Any], Any]) -> _T:
+    """
+    The value that `as_dict` made `found` of.
+
+    Args:
+        parsers: for every field, what makes its value; it raises ValueError or TypeError for what is none.
+
+    Raises:
+        TypeError, ValueError: something is missing, too much or wrong.
+    """
+    if not isinstance(found, dict) or set(found) != set(parsers):
+        shown = sorted(found) if isinstance(found, dict) else found
+        raise TypeError(f"{cls.__name__}: {shown!r} instead of its fields")
+    return cls(**{name: parse(found[name]) for name, parse in parsers.items()})

@@ -8,14 +8,13 @@ import click
 
 from ..base.addresses import format_mac, parse_mac
 from ..base.errors import InputError, Source
-from ..config import read_config
 from ..domain.model import check_tap
 from ..filters.model import FilterRef
 from ..filters.parse import check_filter_name, check_parameter
-from ..nftables.script import Options, render_install
 from ..operations.compile import compile_reference
 from ..ruleset.model import Attachment
 from ..storage.library import Library
+from .common import open_cli_host
 
 
 def _parameter(context: click.Context, option: click.Parameter, values: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
@@ -68,10 +67,11 @@ def compile_(
     filter: str, tap: str, mac: str, parameters: dict[str, tuple[str, ...]], filters: tuple[str, ...], attachment: str
 ) -> None:
     """Print the nft script that would filter a tap. Needs no root and asks no kernel."""
-    config = read_config()
-    library = Library((*filters, *config.filter_dirs), trusting=True)
+    host = open_cli_host(readonly=True)
+    library = Library((*filters, *host.config.filter_dirs), trusting=True)
     reference = FilterRef(filter, parameters, Source("--filter", 1))
-    ruleset = compile_reference(reference, tap, Attachment(attachment), mac, library, end_of_chain=config.end_of_chain)
+    end = host.config.end_of_chain
+    ruleset = compile_reference(reference, tap, Attachment(attachment), mac, library, end_of_chain=end)
     for note in ruleset.notes:
         click.echo(f"nwfilter-hook: warning: {note}", err=True)
-    click.echo(render_install([ruleset], options=Options(counters=config.counters)).text, nl=False)
+    click.echo(host.backend.install([host.backend.render(ruleset)], fresh=True).text, nl=False)

@@ -13,7 +13,7 @@ from ..base.text import one_line
 from ..domain.parse import parse_domain, parse_identity
 from ..libvirtd import ask_libvirt
 from ..operations.lifecycle import check, plan_removal
-from ..operations.transaction import plan
+from ..operations.transaction import plan_domain
 from .common import open_cli_host, read_input
 
 OPERATIONS = (*hook.CHECKING, *hook.INSTALLING, "started", *hook.VERIFYING, *hook.REMOVING)
@@ -44,5 +44,5 @@ def replay(
     if operation in hook.CHECKING:
         check(host, domain)
     elif operation != "started":
-        planned = plan(host, domain, operation, fresh=operation == "start", tolerant=operation in hook.VERIFYING)
-        click.echo(planned.script.text, nl=False)
+        planned = plan_domain(host, domain, operation, fresh=operation == "start", tolerant=operation in hook.VERIFYING)
+        click.echo(planned.transaction.text, nl=False)

@@ -162,6 +162,14 @@ def _counter(rule: Rule, counters: str) -> tuple[str, ...]:
     return ("counter",) if counters == "all" or (counters == "drops" and stops) else ()
 
 
+def with_counts(statement: str, packets: int, octets: int) -> str:
+    """`statement`, as `render_rule` wrote it, its counter (if it has one) beginning at these numbers."""
+    words = statement.split(" ")
+    if "counter" in words:  # no condition has a word of that name
+        words[words.index("counter")] = f"counter packets {packets} bytes {octets}"
+    return " ".join(words)
+
+
 def _verdict(tap: str, tree: Tree, rule: Rule) -> str:
     return f"jump {chain_name(tap, tree, rule.target)}" if rule.verdict is Verdict.JUMP else rule.verdict.value
 

@@ -1,247 +1,111 @@
 """
-Render rulesets as one nft transaction.
+Transactions: typed operations on what is in our tables, written down last.
 
-In:  the `Ruleset`s of a guest's taps, and the names of what an earlier transaction left and this one doesn't refill.
-Out: a `Script` for nft's standard input, and the `Objects` it makes.
+In:  `Ruleset`s of taps, or what records hold of them; the names of what is to go.
+Out: a `Script`.
 
 A script adds what must be there and flushes what it fills, so running it twice changes nothing; it deletes by adding
 first, so deleting what isn't there is no error (nft before 1.0.8 has no `destroy`). Syntax: nft(8).
-
-    table bridge nwfilter     maps and base chains for all taps, and per tap
-        from/TAP  to/TAP      layer 2, what the guest sends and gets; from/TAP/CHAIN its sub-chains
-        from-l3/TAP  to-l3/TAP
-        learned/TAP  connlimit/TAP/N        sets of the tap; ipset/NAME sets of the administrator (render_sets)
-    table netdev nwfilter     the same chain names, as base chains of devices that are no bridge ports
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
+from ..backend import Installed, Object, Rendered, Transaction
 from ..base.dataclass import dataclass
 from ..base.errors import Source
-from ..ruleset.model import Attachment, Chain, Purpose, Rule, Ruleset, SameAs, Tree, Verdict
+from ..ruleset.model import Attachment, Chain, Purpose, Ruleset, Tree
 from .expressions import EQUAL_OCTETS, render_rule
-from .names import Objects, chain_name, kept_names, objects_of, without
+from .names import BASE_CHAINS, BASE_OF, TABLE, chain_name
 from .sets import declaration, initial_elements, is_remembered, kind_of, names_of, set_name
 
-TABLE = "nwfilter"
-
 
 @dataclass(frozen=True)
-class BaseChain:
-    """One of our four hooks: which map it looks the interface up in, and where it stands (kernel hook, priority)."""
-
-    tree: Tree
-    name: str
-    map: str
-    hook: str
-    priority: int
-    selector: str
-
-
-BASE_CHAINS = (
-    BaseChain(Tree.FROM_L2, "l2-prerouting", "from-guest-l2", "prerouting", -300, "iifname"),
-    BaseChain(Tree.FROM_L3, "l3-prerouting", "from-guest-l3", "prerouting", -150, "iifname"),
-    BaseChain(Tree.TO_L3, "l3-postrouting", "to-guest-l3", "postrouting", 0, "oifname"),
-    BaseChain(Tree.TO_L2, "l2-postrouting", "to-guest-l2", "postrouting", 300, "oifname"),
-)
-_BASE = {base.tree: base for base in BASE_CHAINS}
-
-
-@dataclass(frozen=True)
-class Script:
+class Operation:
     """
-    One transaction.
+    One command of a transaction.
 
     Attributes:
-        sources: 1-based line of the text to (filter, where its rule stands).
-        statements: (family, chain) to the rules that the chain is filled with.
-        digest: of the text; equal digests leave equal rules in the kernel.
+        verb: "add", "flush" or "delete".
+        kind: "table", "chain", "rule", "set", "map" or "element".
+        name: of the chain (a rule's too), set or map (an element's too).
+        key: of an element.
+        value: what is added: a chain's hook, a rule, a declaration, what an element maps to.
+        origin: of a rule that a filter made.
     """
 
-    text: str
-    sources: Mapping[int, tuple[str, Source]]
-    statements: Mapping[tuple[str, str], list[str]]
+    verb: str
+    kind: str
+    table: str
+    name: str = ""
+    key: str = ""
+    value: str = ""
+    origin: tuple[str, Source] | None = None
 
     @property
-    def digest(self) -> str:
-        return hashlib.sha256(self.text.encode()).hexdigest()
-
-    def digest_of(self, objects: Objects) -> str:
-        """`ruleset_digest` of the ruleset that `objects` were made for by this script."""
-        chains = ((name, self.statements[objects.family, name]) for name in objects.chains)
-        return _digest((f"{name}: {line}" for name, lines in chains for line in lines), objects)
+    def text(self) -> str:
+        words = [self.verb, self.kind, self.table, TABLE, self.name]
+        if self.kind == "element":
+            words += ["{", self.key, *((":", self.value) if self.value else ()), "}"]
+        elif self.value:
+            words.append(self.value)
+        return " ".join(filter(None, words))
 
 
 @dataclass(frozen=True)
-class Options:
-    """
-    Attributes:
-        counters: which rules count packets: "none", "drops" (drop and reject), "all".
-        fresh: forget learned addresses (the guest starts anew).
-    """
+class Script(Transaction):
+    """One transaction of nft."""
 
-    counters: str = "drops"
-    fresh: bool = True
+    operations: tuple[Operation, ...]
+
+    @property
+    def text(self) -> str:
+        return "".join(f"{operation.text}\n" for operation in self.operations)
 
 
-def render_install(
-    rulesets: Sequence[Ruleset], stale: Iterable[Objects] = (), options: Options | None = None
-) -> Script:
+# --- what a ruleset becomes -------------------------------------------------------------------------------------------
+
+
+def render(ruleset: Ruleset, counters: str) -> Rendered:
     """
-    The transaction after which exactly `rulesets` filter their taps.
+    What `ruleset` is in the kernel.
 
     Args:
-        stale: what may be in the kernel for these or other taps and is to go unless it is refilled.
+        counters: which rules count packets: "none", "drops" (drop and reject), "all".
     """
-    script = _Builder(options or Options())
-    families = sorted({ruleset.attachment.family for ruleset in rulesets})
-    for family in families:
-        script.base(family, {chain.tree for ruleset in rulesets for chain in ruleset.chains})
-    if any(_compares_fields(ruleset) for ruleset in rulesets):
-        for family in families:
-            script.equal_octets(family)
-    for ruleset in rulesets:
-        script.sets(ruleset)
-        script.chains(ruleset)
-    for ruleset in rulesets:
-        script.fill(ruleset)
-    script.remove(stale, kept_names(objects_of(ruleset) for ruleset in rulesets))
-    return script.finish()
+    table = ruleset.attachment.family
+    sets = [*_shared_sets(ruleset, table), *_own_sets(ruleset, table)]
+    chains, elements = [], []
+    origins: dict[tuple[str, str], list[tuple[str, Source]]] = {}
+    for chain in ruleset.chains:
+        name = chain_name(ruleset.tap, chain.tree, chain.name)
+        rules = [(line, rule) for rule in chain.rules for line in render_rule(ruleset, chain.tree, rule, counters)]
+        origins[table, name] = [(rule.filter, rule.source) for _, rule in rules]
+        chains.append(Object("chain", table, name, _device_hook(ruleset, chain), tuple(line for line, _ in rules)))
+        if ruleset.attachment is Attachment.BRIDGE_PORT and chain.name is None:
+            elements.append(element_of(ruleset.tap, chain.tree, f"jump {name}"))
+    return Rendered(Installed(ruleset.tap, (*sets, *chains, *elements)), origins)
 
 
-def render_remove(objects: Iterable[Objects]) -> Script:
-    """The transaction after which none of `objects` is in the kernel, whether it was or not."""
-    script = _Builder(Options())
-    script.remove(objects, set())
-    return script.finish()
+def element_of(tap: str, tree: Tree, verdict: str) -> Object:
+    """The tap's element in the map of `tree`."""
+    return Object("element", "bridge", BASE_OF[tree].map, f'"{tap}"', (verdict,))
 
 
-def render_lines(ruleset: Ruleset, counters: str) -> list[str]:
-    """Every rule of the tap as "CHAIN: STATEMENT", in evaluation order: for comparing and for reading."""
-    return [
-        f"{chain_name(ruleset.tap, chain.tree, chain.name)}: {statement}"
-        for chain in ruleset.chains
-        for rule in chain.rules
-        for statement in render_rule(ruleset, chain.tree, rule, counters)
-    ]
+def _shared_sets(ruleset: Ruleset, table: str) -> Iterable[Object]:
+    for named in ruleset.sets:
+        if named.purpose is Purpose.IPSET:
+            name = set_name(ruleset.tap, named)
+            yield Object("shared", table, name, declaration(name, named.dimensions))
 
 
-def ruleset_digest(ruleset: Ruleset, counters: str) -> str:
-    """Equal digests: equal rules and sets."""
-    return _digest(render_lines(ruleset, counters), objects_of(ruleset))
-
-
-def _digest(lines: Iterable[str], objects: Objects) -> str:
-    return hashlib.sha256("\n".join((*lines, *objects.sets)).encode()).hexdigest()
-
-
-def quarantine(tap: str, attachment: Attachment, source: Source) -> Ruleset:
-    """The ruleset that lets nothing through, neither way."""
-    drop = Rule((), Verdict.DROP, "quarantine", source)
-    chains = (Chain(Tree.FROM_L2, None, (drop,)), Chain(Tree.TO_L2, None, (drop,)))
-    return Ruleset(tap, attachment, chains, ())
-
-
-def _compares_fields(ruleset: Ruleset) -> bool:
-    return any(
-        isinstance(match.test, SameAs) for chain in ruleset.chains for rule in chain.rules for match in rule.matches
-    )
-
-
-class _Builder:
-    """Collects the lines of one script."""
-
-    def __init__(self, options: Options) -> None:
-        self._options = options
-        self._lines: list[str] = []
-        self._sources: dict[int, tuple[str, Source]] = {}
-        self._statements: dict[tuple[str, str], list[str]] = {}
-
-    def finish(self) -> Script:
-        return Script("".join(line + "\n" for line in self._lines), self._sources, self._statements)
-
-    def _add(self, *lines: str) -> None:
-        self._lines += lines
-
-    def _table(self, family: str) -> None:
-        self._add(f"add table {family} {TABLE}")
-        if family == "bridge":
-            self._add(*(f"add map bridge {TABLE} {base.map} {{ type ifname : verdict; }}" for base in BASE_CHAINS))
-
-    def base(self, family: str, trees: set[Tree]) -> None:
-        """The table; for bridge ports the maps, and those base chains that have something to look up."""
-        self._table(family)
-        if family != "bridge":
-            return
-        for base in (base for base in BASE_CHAINS if base.tree in trees):
-            where = f"type filter hook {base.hook} priority {base.priority}; policy accept;"
-            self._add(
-                f"add chain bridge {TABLE} {base.name} {{ {where} }}",
-                f"flush chain bridge {TABLE} {base.name}",
-                f"add rule bridge {TABLE} {base.name} {base.selector} vmap @{base.map}",
-            )
-
-    def equal_octets(self, family: str) -> None:
-        pairs = ", ".join(f"{octet} . {octet}" for octet in range(256))
-        self._add(
-            f"add set {family} {TABLE} {EQUAL_OCTETS} {{ typeof @nh,112,8 . @nh,192,8; }}",
-            f"add element {family} {TABLE} {EQUAL_OCTETS} {{ {pairs} }}",
-        )
-
-    def sets(self, ruleset: Ruleset) -> None:
-        """The tap's sets; what was learned stays in them unless the guest starts anew."""
-        family = ruleset.attachment.family
-        for named in ruleset.sets:
-            if named.purpose is Purpose.IPSET:
-                self._add(render_set(family, set_name(ruleset.tap, named), named.dimensions))
-        for name in names_of(ruleset):
-            self._add(render_set(family, name))
-            if self._options.fresh or not is_remembered(name):
-                self._add(f"flush {kind_of(name)} {family} {TABLE} {name}")
-        for name, element in initial_elements(ruleset):
-            self._add(f"add element {family} {TABLE} {name} {{ {element} }}")
-
-    def chains(self, ruleset: Ruleset) -> None:
-        family = ruleset.attachment.family
-        for chain in ruleset.chains:
-            name = chain_name(ruleset.tap, chain.tree, chain.name)
-            hook = _device_hook(ruleset, chain)
-            self._add(f"add chain {family} {TABLE} {name}{hook}", f"flush chain {family} {TABLE} {name}")
-
-    def fill(self, ruleset: Ruleset) -> None:
-        family = ruleset.attachment.family
-        for chain in ruleset.chains:
-            name = chain_name(ruleset.tap, chain.tree, chain.name)
-            statements = self._statements.setdefault((family, name), [])
-            for rule in chain.rules:
-                for statement in render_rule(ruleset, chain.tree, rule, self._options.counters):
-                    statements.append(statement)
-                    self._add(f"add rule {family} {TABLE} {name} {statement}")
-                    self._sources[len(self._lines)] = (rule.filter, rule.source)
-        if ruleset.attachment is Attachment.BRIDGE_PORT:
-            for tree, name in objects_of(ruleset).roots():
-                self._add(f'add element bridge {TABLE} {_BASE[tree].map} {{ "{ruleset.tap}" : jump {name} }}')
-
-    def remove(self, objects: Iterable[Objects], kept: set[tuple[str, str]]) -> None:
-        """Delete `objects` but for `kept` (family, name): map elements first, then chains, then sets."""
-        gone = without(objects, kept)
-        for family in sorted({each.family for each in gone}):
-            self._table(family)
-        for each in gone:
-            for name in each.chains:
-                self._add(f"add chain {each.family} {TABLE} {name}", f"flush chain {each.family} {TABLE} {name}")
-            if each.family == "bridge":
-                for tree, name in each.roots():
-                    key = f'bridge {TABLE} {_BASE[tree].map} {{ "{each.tap}"'
-                    self._add(f"add element {key} : jump {name} }}", f"delete element {key} }}")
-        for each in gone:
-            self._add(*(f"delete chain {each.family} {TABLE} {name}" for name in each.chains))
-            for name in each.sets:
-                self._add(render_set(each.family, name))
-                self._add(f"delete {kind_of(name)} {each.family} {TABLE} {name}")
+def _own_sets(ruleset: Ruleset, table: str) -> Iterable[Object]:
+    initial: dict[str, list[str]] = {}
+    for name, element in initial_elements(ruleset):
+        initial.setdefault(name, []).append(element)
+    for name in names_of(ruleset):
+        yield Object(kind_of(name), table, name, declaration(name), tuple(initial.get(name, ())))
 
 
 def _device_hook(ruleset: Ruleset, chain: Chain) -> str:
@@ -250,9 +114,122 @@ def _device_hook(ruleset: Ruleset, chain: Chain) -> str:
         return ""
     sends = chain.tree is Tree.FROM_L2
     hook = "ingress" if sends is (ruleset.attachment is Attachment.DEVICE) else "egress"
-    return f' {{ type filter hook {hook} device "{ruleset.tap}" priority -300; policy accept; }}'
+    return f'{{ type filter hook {hook} device "{ruleset.tap}" priority -300; policy accept; }}'
 
 
-def render_set(family: str, name: str, dimensions: int = 1) -> str:
-    """The command that makes the set or map `name` (of render_sets) unless it is there."""
-    return f"add {kind_of(name)} {family} {TABLE} {name} {declaration(name, dimensions)}"
+# --- transactions -----------------------------------------------------------------------------------------------------
+
+
+def install(
+    anew: Sequence[Rendered], put_back: Iterable[Installed] = (), stale: Iterable[Installed] = (), *, fresh: bool
+) -> Script:
+    """
+    The transaction after which `anew` and `put_back` are in the kernel, and none of `stale` that isn't in them.
+
+    Args:
+        fresh: of `anew`, forget what was learned.
+    """
+    everything = [*anew, *(Rendered(installed, {}) for installed in put_back)]
+    objects = [each for rendered in everything for each in rendered.installed.objects]
+    tables = sorted({each.table for each in objects})
+    maps = {each.name for each in objects if each.kind == "element"}
+    operations = [operation for table in tables for operation in _base(table, maps)]
+    if any(f"@{EQUAL_OCTETS}" in rule for each in objects if each.kind == "chain" for rule in each.content):
+        operations += [operation for table in tables for operation in _equal_octets(table)]
+    for position, rendered in enumerate(everything):
+        operations += _sets(rendered.installed, fresh=fresh, anew=position < len(anew))
+        operations += _chains(rendered.installed)
+    for rendered in everything:
+        operations += _fill(rendered)
+    kept = {each.key for each in objects}
+    operations += _remove(stale, kept)
+    return Script(tuple(operations))
+
+
+def remove(installed: Iterable[Installed]) -> Script:
+    """The transaction after which none of `installed` is in the kernel, whether it was or not."""
+    return Script(tuple(_remove(installed, set())))
+
+
+def _base(table: str, maps: set[str]) -> Iterable[Operation]:
+    """The table; for bridge ports the maps, and those base chains that have something to look up."""
+    yield Operation("add", "table", table)
+    if table != "bridge":
+        return
+    for base in BASE_CHAINS:
+        yield Operation("add", "map", table, base.map, value="{ type ifname : verdict; }")
+    for base in BASE_CHAINS:
+        if base.map in maps:
+            where = f"{{ type filter hook {base.hook} priority {base.priority}; policy accept; }}"
+            yield Operation("add", "chain", table, base.name, value=where)
+            yield Operation("flush", "chain", table, base.name)
+            yield Operation("add", "rule", table, base.name, value=f"{base.selector} vmap @{base.map}")
+
+
+def _equal_octets(table: str) -> Iterable[Operation]:
+    pairs = ", ".join(f"{octet} . {octet}" for octet in range(256))
+    yield Operation("add", "set", table, EQUAL_OCTETS, value="{ typeof @nh,112,8 . @nh,192,8; }")
+    yield Operation("add", "element", table, EQUAL_OCTETS, key=pairs)
+
+
+def _sets(installed: Installed, *, fresh: bool, anew: bool) -> Iterable[Operation]:
+    """
+    The tap's sets. What was learned stays in them unless the guest starts anew; connections are counted anew under new
+    rules, since a set may be another rule's by now.
+    """
+    for each in installed.objects:
+        if each.kind == "shared":
+            yield Operation("add", "set", each.table, each.name, value=each.definition)
+    sets = [each for each in installed.objects if each.kind in ("set", "map")]
+    for each in sets:
+        yield Operation("add", each.kind, each.table, each.name, value=each.definition)
+        if anew and (fresh or not is_remembered(each.name)):
+            yield Operation("flush", each.kind, each.table, each.name)
+    for each in sets:
+        for element in each.content:
+            yield Operation("add", "element", each.table, each.name, key=element)
+
+
+def _chains(installed: Installed) -> Iterable[Operation]:
+    for each in installed.objects:
+        if each.kind == "chain":
+            yield Operation("add", "chain", each.table, each.name, value=each.definition)
+            yield Operation("flush", "chain", each.table, each.name)
+
+
+def _fill(rendered: Rendered) -> Iterable[Operation]:
+    for each in rendered.installed.objects:
+        if each.kind == "chain":
+            origins = rendered.origins.get((each.table, each.name), (None,) * len(each.content))
+            for rule, origin in zip(each.content, origins):
+                yield Operation("add", "rule", each.table, each.name, value=rule, origin=origin)
+    for each in rendered.installed.objects:
+        if each.kind == "element":
+            yield Operation("add", "element", each.table, each.name, each.definition, each.content[0])
+
+
+def _remove(stale: Iterable[Installed], kept: set[tuple[str, str, str, str]]) -> list[Operation]:
+    """Delete what is in `stale` and not `kept`: map elements first, then chains, then sets; each once."""
+    seen = set(kept)
+    gone: list[Object] = []
+    for installed in stale:
+        for each in installed.objects:
+            if each.key not in seen and each.kind != "shared":
+                seen.add(each.key)
+                gone.append(each)
+    chains = [each for each in gone if each.kind == "chain"]
+    operations = [operation for table in sorted({each.table for each in gone}) for operation in _base(table, set())]
+    for each in chains:
+        operations.append(Operation("add", "chain", each.table, each.name))
+        operations.append(Operation("flush", "chain", each.table, each.name))
+    for each in gone:
+        if each.kind == "element":
+            operations.append(Operation("add", "element", each.table, each.name, each.definition, each.content[0]))
+            operations.append(Operation("delete", "element", each.table, each.name, each.definition))
+    operations += [Operation("delete", "chain", each.table, each.name) for each in chains]
+    for each in gone:
+        if each.kind in ("set", "map"):
+            if each.definition:  # else it was seen in the kernel
+                operations.append(Operation("add", each.kind, each.table, each.name, value=each.definition))
+            operations.append(Operation("delete", each.kind, each.table, each.name))
+    return operations

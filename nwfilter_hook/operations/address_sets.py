@@ -13,14 +13,11 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable
-from typing import Any
 
 from ..base.dataclass import dataclass
 from ..base.errors import NwfilterHookError
 from ..filters.types import parse_set_name
 from ..host import Host
-from ..nftables.script import TABLE, Script, render_set
-from ..nftables.sets import set_name
 from ..ruleset.fields import Kind, max_dimensions
 from ..ruleset.model import NamedSet, Purpose
 
@@ -90,56 +87,32 @@ def change_set(host: Host, operation: str, name: str, texts: Iterable[str]) -> N
     """
     elements = [parse_element(name, text) for text in texts]
     if operation == "delete":
-        _existing(host, name)
-    lines = [f"add table bridge {TABLE}"]
-    for element in elements:
-        kernel_name = set_name("", element.named)
-        lines += [
-            render_set("bridge", kernel_name, element.named.dimensions),
-            f"{operation} element bridge {TABLE} {kernel_name} {{ {element.text} }}",
-        ]
-    _apply(host, lines)
+        list_set(host, name)
+    host.backend.change_set(operation, [(element.named, element.text) for element in elements])
 
 
 def flush_set(host: Host, name: str) -> None:
     """Empty every set of that name. Raises NwfilterHookError if there is none."""
-    _apply(host, [f"flush set bridge {TABLE} {each}" for each in _existing(host, name)])
+    if not host.backend.flush_sets(_sets(name)):
+        raise NwfilterHookError(f"no set {name!r}")
 
 
 def list_set(host: Host, name: str) -> list[str]:
     """The elements of every set of that name. Raises NwfilterHookError if there is none."""
-    return [_spelled(element) for elements in _existing(host, name).values() for element in elements]
-
-
-def _existing(host: Host, name: str) -> dict[str, list[Any]]:
-    """Kernel name to elements, of the sets that `name` may mean. Raises NwfilterHookError if there is none."""
-    try:
-        parse_set_name(name)
-    except ValueError as error:
-        raise NwfilterHookError(f"set {name!r}: it needs {error}") from None
-    wanted = {
-        set_name("", NamedSet(Purpose.IPSET, name, kind, dimensions=dimensions))
-        for kind in (Kind.IPV4, Kind.IPV6)
-        for dimensions in range(1, max_dimensions(kind) + 1)
-    }
-    sets = (item["set"] for item in host.nft.list_table("bridge") if "set" in item)
-    found = {each["name"]: list(each.get("elem", ())) for each in sets if each["name"] in wanted}
-    if not found:
+    found = host.backend.list_sets(_sets(name))
+    if found is None:
         raise NwfilterHookError(f"no set {name!r}")
     return found
 
 
-def _spelled(element: Any) -> str:
-    if isinstance(element, dict):
-        if "prefix" in element:
-            return f"{element['prefix']['addr']}/{element['prefix']['len']}"
-        if "range" in element:
-            return "-".join(element["range"])
-        if "concat" in element:
-            return ",".join(_spelled(part) for part in element["concat"])
-    return str(element)
-
-
-def _apply(host: Host, lines: Iterable[str]) -> None:
-    text = "".join(line + "\n" for line in lines)
-    host.nft.apply_script(Script(text, {}, {}))
+def _sets(name: str) -> list[NamedSet]:
+    """The sets that `name` may mean. Raises NwfilterHookError if it can't be a set's."""
+    try:
+        parse_set_name(name)
+    except ValueError as error:
+        raise NwfilterHookError(f"set {name!r}: it needs {error}") from None
+    return [
+        NamedSet(Purpose.IPSET, name, kind, dimensions=dimensions)
+        for kind in (Kind.IPV4, Kind.IPV6)
+        for dimensions in range(1, max_dimensions(kind) + 1)
+    ]

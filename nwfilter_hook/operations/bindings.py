@@ -25,7 +25,7 @@ from ..filters.format import format_filterref
 from ..host import Host
 from ..storage.records import Binding, Record
 from .lifecycle import remove, sweep
-from .transaction import apply_plan, plan
+from .transaction import carry_out, plan_domain
 
 OPERATION = "binding-create"
 
@@ -49,7 +49,7 @@ def create_binding(host: Host, data: bytes, path: str) -> str:
         for record, binding in all_bindings(host):
             if binding.tap == tap:
                 raise UpdateError(f"tap {tap} has a filter already, {binding.filter}, as a tap of {record.guest}")
-        apply_plan(host, plan(host, domain, OPERATION, fresh=True))
+        carry_out(host, plan_domain(host, domain, OPERATION, fresh=True))
     return tap
 
 

@@ -1,34 +1,36 @@
 """
 A tap's filter to its rules on this host.
+
+In:  an interface of a guest, or what a record says of one; a `Host`.
+Out: a `CompiledTap`, which a transaction puts into force; or an error that names filter and line.
 """
 
 from __future__ import annotations
 
 from collections.abc import Container
 
+from ..backend import Installed, Rendered
 from ..base.addresses import parse_mac
-from ..base.dataclass import dataclass
-from ..base.errors import DomainError, InputError, MissingFeature, NwfilterHookError
+from ..base.dataclass import dataclass, replace
+from ..base.errors import DomainError, InputError, MissingFeature, NwfilterHookError, Source
 from ..compiler.compile import compile_tap
-from ..domain.model import Domain, Interface, check_tap
+from ..domain.model import Carrier, Domain, Interface, check_tap
 from ..filters.learning import read_learning
 from ..filters.model import FilterRef
 from ..filters.resolve import resolve, uses_learned
 from ..host import Host
-from ..nftables.features import check_features
-from ..nftables.script import quarantine
-from ..ruleset.model import Attachment, Ruleset
+from ..ruleset.model import Attachment, Chain, Rule, Ruleset, Tree, Verdict
 from ..storage.library import Library
-from .devices import attachment_of, can_be_closed, refuse_userspace_datapath
+from ..storage.records import Binding
+from .devices import attachment_of, can_be_closed, read_device, refuse_userspace_datapath
 
 
 @dataclass(frozen=True)
-class Compiled:
-    """One interface with its rules; `quarantined` if they are not the ones it wants."""
+class CompiledTap:
+    """What a record will say of a tap once its rules are in the kernel, and the rules."""
 
-    interface: Interface
-    ruleset: Ruleset
-    quarantined: bool
+    binding: Binding
+    rendered: Rendered
 
 
 def compile_reference(
@@ -48,15 +50,7 @@ def compile_reference(
     return compile_tap(tap, attachment, parse_mac(mac), rules, learning, end_of_chain=end_of_chain)
 
 
-def compile_on(host: Host, interface: Interface, tap: str) -> Ruleset:
-    """The rules that the interface's reference makes for `tap` on this host. Raises InputError."""
-    assert interface.reference
-    attachment = attachment_of(interface)
-    end = host.config.end_of_chain
-    return compile_reference(interface.reference, tap, attachment, interface.mac, host.library, end_of_chain=end)
-
-
-def compile_interface(host: Host, interface: Interface) -> Compiled:
+def compile_interface(host: Host, interface: Interface) -> CompiledTap:
     """
     The rules that the interface wants.
 
@@ -65,42 +59,105 @@ def compile_interface(host: Host, interface: Interface) -> Compiled:
     """
     if interface.problem:
         raise interface.problem
-    assert interface.reference
     if not interface.tap:
         raise DomainError("the interface has a filter, but the XML names no tap (<target dev='…'/>)", interface.source)
     tap = check_tap(interface.tap, interface.source)
     refuse_userspace_datapath(interface, tap)
-    ruleset = compile_on(host, interface, tap)
+    assert interface.reference
+    return _compile(host, _wanted(interface, tap), interface.reference)
+
+
+def recompile(host: Host, binding: Binding) -> CompiledTap:
+    """
+    The rules that the filter of a recorded tap makes now.
+
+    Raises:
+        InputError, MissingFeature: they can't be made, or not on this kernel.
+    """
+    return _compile(host, replace(binding, quarantined=False), binding.reference("record"))
+
+
+def check_interface(host: Host, interface: Interface) -> Ruleset:
+    """The rules that the interface's reference makes, whether it has a tap yet or not. Raises InputError."""
+    assert interface.reference
+    tap = interface.tap or "tap"
+    wanted = _wanted(interface, tap)
+    return _ruleset(host, wanted, interface.reference)
+
+
+def _ruleset(host: Host, wanted: Binding, reference: FilterRef) -> Ruleset:
+    end = host.config.end_of_chain
+    return compile_reference(reference, wanted.tap, wanted.attachment, wanted.mac, host.library, end_of_chain=end)
+
+
+def _compile(host: Host, wanted: Binding, reference: FilterRef) -> CompiledTap:
+    ruleset = _ruleset(host, wanted, reference)
     for note in ruleset.notes:
-        host.report(f"{tap}: warning: {note}")
-    check_features(host, [ruleset])
-    return Compiled(interface, ruleset, False)
+        host.report(f"{wanted.tap}: warning: {note}")
+    host.backend.check([ruleset])
+    return _rendered(host, wanted, ruleset)
+
+
+def _rendered(host: Host, wanted: Binding, ruleset: Ruleset) -> CompiledTap:
+    rendered = host.backend.render(ruleset)
+    return CompiledTap(replace(wanted, installed=rendered.installed), rendered)
+
+
+def _wanted(interface: Interface, tap: str) -> Binding:
+    """What the record will say of the interface, but for what it has in the kernel."""
+    device = read_device(tap)
+    return Binding(
+        tap=tap,
+        mac=interface.mac,
+        type=interface.type,
+        attachment=attachment_of(interface, device),
+        bridge=interface.bridge,
+        index=device.index if device else None,
+        carrier=(interface.carrier or Carrier.FILTERREF).value,
+        filter=interface.reference.filter if interface.reference else "",
+        parameters=dict(interface.reference.parameters) if interface.reference else {},
+        installed=Installed(tap, ()),
+        fingerprint="",
+        quarantined=False,
+    )
+
+
+def compile_quarantine(host: Host, binding: Binding, source: Source) -> CompiledTap:
+    """Rules that let nothing through, neither way, in place of those of `binding`."""
+    ruleset = quarantine(binding.tap, binding.attachment, source)
+    return _rendered(host, replace(binding, quarantined=True), ruleset)
+
+
+def quarantine(tap: str, attachment: Attachment, source: Source) -> Ruleset:
+    """The ruleset that lets nothing through, neither way."""
+    drop = Rule((), Verdict.DROP, "quarantine", source)
+    chains = (Chain(Tree.FROM_L2, None, (drop,)), Chain(Tree.TO_L2, None, (drop,)))
+    return Ruleset(tap, attachment, chains, ())
 
 
 def compile_domain(
     host: Host, domain: Domain, *, tolerant: bool, kept: Container[str] = ()
-) -> tuple[list[Compiled], list[tuple[str, NwfilterHookError]]]:
+) -> tuple[list[CompiledTap], list[tuple[str, NwfilterHookError]]]:
     """Every filtered interface's rules; with `tolerant` a quarantine, or nothing if it is `kept`, for what fails."""
     failed: list[tuple[str, NwfilterHookError]] = []
-    compiled: list[Compiled] = []
+    compiled: list[CompiledTap] = []
+    sources: dict[str, Source] = {}
     for interface in domain.interfaces:
         if not interface.reference and not interface.problem:
             continue
         try:
-            compiled.append(compile_interface(host, interface))
+            made = compile_interface(host, interface)
         except (InputError, MissingFeature) as error:
             if not tolerant:
                 raise
             failed.append((interface.tap or "(no tap)", error))
-            if interface.tap in kept:
+            if interface.tap in kept or not _has_usable_tap(interface):
                 continue
-            if _has_usable_tap(interface):
-                rules = quarantine(interface.tap or "", attachment_of(interface), interface.source)
-                compiled.append(Compiled(interface, rules, True))
-    taps = [each.ruleset.tap for each in compiled]
-    for each in compiled:
-        if taps.count(each.ruleset.tap) > 1:
-            raise DomainError(f"two interfaces have the tap {each.ruleset.tap}", each.interface.source)
+            made = compile_quarantine(host, _wanted(interface, interface.tap or ""), interface.source)
+        if made.binding.tap in sources:
+            raise DomainError(f"two interfaces have the tap {made.binding.tap}", interface.source)
+        sources[made.binding.tap] = interface.source
+        compiled.append(made)
     return compiled, failed
 
 

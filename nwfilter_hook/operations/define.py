@@ -14,22 +14,20 @@ import difflib
 import os
 import re
 import uuid as uuids
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from ..base.dataclass import dataclass, replace
-from ..base.errors import InputError, NftError, NwfilterHookError, Source, UpdateError
+from ..base.errors import InputError, NftError, NwfilterHookError, Source, StateError, UpdateError
 from ..base.text import one_line
 from ..filters.format import normal_form
 from ..filters.model import Filter, FilterRef, FilterRule
 from ..filters.parse import parse_filter
 from ..host import Host
-from ..nftables.script import render_lines
 from ..storage.library import Library, read_filter_file
 from .catalogue import Definition, find_definition, read_definition, tree_of, users_of
-from .compile import compile_interface
 from .lifecycle import sweep
-from .transaction import commit
-from .update import Rebuild, announce_update, interface_of, plan_rebuild, recover_update, withdraw_update
+from .transaction import FileChange, carry_out
+from .update import TapChanges, plan_update, recover
 from .validate import validate
 
 _HERE = Source("library", 1)
@@ -150,11 +148,10 @@ def reload(host: Host, *, dry_run: bool = False) -> Update:
     with host.state.locked():
         if not dry_run:
             sweep(host)
-        rebuild = plan_rebuild(host, lambda binding: True)
-        update = _describe("", rebuild, (), ())
-        if not dry_run and rebuild.plan.records:
-            _carry_out(host, rebuild, lambda: None, lambda: None, "")
-        return update
+        planned = plan_update(host, lambda binding: True)
+        if not dry_run and planned.plan.records:
+            carry_out(host, planned.plan, FileChange("", lambda: None, lambda: None))
+        return _describe("", planned, (), _diff(host, planned) if dry_run else ())
 
 
 def _identity(host: Host, parsed: Filter) -> tuple[str, tuple[str, ...]]:
@@ -246,74 +243,42 @@ def _put_in_force(
             trees[filter_name] = name in tree_of(host.library, filter_name) | tree_of(library, filter_name)
         return trees[filter_name]
 
-    rebuild = plan_rebuild(after, lambda binding: affected(binding.filter))
-    update = _describe(name, rebuild, notes, _diff(host, rebuild) if dry_run else ())
+    planned = plan_update(after, lambda binding: affected(binding.filter))
+    update = _describe(name, planned, notes, _diff(host, planned) if dry_run else ())
     if dry_run:
         return update
     files = host.library
     if text is None:
-        _carry_out(host, rebuild, lambda: None, lambda: files.remove(name), "")
+        change = FileChange("", lambda: None, lambda: files.remove(name))
     else:
         new = text
-        _carry_out(
-            host,
-            rebuild,
-            lambda: files.write_temporary(name, new),
-            lambda: files.rename_temporary(name),
-            files.temporary_of(name),
-        )
-    return update
-
-
-def _carry_out(
-    host: Host, rebuild: Rebuild, prepare_file: Callable[[], None], change_file: Callable[[], None], temporary: str
-) -> None:
-    """The new text, the kernel, the file, the records; the journal goes round them (rebuild.py says how)."""
-    planned = rebuild.plan
-    host.state.write_journal(temporary)
+        temporary = files.temporary_of(name)
+        change = FileChange(temporary, lambda: files.write_temporary(name, new), lambda: files.rename_temporary(name))
     try:
-        prepare_file()
-        announce_update(host, planned)
-        if planned.records:
-            host.nft.apply_script(planned.script)
-    except NwfilterHookError as error:
-        host.library.discard(temporary)
-        unsure = isinstance(error, NftError) and error.unsure
-        if not unsure and not rebuild.unfinished:  # else the next event settles what was announced
-            withdraw_update(host, planned)
-            host.state.delete_journal()
-        raise
-    try:
-        change_file()
-    except NwfilterHookError as error:
-        # the file is the old one, so the kernel goes back to it; or does at the next event
+        carry_out(host, planned.plan, change)
+    except StateError:
+        # if only the file was not changed, the journal says so: the kernel goes back to the old one
         try:
-            recover_update(host)
+            recover(host)
         except NwfilterHookError as again:
             host.report(f"the kernel has the new rules until the next event: {again}")
-        raise error
-    commit(host, planned)
-    host.state.delete_journal()
+        raise
+    return update
 
 
 # --- describe ---------------------------------------------------------------------------------------------------------
 
 
-def _describe(name: str, rebuild: Rebuild, notes: Iterable[str], diff: Iterable[str]) -> Update:
-    changed = tuple((change.guest, change.binding.tap) for change in rebuild.changes)
+def _describe(name: str, planned: TapChanges, notes: Iterable[str], diff: Iterable[str]) -> Update:
+    changed = tuple((change.guest, change.before.tap) for change in planned.changes)
     return Update(name, changed, tuple(notes), tuple(diff))
 
 
-def _diff(host: Host, rebuild: Rebuild) -> tuple[str, ...]:
-    """Each changed tap's rules, before (by the library as it is) and after."""
+def _diff(host: Host, planned: TapChanges) -> tuple[str, ...]:
+    """Each changed tap's rules, before (as they are recorded) and after."""
     lines: list[str] = []
-    for change in rebuild.changes:
-        try:
-            compiled = compile_interface(host, interface_of(change.binding, "record"))
-            before = render_lines(compiled.ruleset, "none")
-        except NwfilterHookError:
-            before = []
-        after = render_lines(change.compiled.ruleset, "none")
-        title = one_line(f"{change.guest} {change.binding.tap}")
+    for change in planned.changes:
+        before, after = (host.backend.statements(each.installed) for each in (change.before, change.after))
+        title = one_line(f"{change.guest} {change.before.tap}")
         lines += difflib.unified_diff(before, after, f"{title} now", f"{title} then", n=1, lineterm="")
     return tuple(lines)

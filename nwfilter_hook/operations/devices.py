@@ -1,17 +1,48 @@
 """
-What a tap is on this host.
+What a tap is on this host, as /sys tells.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 
+from ..base.dataclass import dataclass
 from ..base.errors import Unfilterable
 from ..domain.model import Interface, PortKind
 from ..ruleset.model import Attachment
 
 
-def attachment_of(interface: Interface) -> Attachment:
+@dataclass(frozen=True)
+class Device:
+    """
+    A network device of this host.
+
+    Attributes:
+        index: as the kernel counts devices; a device made anew under the same name has another.
+        bridge: the bridge that it is a port of, or None.
+    """
+
+    index: int
+    is_macvtap: bool
+    bridge: str | None
+
+
+def read_device(name: str) -> Device | None:
+    """The device of that name; None if there is none."""
+    path = f"/sys/class/net/{name}"
+    try:
+        with open(f"{path}/ifindex", encoding="ascii") as file:
+            index = int(file.read())
+    except (OSError, ValueError):
+        return None
+    bridge = None
+    with contextlib.suppress(OSError):
+        bridge = os.path.basename(os.readlink(f"{path}/brport/bridge"))
+    return Device(index, os.path.exists(f"{path}/macvtap"), bridge)
+
+
+def attachment_of(interface: Interface, device: Device | None) -> Attachment:
     """
     Where the interface's traffic can be seen; an `ethernet` device, or one of which the XML tells too little, is asked
     what it is, and whether in a bridge.
@@ -20,28 +51,29 @@ def attachment_of(interface: Interface) -> Attachment:
         return Attachment.MACVTAP
     if interface.kind is PortKind.OPENVSWITCH:
         return Attachment.DEVICE
-    if interface.kind in (PortKind.ETHERNET, PortKind.OTHER) and interface.tap:
-        device = f"/sys/class/net/{interface.tap}"
+    if interface.kind in (PortKind.ETHERNET, PortKind.OTHER) and device is not None:
         # libvirt takes a macvtap that somebody else has made, too: <target managed='no'/>
-        if os.path.exists(f"{device}/macvtap"):
+        if device.is_macvtap:
             return Attachment.MACVTAP
-        if os.path.exists(device) and not os.path.exists(f"{device}/brport"):
+        if device.bridge is None:
             return Attachment.DEVICE
     return Attachment.BRIDGE_PORT
 
 
 def can_be_closed(interface: Interface) -> bool:
     """Whether there is a place for a quarantine: the guest's frames pass no device on the host if it isn't there."""
-    return interface.kind is not PortKind.OTHER or os.path.exists(f"/sys/class/net/{interface.tap}")
+    return interface.kind is not PortKind.OTHER or read_device(interface.tap or "") is not None
 
 
 def refuse_userspace_datapath(interface: Interface, tap: str) -> None:
     """
     Open vSwitch's kernel datapath makes its ports belong to a device of its own (ovs-system). The userspace datapath
     reads them with packet sockets, to which the kernel gives a frame before any filter.
+
+    Raises:
+        Unfilterable: it is such a port.
     """
-    # the record of a routed `ethernet` tap comes back as the same kind of port
-    if interface.kind is not PortKind.OPENVSWITCH or interface.type == "ethernet":
+    if interface.kind is not PortKind.OPENVSWITCH:
         return
     device = f"/sys/class/net/{tap}"
     if os.path.exists(device) and not os.path.exists(f"{device}/master"):

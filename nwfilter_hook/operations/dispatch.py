@@ -7,11 +7,10 @@ Out: it is done; what the administrator should know goes to `host.report`.
 
 from __future__ import annotations
 
-from ..base.errors import InputError, NwfilterHookError, quarantine_effect
+from ..base.errors import InputError, NwfilterHookError
 from ..base.text import one_line
 from ..host import Host
 from .lifecycle import check, install, remove
-from .transaction import Plan
 
 
 def run_operation(host: Host, guest: str, operation: str, data: bytes) -> None:
@@ -53,7 +52,7 @@ def _reconnect(host: Host, guest: str, operation: str, data: bytes) -> None:
 
     if domain.problem:
         host.report(str(domain.problem))
-    _tell(host, reconcile(host, domain, operation))
+    reconcile(host, domain, operation)
 
 
 def _remove(host: Host, guest: str, operation: str, data: bytes) -> None:
@@ -75,20 +74,6 @@ _OPERATIONS = {
 
 def _path(guest: str) -> str:
     return f"domain XML of {one_line(guest)}"
-
-
-def _tell(host: Host, planned: Plan | None) -> None:
-    if planned is None:
-        return
-    quarantined = {binding.tap for binding in planned.record.bindings if binding.quarantined}
-    known = {binding.tap for binding in planned.record.bindings}
-    for tap, reason in planned.failed:
-        if tap in quarantined:
-            host.report(f"{tap}: quarantined, {quarantine_effect(reason)}: {reason}")
-        elif tap not in known:
-            host.report(f"{tap}: NOT filtered, and can't be quarantined: {reason}")
-    for tap in sorted(known - {tap for tap, _ in planned.failed}):
-        host.report(f"{tap}: its filter was not in force as recorded; repaired")
 
 
 def _uuids(host: Host, guest: str, data: bytes) -> list[str]:

@@ -1,22 +1,22 @@
 """
-From a guest to its rules in the kernel and back: read > parse > resolve > compile > render > apply > record.
+A guest's rules from its start to its end: check, install, remove, and clean up after others.
 
-In:  a `Domain` (or a guest's UUID) and a `Host`, which knows library, nft and state.
+In:  a `Domain` (or a guest's UUID) and a `Host`.
 Out: the kernel and the records are as the operation asks; or an error, and nothing has changed.
 
-Each public function is what one libvirt operation does; what a failure means for libvirt is hook.py's matter.
+What a failure means for libvirt is hook.py's matter.
 """
 
 from __future__ import annotations
 
+from ..backend import Transaction
 from ..base.errors import NftError, NwfilterHookError
 from ..domain.model import Domain
 from ..host import Host
-from ..nftables.features import check_features
-from ..nftables.script import Script, render_remove
-from .compile import compile_on
-from .transaction import Plan, apply_plan, own_objects, own_records, plan, remove_objects, unrecorded_objects
-from .update import recover_update
+from ..storage.records import Record
+from .compile import check_interface
+from .transaction import carry_out, own, plan_domain, remove_installed, unrecorded
+from .update import recover
 
 
 def check(host: Host, domain: Domain) -> None:
@@ -26,11 +26,10 @@ def check(host: Host, domain: Domain) -> None:
     Raises:
         InputError, MissingFeature: what libvirt should refuse the start for.
     """
-    filtered = [interface for interface in domain.interfaces if interface.reference]
-    check_features(host, [compile_on(host, interface, interface.tap or "tap") for interface in filtered])
+    host.backend.check([check_interface(host, interface) for interface in domain.interfaces if interface.reference])
 
 
-def install(host: Host, domain: Domain, operation: str, *, fresh: bool, tolerant: bool = False) -> Plan:
+def install(host: Host, domain: Domain, operation: str, *, fresh: bool) -> None:
     """
     Put the guest's filters in force, in one transaction.
 
@@ -40,17 +39,16 @@ def install(host: Host, domain: Domain, operation: str, *, fresh: bool, tolerant
     """
     with host.state.locked():
         sweep(host)
-        planned = plan(host, domain, operation, fresh=fresh, tolerant=tolerant)
-        apply_plan(host, planned)
+        planned = plan_domain(host, domain, operation, fresh=fresh)
+        carry_out(host, planned)
         if planned.record.bindings:
             host.state.keep_configuration(host.config.text)
-        return planned
 
 
-def plan_removal(host: Host, uuid: str) -> Script:
+def plan_removal(host: Host, uuid: str) -> Transaction:
     """The transaction that `remove` would run; empty if there is nothing to remove."""
-    objects = (each for record in own_records(host, uuid) for each in record.objects())
-    return render_remove(own_objects(host, uuid, objects))
+    installed = (each for record in _own_records(host, uuid) for each in record.installed())
+    return host.backend.remove(own(host, uuid, installed))
 
 
 def remove(host: Host, uuid: str) -> None:
@@ -61,11 +59,11 @@ def remove(host: Host, uuid: str) -> None:
         NftError, StateError: what is left is remembered and removed at the next event.
     """
     with host.state.locked():
-        objects = [each for record in own_records(host, uuid) for each in record.objects()]
+        installed = [each for record in _own_records(host, uuid) for each in record.installed()]
         try:
             # of a record that can't be read any more, the taps are known, and the kernel tells the rest
-            objects += unrecorded_objects(host, uuid, (), objects)
-            remove_objects(host, uuid, objects)
+            installed += unrecorded(host, uuid, (), installed)
+            remove_installed(host, uuid, installed)
         except NftError:
             host.state.set_leftover(uuid)
             raise
@@ -75,6 +73,11 @@ def remove(host: Host, uuid: str) -> None:
         sweep(host)
 
 
+def _own_records(host: Host, uuid: str) -> list[Record]:
+    """The guest's record, and the one of a transaction that was cut off."""
+    return [record for record in (host.state.read(uuid), host.state.read_pending(uuid)) if record]
+
+
 def sweep(host: Host) -> None:
     """
     Finish what others left unfinished: an update of filters that was cut off, guests that stopped while nft failed.
@@ -82,14 +85,14 @@ def sweep(host: Host) -> None:
     """
     host.state.drop_temporaries()
     try:
-        recover_update(host)
+        recover(host)
     except NwfilterHookError as error:
         host.log(f"an update of filters was cut off and can't be finished yet: {error}")
     for name, record in host.state.leftovers():
         if record is None:
             continue
         try:
-            remove_objects(host, record.uuid, record.objects())
+            remove_installed(host, record.uuid, record.installed())
             host.state.delete_leftover(name)
         except NwfilterHookError as error:
             host.log(f"{record.guest}: still not removed: {error}")

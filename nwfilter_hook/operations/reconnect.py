@@ -1,5 +1,5 @@
 """
-A guest that runs already: see that the kernel has its rules, repair what is missing, cut off what can't be repaired.
+A guest that runs already: put back what its record holds, make anew what it wants now, cut off what can't be made.
 
 In:  a `Domain` as libvirt has it at `reconnect`, or only a guest's UUID, and a `Host`.
 Out: every tap of the guest has its filter, or its old one, or a quarantine.
@@ -7,37 +7,32 @@ Out: every tap of the guest has its filter, or its old one, or a quarantine.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from ..base.dataclass import replace
 from ..base.errors import InputError, NftError, NwfilterHookError, Source, StateError, quarantine_effect
-from ..domain.model import Domain
+from ..domain.model import Domain, Interface
 from ..host import Host
-from ..nftables.names import objects_of
-from ..nftables.script import BASE_CHAINS, Options, render_install, ruleset_digest
 from ..storage.records import Binding, Record
-from .compile import compile_domain, compile_on
-from .devices import attachment_of
+from .compile import compile_domain, compile_quarantine
+from .devices import attachment_of, read_device
 from .lifecycle import sweep
-from .transaction import Plan, apply_plan, plan
-from .update import interface_of
+from .transaction import GuestChange, Plan, carry_out, known_of, plan, plan_domain
 
 
-def reconcile(host: Host, domain: Domain, operation: str) -> Plan | None:
+def reconcile(host: Host, domain: Domain, operation: str) -> None:
     """
-    See that the kernel has what the guest's record says, and that the record is what the guest asks for; repair if
-    not. A tap whose filter can't be compiled keeps the rules that are in force, or is quarantined. Where nothing can be
-    written down the rules are put into force all the same: the guest runs.
-
-    Returns:
-        None if everything was in place, else what was done.
+    See that the kernel has what the guest's record holds, if that is what the guest asks for, and put back what it
+    hasn't; else make the guest's filters anew. A tap whose filter can't be compiled keeps its recorded rules, or is
+    quarantined. Where nothing can be written down the rules are put into force all the same: the guest runs. What the
+    administrator should know goes to `host.report`.
 
     Raises:
-        NftError, DomainError: the repair failed. StateError: it could not be written down.
+        NftError, DomainError: it failed. StateError: it could not be written down.
     """
     try:
         with host.state.locked():
-            return _reconcile(host, domain, operation)
+            _reconcile(host, domain, operation)
     except StateError:
         _enforce_unrecorded(host, domain)
         raise
@@ -49,54 +44,91 @@ def _enforce_unrecorded(host: Host, domain: Domain) -> None:
         record = host.state.read(domain.uuid)
     except StateError:
         record = None
-    if record and _as_wished(domain, record) and _in_kernel(host, record):
+    if record and _as_wished(domain, record) and not _altered(host, record):
         return
     compiled, failed = compile_domain(host, domain, tolerant=True)
-    options = Options(counters=host.config.counters, fresh=False)
-    host.nft.apply_script(render_install([each.ruleset for each in compiled], options=options))
+    if compiled:
+        host.backend.apply(host.backend.install([each.rendered for each in compiled]))
     for tap, error in failed:
         host.report(f"{tap}: not filtered as it should be: {error}")
 
 
-def _reconcile(host: Host, domain: Domain, operation: str) -> Plan | None:
+def _reconcile(host: Host, domain: Domain, operation: str) -> None:
     sweep(host)
     record = host.state.read(domain.uuid)
-    pending = host.state.read_pending(domain.uuid)
-    kept = {} if record is None or pending else _in_force(host, record)
-    intact = record is not None and len(kept) == len(record.bindings) and pending is None
-    if record and intact and _as_wished(domain, record):
-        return None
-    planned = plan(host, domain, operation, fresh=False, tolerant=True, kept=kept)
-    for tap, error in planned.failed:
-        if tap in kept:
-            closed = kept[tap].quarantined
-            what = f"still quarantined, {quarantine_effect(error)}" if closed else "the old rules stay in force"
-            host.report(f"{tap}: {what}: {error}")
-    if record and intact and planned.failed and _covers(record, domain):
-        return None
+    if host.state.read_pending(domain.uuid) is not None:
+        record = None  # a transaction was cut off: the record isn't what is in the kernel
+    altered = _altered(host, record) if record else set()
+    if record and _as_wished(domain, record) and (not altered or _put_back(host, record)):
+        _tell_repaired(host, altered)
+        return
+    before = {binding.tap: binding for binding in record.bindings if binding.installed.whole} if record else {}
+    planned = plan_domain(host, domain, operation, fresh=False, tolerant=True, kept=before)
     try:
-        apply_plan(host, planned)
+        carry_out(host, planned)
     except NftError as error:
         if error.unsure:
             raise
         planned = _quarantine_all(host, domain, operation, error)
-    return planned
+    _tell(host, planned, before, altered)
+
+
+def _altered(host: Host, record: Record) -> set[str]:
+    """The taps of which the kernel doesn't have what was recorded."""
+    found = host.backend.fingerprints([binding.installed for binding in record.bindings])
+    return {binding.tap for binding in record.bindings if found[binding.tap] != binding.fingerprint}
+
+
+def _put_back(host: Host, record: Record) -> bool:
+    """Put the recorded rules into the kernel; False if they aren't known, or nft doesn't take them any more."""
+    if not all(binding.installed.whole for binding in record.bindings):
+        return False
+    change = GuestChange(record.guest, record.uuid, record.operation, (), record.bindings, ())
+    try:
+        carry_out(host, plan(host, [change], put_back=True))
+    except NftError as error:
+        if error.unsure:
+            raise
+        return False
+    return True
+
+
+def _tell(host: Host, planned: Plan, before: Mapping[str, Binding], altered: set[str]) -> None:
+    after = {binding.tap: binding for binding in planned.record.bindings}
+    for tap, reason in planned.failed:
+        if tap not in after:
+            what = "NOT filtered, and can't be quarantined"
+        elif after[tap].quarantined:
+            still = "still " if tap in before and before[tap].quarantined else ""
+            what = f"{still}quarantined, {quarantine_effect(reason)}"
+        else:
+            what = "the old rules stay in force"
+        host.report(f"{tap}: {what}: {reason}")
+    same = {tap for tap in before if tap in after and before[tap].installed == after[tap].installed} - altered
+    _tell_repaired(host, set(after) - same - {tap for tap, _ in planned.failed})
+
+
+def _tell_repaired(host: Host, taps: set[str]) -> None:
+    for tap in sorted(taps):
+        host.report(f"{tap}: its filter was not in force as recorded; repaired")
 
 
 def quarantine_known(host: Host, uuid: str, reason: NwfilterHookError) -> bool:
     """
-    The running guest's XML is of no use: keep what its record says if the kernel has it, else drop everything.
+    The running guest's XML is of no use: put back what its record says, or if that can't be, drop everything.
 
     Returns:
         True if taps were quarantined.
     """
     with host.state.locked():
         record = host.state.read(uuid)
-        if record is None or _in_kernel(host, record):
+        altered = _altered(host, record) if record else set()
+        if record is None or not altered or _put_back(host, record):
+            _tell_repaired(host, altered)
             return False
-        interfaces = tuple(interface_of(binding, "record") for binding in record.bindings)
-        domain = Domain(record.guest, record.uuid, interfaces, Source("record", 1))
-        _quarantine_all(host, domain, record.operation, reason)
+        anew = tuple(compile_quarantine(host, binding, Source("record", 1)) for binding in record.bindings)
+        known = known_of(host, uuid, [binding.tap for binding in record.bindings])
+        carry_out(host, plan(host, [GuestChange(record.guest, uuid, record.operation, anew, (), tuple(known))]))
         return True
 
 
@@ -105,94 +137,24 @@ def _quarantine_all(host: Host, domain: Domain, operation: str, reason: Nwfilter
     interfaces = tuple(
         replace(each, problem=problem) if each.reference or each.problem else each for each in domain.interfaces
     )
-    planned = plan(host, replace(domain, interfaces=interfaces), operation, fresh=False, tolerant=True)
-    apply_plan(host, planned)
+    planned = plan_domain(host, replace(domain, interfaces=interfaces), operation, fresh=False, tolerant=True)
+    carry_out(host, planned)
     return planned
 
 
 def _as_wished(domain: Domain, record: Record) -> bool:
     """Whether the record's bindings are the ones the XML asks for, and none is in quarantine."""
     wanted = [interface for interface in domain.interfaces if interface.reference or interface.problem]
-    if len(wanted) != len(record.bindings):
+    recorded = {binding.tap: binding for binding in record.bindings}
+    return len(wanted) == len(recorded) and all(_is_wished(each, recorded.get(each.tap or "")) for each in wanted)
+
+
+def _is_wished(interface: Interface, binding: Binding | None) -> bool:
+    if interface.problem or not interface.reference or binding is None or binding.quarantined:
         return False
-    for interface, binding in zip(wanted, record.bindings):
-        if interface.problem or not interface.reference or binding.quarantined:
-            return False
-        same = (
-            interface.tap == binding.tap
-            and interface.mac == binding.mac
-            and interface.reference.filter == binding.filter
-            and dict(interface.reference.parameters) == dict(binding.parameters)
-            and attachment_of(interface) is binding.attachment
-        )
-        if not same:
-            return False
-    return True
-
-
-def _covers(record: Record, domain: Domain) -> bool:
-    """Whether every tap that wants a filter has one by the record."""
-    wanted = {interface.tap for interface in domain.interfaces if interface.reference or interface.problem}
-    return wanted <= {binding.tap for binding in record.bindings}
-
-
-def _in_kernel(host: Host, record: Record) -> bool:
-    """Whether every chain, every rule and every map element of the record is in the kernel, and nothing more."""
-    return len(_in_force(host, record)) == len(record.bindings)
-
-
-def _in_force(host: Host, record: Record) -> dict[str, Binding]:
-    """By tap, the bindings that have every chain, every rule and every map element in the kernel, and nothing more."""
-    elements: dict[str, dict[str, str]] = {}
-    bases: dict[str, bool] = {}
-    programs: dict[tuple[str, str], tuple[str, ...]] = {}
-    if any(binding.objects.family == "bridge" for binding in record.bindings):
-        for base in BASE_CHAINS:
-            elements[base.map] = host.nft.list_map(base.map)
-            listing = host.nft.list_chain("bridge", base.name)
-            bases[base.map] = listing is not None and listing.fingerprint == (f"{base.selector} vmap @{base.map}",)
-
-    def complete(binding: Binding) -> bool:
-        roots = dict(binding.objects.roots())
-        for base in BASE_CHAINS if binding.objects.family == "bridge" else ():
-            wanted = roots.get(base.tree)
-            if elements[base.map].get(binding.tap) != wanted or (wanted and not bases[base.map]):
-                return False
-        for chain, fingerprint in zip(binding.objects.chains, binding.fingerprints):
-            listing = host.nft.list_chain(binding.objects.family, chain)
-            if listing is None or listing.fingerprint != fingerprint:
-                return False
-            programs[binding.objects.family, chain] = listing.programs
-        return True
-
-    found = {binding.tap: binding for binding in record.bindings if complete(binding)}
-    altered = _altered(host, found.values(), programs)
-    return {tap: binding for tap, binding in found.items() if tap not in altered}
-
-
-def _altered(
-    host: Host, bindings: Iterable[Binding], programs: Mapping[tuple[str, str], tuple[str, ...]]
-) -> frozenset[str]:
-    """
-    The taps with a rule of the right verdict and provenance, but another condition. What can't be compiled any more, or
-    not to the same rules, isn't looked at: the rules in force are those of the filter as it was.
-    """
-    counters = host.config.counters
-    rulesets = []
-    for binding in bindings:
-        try:
-            ruleset = compile_on(host, interface_of(binding, "record"), binding.tap)
-        except InputError:
-            continue
-        if ruleset_digest(ruleset, counters) == binding.digest:
-            rulesets.append(ruleset)
-    if not rulesets:
-        return frozenset()
-    wanted = host.nft.programs_of(render_install(rulesets, options=Options(counters=counters)).text) or {}
-    return frozenset(
-        ruleset.tap
-        for ruleset in rulesets
-        for chain in objects_of(ruleset).chains
-        for key in [(ruleset.attachment.family, chain)]
-        if key in wanted and wanted[key] != programs[key]
+    return (
+        interface.mac == binding.mac
+        and interface.reference.filter == binding.filter
+        and dict(interface.reference.parameters) == dict(binding.parameters)
+        and attachment_of(interface, read_device(binding.tap)) is binding.attachment
     )

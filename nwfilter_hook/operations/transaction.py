@@ -1,23 +1,51 @@
 """
-Work out and run one transaction: compile what taps want, find what is to go, apply, record.
+One transaction: worked out, written down as pending, applied, and then committed or rolled back.
 
-In:  a `Host`, and a guest (or its record) with the filters it wants.
-Out: a `Plan`; `apply_plan` makes it true in the kernel and in the records, or changes nothing.
+In:  a `Host`, and for each guest what its taps shall have.
+Out: a `Plan`; `carry_out` makes it true in the kernel and in the records, or changes nothing.
+
+    1  if a filter file changes along: the journal names its new text, which is written beside it
+    2  each guest's pending record
+    3  nft takes the transaction
+    4  the filter file's new text, or its removal
+    5  the pending records are renamed; the journal goes
+
+A process killed on the way leaves pending records, which say what may be in the kernel beside what the records say;
+each guest's next event settles its own. Whoever finds a journal (update.recover) throws away a text that was not
+renamed and settles all guests with a pending record by the files as they are: old or new, in files and kernel alike.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Callable
 
-from ..base.dataclass import dataclass
+from ..backend import Installed, Transaction, subtract
+from ..base.dataclass import dataclass, replace
 from ..base.errors import NftError, NwfilterHookError, StateError
-from ..domain.model import Carrier, Domain
+from ..domain.model import Domain
 from ..host import Host
-from ..nftables.names import Objects, objects_of, stale_objects
-from ..nftables.process import fingerprint_of
-from ..nftables.script import Options, Script, render_install, render_remove
 from ..storage.records import Binding, Record
-from .compile import Compiled, compile_domain
+from .compile import CompiledTap, compile_domain
+
+
+@dataclass(frozen=True)
+class GuestChange:
+    """
+    What a transaction does with one guest.
+
+    Attributes:
+        anew: taps that get these rules.
+        staying: taps that keep what is recorded.
+        known: everything that may be in the kernel of the guest and its taps.
+    """
+
+    guest: str
+    uuid: str
+    operation: str
+    anew: tuple[CompiledTap, ...]
+    staying: tuple[Binding, ...]
+    known: tuple[Installed, ...]
 
 
 @dataclass(frozen=True)
@@ -26,11 +54,13 @@ class Plan:
     What an operation is going to do: the transaction and the records that it makes true.
 
     Attributes:
-        failed: taps that get a quarantine instead of their filter, with the reason.
+        settled: taps that the transaction puts in force.
+        failed: taps that get a quarantine, or keep what they have, instead of their filter, with the reason.
     """
 
-    script: Script
+    transaction: Transaction
     records: tuple[Record, ...]
+    settled: frozenset[str]
     failed: tuple[tuple[str, NwfilterHookError], ...] = ()
 
     @property
@@ -40,13 +70,26 @@ class Plan:
         return record
 
 
-# --- compile ----------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class FileChange:
+    """
+    A filter file that changes along with the kernel.
+
+    Attributes:
+        temporary: path of its new text, "" if the file is to go.
+        prepare: writes that.
+        commit: puts it in the file's place, or removes the file.
+    """
+
+    temporary: str
+    prepare: Callable[[], None]
+    commit: Callable[[], None]
 
 
 # --- plan -------------------------------------------------------------------------------------------------------------
 
 
-def plan(
+def plan_domain(
     host: Host,
     domain: Domain,
     operation: str,
@@ -61,169 +104,220 @@ def plan(
     Args:
         fresh: forget learned addresses.
         tolerant: a tap whose filter can't be compiled is quarantined instead.
-        kept: by tap, bindings that are in force and stay so if the tap's filter can't be compiled.
+        kept: by tap, recorded bindings that are put back if the tap's filter can't be compiled.
 
     Raises:
         InputError, MissingFeature: unless tolerant.
     """
     compiled, failed = compile_domain(host, domain, tolerant=tolerant, kept=kept or {})
-    staying = [kept[tap] for tap, _ in failed if kept and tap in kept]
-    rulesets = [each.ruleset for each in compiled]
-    every_tap = [interface.tap for interface in domain.interfaces if interface.tap]
-    known = _known_objects(host, domain.uuid, every_tap)
-    for binding in staying:
-        known = [objects for objects in known if objects.tap != binding.tap]
-    stale = stale_objects(known, rulesets)
-    script = render_install(rulesets, stale, Options(counters=host.config.counters, fresh=fresh))
-    bindings = (*(binding_of(script, each) for each in compiled), *staying)
-    record = Record(domain.name, domain.uuid, operation, bindings, stale, script.digest)
-    return Plan(script, (record,), tuple(failed))
+    staying = tuple(kept[tap] for tap, _ in failed if kept and tap in kept)
+    known = known_of(host, domain.uuid, [interface.tap for interface in domain.interfaces if interface.tap])
+    change = GuestChange(domain.name, domain.uuid, operation, tuple(compiled), staying, tuple(known))
+    return plan(host, [change], fresh=fresh, put_back=True, failed=failed)
 
 
-def binding_of(script: Script, compiled: Compiled) -> Binding:
-    """What the record says of one tap after `script`."""
-    interface, ruleset = compiled.interface, compiled.ruleset
-    objects = objects_of(ruleset)
-    return Binding(
-        tap=ruleset.tap,
-        mac=interface.mac,
-        type=interface.type,
-        attachment=ruleset.attachment,
-        bridge=interface.bridge,
-        carrier=(interface.carrier or Carrier.FILTERREF).value,
-        filter=interface.reference.filter if interface.reference else "",
-        parameters=dict(interface.reference.parameters) if interface.reference else {},
-        objects=objects,
-        fingerprints=tuple(fingerprint_of(script.statements[objects.family, chain]) for chain in objects.chains),
-        digest=script.digest_of(objects),
-        quarantined=compiled.quarantined,
+def plan(
+    host: Host,
+    changes: Sequence[GuestChange],
+    *,
+    fresh: bool = False,
+    put_back: bool = False,
+    failed: Iterable[tuple[str, NwfilterHookError]] = (),
+) -> Plan:
+    """
+    One transaction for all of `changes`.
+
+    Args:
+        put_back: put what is staying into the kernel again; else it isn't touched.
+    """
+    returning = [binding for change in changes for binding in change.staying] if put_back else []
+    records = []
+    for change in changes:
+        bindings = (*(each.binding for each in change.anew), *change.staying)
+        stale = subtract(change.known, (binding.installed for binding in bindings))
+        records.append(Record(change.guest, change.uuid, change.operation, bindings, stale))
+    transaction = host.backend.install(
+        [each.rendered for change in changes for each in change.anew],
+        put_back=[host.backend.with_counts(binding.installed) for binding in returning],
+        stale=[installed for record in records for installed in record.stale],
+        fresh=fresh,
     )
+    settled = {each.binding.tap for change in changes for each in change.anew}
+    return Plan(transaction, tuple(records), frozenset(settled.union(each.tap for each in returning)), tuple(failed))
 
 
-def own_records(host: Host, uuid: str) -> list[Record]:
-    """The guest's record, and the one of a transaction that was cut off."""
-    return [record for record in (host.state.read(uuid), host.state.read_pending(uuid)) if record]
+def own(host: Host, uuid: str, installed: Iterable[Installed]) -> list[Installed]:
+    """`installed` without what is of taps that are another guest's by now; see `_now`."""
+    return [now for each in installed if host.state.owner(each.tap) in (uuid, None) for now in _now(host, each)]
 
 
-def own_objects(host: Host, uuid: str, objects: Iterable[Objects]) -> list[Objects]:
-    """`objects` without those of taps that are another guest's by now."""
-    return [each for each in objects if host.state.owner(each.tap) in (uuid, None)]
+def _now(host: Host, installed: Installed) -> list[Installed]:
+    """`installed`; of what is known by name only, what the kernel shows now."""
+    if installed.whole:
+        return [installed]
+    found = host.backend.find(installed.tap)
+    return [found] if found else []
 
 
-def _known_objects(host: Host, uuid: str, taps: Sequence[str]) -> list[Objects]:
+def known_of(host: Host, uuid: str, taps: Sequence[str]) -> list[Installed]:
     """What may be in the kernel of this guest, and of others under tap names that are this guest's now."""
-    found = own_objects(host, uuid, (each for record in host.state.read_everything(uuid) for each in record.objects()))
+    records = host.state.read_everything(uuid)
+    found = own(host, uuid, (each for record in records for each in record.installed()))
     for tap in taps:
         owner = host.state.owner(tap)
         if owner is not None and owner != uuid:
-            others = (each for record in host.state.read_everything(owner) for each in record.objects())
-            found += [objects for objects in others if objects.tap == tap]
-    return found + unrecorded_objects(host, uuid, taps, found)
+            others = (each for record in host.state.read_everything(owner) for each in record.installed())
+            found += [now for each in others if each.tap == tap for now in _now(host, each)]
+    return found + unrecorded(host, uuid, taps, found)
 
 
-def unrecorded_objects(host: Host, uuid: str, taps: Iterable[str], known: Iterable[Objects]) -> list[Objects]:
+def unrecorded(host: Host, uuid: str, taps: Iterable[str], known: Iterable[Installed]) -> list[Installed]:
     """
     What the kernel lists under the names of taps that somebody had, or the guest has, but that no readable record
     tells of: the record was damaged and moved aside.
     """
-    recorded = {objects.tap for objects in known}
+    recorded = {each.tap for each in known}
     owned = {tap for tap in taps if host.state.owner(tap) is not None} | set(host.state.taps_of(uuid))
-    return [objects for tap in sorted(owned - recorded) for objects in host.nft.list_objects(tap)]
+    found = (host.backend.find(tap) for tap in sorted(owned - recorded))
+    return [each for each in found if each]
 
 
-# --- apply ------------------------------------------------------------------------------------------------------------
+# --- carry out --------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Announced:
+class Undo:
     """
-    What `announce` wrote over, for `withdraw`.
+    What was written down before `write_pending`.
 
     Attributes:
         pending: by UUID, what an earlier transaction that was cut off may have left.
         owners: by tap, the guest whose it was.
+        journal: of an update that was cut off, if this one writes another.
     """
 
     pending: Mapping[str, Record | None]
     owners: Mapping[str, str | None]
+    journal: str | None
 
 
-def apply_plan(host: Host, planned: Plan) -> None:
+def carry_out(host: Host, planned: Plan, file: FileChange | None = None) -> None:
     """
-    Run the transaction; the lock is held.
+    Make the plan true; the lock is held.
 
     Raises:
-        NftError, StateError: nothing has changed; if nft was given up, what it may have done is remembered.
+        NftError, StateError: nothing has changed. If nft was given up, what it may have done is remembered. If only
+            `file` could not be changed, the kernel has what was planned, and the journal says so.
     """
-    if any(record.bindings or record.stale for record in planned.records):
-        announced = announce(host, planned)
-        try:
-            host.nft.apply_script(planned.script)
-        except NftError as error:
-            if not error.unsure:
-                withdraw(host, announced)
-            raise
-    commit(host, planned)
+    if file is None and not any(record.bindings or record.stale for record in planned.records):
+        commit(host, planned)
+        return
+    undo = Undo(
+        {record.uuid: host.state.read_pending(record.uuid) for record in planned.records},
+        {tap: host.state.owner(tap) for tap in planned.settled},
+        host.state.read_journal() if file else None,
+    )
+    try:
+        write_pending(host, planned, file)
+        before = host.backend.generation()
+        if planned.transaction.text:
+            host.backend.apply(planned.transaction)
+    except (NftError, StateError) as error:
+        if file is not None:
+            host.library.discard(file.temporary)
+        if not (isinstance(error, NftError) and error.unsure):
+            roll_back(host, undo, file)
+        raise
+    if file is not None:
+        file.commit()
+    commit(host, _with_fingerprints(host, planned, before))
+    if file is not None:
+        host.state.delete_journal()
 
 
-def announce(host: Host, planned: Plan) -> Announced:
+def _with_fingerprints(host: Host, planned: Plan, before: int) -> Plan:
+    """`planned`, its records with what the kernel made of it; unless somebody else may have changed that already."""
+    settled = [
+        binding.installed for record in planned.records for binding in record.bindings if binding.tap in planned.settled
+    ]
+    try:
+        found = host.backend.fingerprints(settled)
+        if host.backend.generation() != before + 1:
+            return planned
+    except NftError:
+        return planned
+    return replace(
+        planned,
+        records=tuple(
+            replace(
+                record,
+                bindings=tuple(
+                    replace(binding, fingerprint=found.get(binding.tap, binding.fingerprint))
+                    for binding in record.bindings
+                ),
+            )
+            for record in planned.records
+        ),
+    )
+
+
+def write_pending(host: Host, planned: Plan, file: FileChange | None = None) -> None:
     """
     Write down what is about to be in the kernel.
 
     Raises:
-        StateError: that can't be written; nothing is left of it.
+        StateError: that can't be written.
     """
-    announced = Announced(
-        {record.uuid: host.state.read_pending(record.uuid) for record in planned.records},
-        {binding.tap: host.state.owner(binding.tap) for record in planned.records for binding in record.bindings},
-    )
-    try:
-        for record in planned.records:
-            host.state.write_pending(record)
-            for binding in record.bindings:
+    if file is not None:
+        host.state.write_journal(file.temporary)
+        file.prepare()
+    for record in planned.records:
+        host.state.write_pending(record)
+        for binding in record.bindings:
+            if binding.tap in planned.settled:
                 host.state.set_owner(binding.tap, record.uuid)
-    except StateError:
-        withdraw(host, announced)
-        raise
-    return announced
 
 
-def withdraw(host: Host, announced: Announced) -> None:
-    """The announced has not come true: nothing has changed, and everything is written as it was before."""
-    for uuid, before in announced.pending.items():
+def roll_back(host: Host, undo: Undo, file: FileChange | None = None) -> None:
+    """Nothing has changed: everything is written as it was before."""
+    for uuid, before in undo.pending.items():
         if before is None:
             host.state.drop_pending(uuid)
         else:
             host.state.write_pending(before)
-    for tap, owner in announced.owners.items():
+    for tap, owner in undo.owners.items():
         if owner is None:
             host.state.clear_owner(tap)
         else:
             host.state.set_owner(tap, owner)
+    if undo.journal is not None:
+        host.state.write_journal(undo.journal)
+    elif file is not None:
+        host.state.delete_journal()
 
 
 def commit(host: Host, planned: Plan) -> None:
-    """The announced has come true. The record goes last, since only it tells what is still to be tidied."""
+    """nft took the transaction. Rename the records last: after a crash they tell what is still to be cleaned up."""
     for record in planned.records:
         taps = {binding.tap for binding in record.bindings}
-        for objects in record.stale:
-            if objects.tap not in taps:
-                host.state.clear_owner(objects.tap)
+        for installed in record.stale:
+            if installed.tap not in taps:
+                host.state.clear_owner(installed.tap)
         if record.bindings:
-            host.state.commit(record.uuid)
+            host.state.commit(record.uuid, record)
         else:
             host.state.delete(record.uuid)
 
 
-def remove_objects(host: Host, uuid: str, objects: Iterable[Objects]) -> None:
+def remove_installed(host: Host, uuid: str, installed: Iterable[Installed]) -> None:
     """
-    Take what is the guest's own of `objects` out of the kernel.
+    Take what is the guest's own of `installed` out of the kernel.
 
     Raises:
         NftError: nothing has changed.
     """
-    mine = own_objects(host, uuid, objects)
+    mine = own(host, uuid, installed)
     if mine:
-        host.nft.apply_script(render_remove(mine))
+        host.backend.apply(host.backend.remove(mine))
     for each in mine:
         host.state.clear_owner(each.tap)

@@ -3,70 +3,41 @@ Compile running guests anew from their records, no libvirt and no domain XML nee
 one transaction.
 
 In:  a `Host` whose library holds the filters as they shall be.
-Out: a `Rebuild`: which taps change and the `Plan` that changes them all or none.
-
-An update of a filter file and the kernel can't be one step, so a journal goes round it:
-
-    1  the journal names the new text of NAME.xml; it is written beside that; so is each guest's pending record
-    2  nft takes the transaction
-    3  the text is renamed to NAME.xml; the pending records are renamed; the journal goes
-
-Whoever finds a journal (`recover_update`) throws away a text that was not renamed, compiles every guest with a pending
-record from the files as they are, and applies that: old or new, in files and kernel alike. Until that has succeeded,
-journal and pending records stay.
+Out: `TapChanges`: which taps change and the `Plan` that changes them all or none.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from ..base.dataclass import dataclass
-from ..base.errors import NwfilterHookError, Source, UpdateError
-from ..domain.model import Carrier, Interface, PortKind
+from ..base.errors import NwfilterHookError, UpdateError
 from ..host import Host
-from ..nftables.names import Objects, stale_objects
-from ..nftables.script import Options, render_install, ruleset_digest
-from ..ruleset.model import Attachment
 from ..storage.records import Binding, Record
-from .compile import Compiled, compile_interface
-from .transaction import Plan, binding_of, commit, own_objects
+from .compile import CompiledTap, recompile
+from .transaction import GuestChange, Plan, carry_out, own, plan
 
 Choice = Callable[[Binding], bool]
 
 
 @dataclass(frozen=True)
 class Change:
-    """A tap whose rules change: before (None: it is in quarantine or its old filter is gone) and after."""
+    """A tap whose rules change: as it is recorded, and as it will be."""
 
     guest: str
-    binding: Binding
-    compiled: Compiled
+    before: Binding
+    after: Binding
 
 
 @dataclass(frozen=True)
-class Rebuild:
-    """
-    What a change of filters means for the taps of this host.
-
-    Attributes:
-        unfinished: whether it also settles guests whose last transaction was cut off.
-    """
+class TapChanges:
+    """What a change of filters means for the taps of this host."""
 
     changes: tuple[Change, ...]
     plan: Plan
-    unfinished: bool
 
 
-@dataclass(frozen=True)
-class _Touched:
-    """A guest with taps to change, and what a transaction that was cut off may have left in the kernel."""
-
-    record: Record
-    compiled: tuple[Compiled, ...]
-    pending: Record | None
-
-
-def plan_rebuild(host: Host, chosen: Choice) -> Rebuild:
+def plan_update(host: Host, chosen: Choice) -> TapChanges:
     """
     Compile every chosen tap and keep those whose rules differ from what its record says.
 
@@ -78,104 +49,49 @@ def plan_rebuild(host: Host, chosen: Choice) -> Rebuild:
     """
     cut_off = host.state.read_journal() is not None
     changes: list[Change] = []
-    touched: list[_Touched] = []
+    guests: list[GuestChange] = []
     for record in host.state.records():
         usable = [binding for binding in record.bindings if binding.filter]
         wanted = [binding for binding in usable if chosen(binding)]
         if not wanted and not cut_off:
             continue
         pending = host.state.read_pending(record.uuid)
-        compiled = []
+        anew = []
         for binding in usable if pending else wanted:
             if host.state.owner(binding.tap) not in (record.uuid, None):
                 continue
-            made = _compile(host, record, binding)
-            differs = binding.quarantined or ruleset_digest(made.ruleset, host.config.counters) != binding.digest
-            if differs or pending:
-                compiled.append(made)
-                changes.append(Change(record.guest, binding, made))
-        if compiled or pending:
-            touched.append(_Touched(record, tuple(compiled), pending))
-    return Rebuild(tuple(changes), _plan(host, touched), cut_off or any(each.pending for each in touched))
+            made = _recompile(host, record, binding)
+            if pending or binding.quarantined or made.binding.installed != binding.installed:
+                anew.append(made)
+                changes.append(Change(record.guest, binding, made.binding))
+        if anew or pending:
+            guests.append(_change(host, record, tuple(anew), pending))
+    return TapChanges(tuple(changes), plan(host, guests))
 
 
-def _compile(host: Host, record: Record, binding: Binding) -> Compiled:
+def _change(host: Host, record: Record, anew: tuple[CompiledTap, ...], pending: Record | None) -> GuestChange:
+    taps = {each.binding.tap for each in anew}
+    staying = tuple(binding for binding in record.bindings if binding.tap not in taps)
+    known = [binding.installed for binding in record.bindings if binding.tap in taps]
+    if pending:
+        kept = {binding.tap for binding in staying}
+        known += [each for each in own(host, record.uuid, pending.installed()) if each.tap not in kept]
+    return GuestChange(record.guest, record.uuid, record.operation, anew, staying, tuple(known))
+
+
+def _recompile(host: Host, record: Record, binding: Binding) -> CompiledTap:
     place = f"guest {record.guest}, tap {binding.tap}, filter {binding.filter}"
     try:
-        return compile_interface(host, interface_of(binding, f"record of {record.guest}"))
+        return recompile(host, binding)
     except NwfilterHookError as error:
         raise UpdateError(f"{place}: {error}") from error
     except RecursionError:
         raise UpdateError(f"{place}: filters refer to each other too deeply") from None
 
 
-def _plan(host: Host, touched: Sequence[_Touched]) -> Plan:
-    rulesets = [each.ruleset for guest in touched for each in guest.compiled]
-    stale: list[tuple[Objects, ...]] = []
-    for guest in touched:
-        taps = {each.ruleset.tap for each in guest.compiled}
-        kept = {binding.tap for binding in guest.record.bindings} - taps
-        known = [binding.objects for binding in guest.record.bindings if binding.tap in taps]
-        if guest.pending:
-            left = own_objects(host, guest.record.uuid, guest.pending.objects())
-            known += [objects for objects in left if objects.tap not in kept]
-        stale.append(stale_objects(known, [each.ruleset for each in guest.compiled]))
-    script = render_install(
-        rulesets,
-        [objects for group in stale for objects in group],
-        Options(counters=host.config.counters, fresh=False),
-    )
-    records = []
-    for guest, gone in zip(touched, stale):
-        anew = {each.ruleset.tap: binding_of(script, each) for each in guest.compiled}
-        bindings = tuple(anew.get(binding.tap, binding) for binding in guest.record.bindings)
-        record = guest.record
-        records.append(Record(record.guest, record.uuid, record.operation, bindings, gone, script.digest))
-    return Plan(script, tuple(records))
-
-
-def interface_of(binding: Binding, place: str) -> Interface:
-    """The interface that a record's binding was made for."""
-    kinds = {Attachment.MACVTAP: PortKind.MACVTAP, Attachment.DEVICE: PortKind.OPENVSWITCH}
-    reference = binding.reference(place)
-    return Interface(
-        type=binding.type,
-        kind=kinds.get(binding.attachment, PortKind.BRIDGE),
-        mac=binding.mac,
-        tap=binding.tap,
-        bridge=binding.bridge,
-        reference=reference,
-        carrier=Carrier(binding.carrier),
-        source=Source(place, 1),
-    )
-
-
-def announce_update(host: Host, planned: Plan) -> None:
+def recover(host: Host) -> None:
     """
-    Write down what is about to be in the kernel. Unlike planning.announce this takes nothing back if it fails.
-
-    Raises:
-        StateError: that can't be written.
-    """
-    for record in planned.records:
-        host.state.write_pending(record)
-        for binding in record.bindings:
-            if host.state.owner(binding.tap) is None:
-                host.state.set_owner(binding.tap, record.uuid)
-
-
-def withdraw_update(host: Host, planned: Plan) -> None:
-    """What `announce_update` wrote has not come true."""
-    for record in planned.records:
-        host.state.drop_pending(record.uuid)
-
-
-def recover_update(host: Host) -> bool:
-    """
-    Finish an update that was cut off; the lock is held.
-
-    Returns:
-        Whether there was one.
+    Finish an update that was cut off, if there is one; the lock is held.
 
     Raises:
         UpdateError, NftError, StateError: it can't be finished yet; journal and pending records stay.
@@ -183,12 +99,7 @@ def recover_update(host: Host) -> bool:
     host.state.drop_temporaries()
     temporary = host.state.read_journal()
     if temporary is None:
-        return False
+        return
     host.library.discard(temporary)
-    planned = plan_rebuild(host, lambda binding: False).plan
-    announce_update(host, planned)
-    if planned.records:
-        host.nft.apply_script(planned.script)
-    commit(host, planned)
+    carry_out(host, plan_update(host, lambda binding: False).plan)
     host.state.delete_journal()
-    return True

@@ -2,24 +2,26 @@
 What we write down of a running guest: its interfaces under filter and what they have in the kernel.
 
 In:  a `Record`. Out: its JSON, and back; whatever else is in the text is an error.
+
+Schema 2 holds the rules, so that they can be put back without a compiler. Schema 1 held names only; its records are
+read as such, and what they describe is compiled anew at the guest's next event.
 """
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from typing import Any
 
-from ..base.addresses import is_tap_name
-from ..base.dataclass import dataclass
+from ..backend import Installed, Object
+from ..base.dataclass import as_dict, dataclass, from_dict
 from ..base.errors import Source
 from ..filters.model import FilterRef
-from ..nftables.names import Objects, is_of_tap
 from ..ruleset.model import Attachment
+from . import schema_1
+from .strict import each, label, lists_by_name, name, number, optional, tap, text, truth, uuid
 
-SCHEMA = 1
-UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+SCHEMA = 2
 
 
 @dataclass(frozen=True)
@@ -28,8 +30,8 @@ class Binding:
     One interface under filter: all that a rebuild needs without the domain XML, and what it has in the kernel.
 
     Attributes:
-        fingerprints: for each chain of `objects`, what it lists (nft.fingerprint_of).
-        digest: of its rules and sets (render.ruleset_digest).
+        index: of the device, as the kernel counts them; None if it isn't known.
+        fingerprint: of what the kernel made of it (Backend.fingerprints); "" if it isn't known.
         quarantined: True if its filter could not be compiled and everything is dropped instead.
     """
 
@@ -38,12 +40,12 @@ class Binding:
     type: str
     attachment: Attachment
     bridge: str | None
+    index: int | None
     carrier: str
     filter: str
     parameters: Mapping[str, tuple[str, ...]]
-    objects: Objects
-    fingerprints: tuple[tuple[str, ...], ...]
-    digest: str
+    installed: Installed
+    fingerprint: str
     quarantined: bool
 
     def reference(self, place: str) -> FilterRef:
@@ -58,120 +60,78 @@ class Record:
 
     Attributes:
         operation: the libvirt operation that wrote it.
-        stale: further objects that were to be deleted by the same transaction.
-        digest: of the script that put everything there.
+        stale: what else was to be deleted by the same transaction, by name.
     """
 
     guest: str
     uuid: str
     operation: str
     bindings: tuple[Binding, ...]
-    stale: tuple[Objects, ...]
-    digest: str
+    stale: tuple[Installed, ...]
 
-    def objects(self) -> tuple[Objects, ...]:
+    def installed(self) -> tuple[Installed, ...]:
         """Everything that may be in the kernel because of this record."""
-        return tuple(binding.objects for binding in self.bindings) + self.stale
+        return tuple(binding.installed for binding in self.bindings) + self.stale
 
 
 def to_json(record: Record) -> str:
     """The record as text."""
-    return json.dumps(
-        {
-            "schema": SCHEMA,
-            "guest": record.guest,
-            "uuid": record.uuid,
-            "operation": record.operation,
-            "digest": record.digest,
-            "interfaces": [
-                {
-                    "tap": binding.tap,
-                    "mac": binding.mac,
-                    "type": binding.type,
-                    "attachment": binding.attachment.value,
-                    "bridge": binding.bridge,
-                    "carrier": binding.carrier,
-                    "filter": binding.filter,
-                    "parameters": {name: list(values) for name, values in binding.parameters.items()},
-                    "chains": list(binding.objects.chains),
-                    "sets": list(binding.objects.sets),
-                    "fingerprints": [list(fingerprint) for fingerprint in binding.fingerprints],
-                    "digest": binding.digest,
-                    "quarantined": binding.quarantined,
-                }
-                for binding in record.bindings
-            ],
-            "stale": [
-                {"tap": each.tap, "family": each.family, "chains": list(each.chains), "sets": list(each.sets)}
-                for each in record.stale
-            ],
-        },
-        indent=1,
-    )
+    return json.dumps({"schema": SCHEMA, **as_dict(record)}, separators=(",", ":"))
 
 
 def from_json(data: bytes) -> Record:
-    """The record that `to_json` wrote. Raises ValueError, KeyError, TypeError, AttributeError for anything else."""
+    """
+    The record that `to_json` wrote, of this schema or the one before.
+
+    Raises:
+        ValueError, TypeError, KeyError, AttributeError: it is none.
+    """
     found = json.loads(data)
-    if found["schema"] != SCHEMA:
-        raise ValueError(f"schema {found['schema']!r}, not {SCHEMA}")
-    if not UUID.fullmatch(found["uuid"]):
-        raise ValueError(f"uuid {found['uuid']!r}")
-    return Record(
-        guest=_text(found["guest"]),
-        uuid=_text(found["uuid"]),
-        operation=_text(found["operation"]),
-        digest=_text(found["digest"]),
-        bindings=tuple(_binding(each) for each in found["interfaces"]),
-        stale=tuple(_objects(each["tap"], each["family"], each) for each in found["stale"]),
+    schema = found.pop("schema")
+    if schema == 1:
+        found = schema_1.upgrade(found)
+    elif schema != SCHEMA:
+        raise ValueError(f"schema {schema!r}, not {SCHEMA}")
+    return from_dict(
+        Record,
+        found,
+        guest=label,
+        uuid=uuid,
+        operation=text,
+        bindings=each(_binding),
+        stale=each(_installed),
     )
 
 
-def _binding(found: Mapping[str, Any]) -> Binding:
-    attachment = Attachment(found["attachment"])
-    return Binding(
-        tap=_text(found["tap"]),
-        mac=_text(found["mac"]),
-        type=_text(found["type"]),
-        attachment=attachment,
-        bridge=None if found["bridge"] is None else _text(found["bridge"]),
-        carrier=_text(found["carrier"]),
-        filter=_text(found["filter"]),
-        parameters={_text(name): _texts(values) for name, values in found["parameters"].items()},
-        objects=_objects(found["tap"], attachment.family, found),
-        fingerprints=tuple(_texts(each) for each in found["fingerprints"]),
-        digest=_text(found["digest"]),
-        quarantined=bool(found["quarantined"]),
+def _binding(found: Any) -> Binding:
+    binding = from_dict(
+        Binding,
+        found,
+        tap=tap,
+        mac=text,
+        type=text,
+        attachment=Attachment,
+        bridge=optional(text),
+        index=optional(number),
+        carrier=text,
+        filter=text,
+        parameters=lists_by_name,
+        installed=_installed,
+        fingerprint=text,
+        quarantined=truth,
     )
+    if binding.installed.tap != binding.tap:
+        raise ValueError(f"{binding.installed.tap!r} is not {binding.tap!r}")
+    return binding
 
 
-def _objects(tap: Any, family: Any, found: Mapping[str, Any]) -> Objects:
-    if family not in ("bridge", "netdev"):
-        raise ValueError(f"family {family!r}")
-    if not is_tap_name(_text(tap)):
-        raise ValueError(f"tap {tap!r}")
-    return Objects(tap, family, _names("chain", tap, found["chains"]), _names("set", tap, found["sets"]))
+def _installed(found: Any) -> Installed:
+    installed = from_dict(Installed, found, tap=tap, objects=each(_object), whole=truth)
+    for one in installed.objects:
+        if not one.belongs_to(installed.tap):
+            raise ValueError(f"{one.kind} {one.name!r} is not of tap {installed.tap!r}")
+    return installed
 
 
-def _names(kind: str, tap: str, values: Any) -> tuple[str, ...]:
-    """Names of chains or sets; each must be the tap's own, so that no record can delete another's."""
-    names = _texts(values)
-    for name in names:
-        if not is_of_tap(kind, name, tap) or not set(name) <= _NAME_CHARACTERS:
-            raise ValueError(f"{name!r} is not of tap {tap!r}")
-    return names
-
-
-_NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-/")
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{value!r} is not text")
-    return value
-
-
-def _texts(values: Any) -> tuple[str, ...]:
-    if not isinstance(values, list):
-        raise TypeError(f"{values!r} is not a list")
-    return tuple(_text(value) for value in values)
+def _object(found: Any) -> Object:
+    return from_dict(Object, found, kind=name, table=name, name=name, definition=text, content=each(text))

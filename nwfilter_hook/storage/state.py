@@ -21,18 +21,18 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import json
 import os
 import stat
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any, Callable
 
 from ..base.addresses import is_tap_name
 from ..base.errors import StateError
-from .records import UUID, Record, from_json, to_json
+from .lock import take_lock
+from .records import Record, from_json, to_json
+from .strict import UUID
 
 LOCK_WAIT_S = 60.0
 _MAX_RECORD = 4 * 1024 * 1024
@@ -73,7 +73,7 @@ class State:
         except OSError as error:
             raise StateError(f"{path} can't be opened: {error.strerror}") from error
         try:
-            _lock(descriptor, path, wait_s)
+            take_lock(descriptor, path, wait_s)
             self._lock_descriptors = (descriptor,)
             yield
         finally:
@@ -112,8 +112,16 @@ class State:
             raise StateError(f"the record of {record.guest} would be larger than {limit}: too many rules")
         self._write(os.path.join(self._domains, f"{record.uuid}.pending"), text)
 
-    def commit(self, uuid: str) -> None:
-        """The pending record has come true. Needs no space on the disk."""
+    def commit(self, uuid: str, final: Record | None = None) -> None:
+        """
+        The pending record was applied.
+
+        Args:
+            final: what to write in its place; without it, or where that can't be written, it is only renamed.
+        """
+        if final is not None:
+            with contextlib.suppress(StateError):
+                self.write_pending(final)
         self._replace(f"{uuid}.pending", f"{uuid}.json")
 
     def drop_pending(self, uuid: str) -> None:
@@ -313,31 +321,6 @@ def _own_directory(path: str) -> None:
             os.chmod(path, 0o700)
     except OSError as error:
         raise StateError(f"state directory {path}: {error.strerror}") from error
-
-
-def _lock(descriptor: int, path: str, wait_s: float) -> None:
-    """
-    Take the lock, waiting in the kernel's queue for it.
-
-    Fifty hooks that asked again and again, every 5 ms, once kept the kernel from finishing a transaction for a minute
-    on a busy machine of two cores. flock() knows no timeout, so a thread waits, with a descriptor of its own: should
-    it come too late, the lock is free again when it closes that one.
-    """
-    with contextlib.suppress(BlockingIOError):
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return
-    waiter = os.dup(descriptor)
-    taken = threading.Event()
-
-    def wait() -> None:
-        with contextlib.suppress(OSError):
-            fcntl.flock(waiter, fcntl.LOCK_EX)
-            taken.set()
-        os.close(waiter)
-
-    threading.Thread(target=wait, daemon=True).start()
-    if not taken.wait(wait_s):
-        raise StateError(f"{path} is held by another nwfilter-hook for {wait_s:g} s; see `fuser {path}`")
 
 
 def _unlink(path: str) -> None:

@@ -10,12 +10,12 @@ from types import TracebackType
 
 from nwfilter_hook.base.errors import Source
 from nwfilter_hook.filters.model import FilterRef
-from nwfilter_hook.nftables.script import render_install
 from nwfilter_hook.operations.compile import compile_reference
 from nwfilter_hook.ruleset.model import Attachment, Ruleset
 from nwfilter_hook.storage.library import Library
 from tests.support.frames import GUEST, OTHER, udp
 from tests.support.netns import REPOSITORY, Wire
+from tests.unit.compiling import transaction
 
 
 class FloodedWire:
@@ -53,7 +53,7 @@ class FloodedWire:
             reference = FilterRef("clean-traffic", {"IP": ("192.0.2.1",)}, Source("bench", 1))
             return compile_reference(reference, tap, Attachment.BRIDGE_PORT, GUEST, library)
 
-        return render_install([compiled(name) for name in names]).text
+        return transaction(*(compiled(name) for name in names), counters="drops").text
 
     def install(self) -> None:
         """Put all taps under filter."""

@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from nwfilter_hook.nftables.names import chain_name
-from nwfilter_hook.nftables.script import Options, render_install
 from nwfilter_hook.nftables.sets import set_name
 from nwfilter_hook.ruleset.evaluate import NO_CONTEXT, Context, Evaluation, SetElement, Way, evaluate
 from nwfilter_hook.ruleset.fields import Kind
@@ -28,6 +27,7 @@ from tests.conformance.filters import TAP, Tree
 from tests.conformance.kinds import kinds
 from tests.conformance.mutation import set_contents
 from tests.support.netns import BRIDGE, Wire
+from tests.unit.compiling import script as script_of
 
 OUTSIDE, CONTROL = "vnet1", "vnet2"
 TAPS = (TAP, OUTSIDE, CONTROL)
@@ -110,7 +110,7 @@ def install(wire: Wire, ruleset: Ruleset) -> str:
     """Put exactly `ruleset` in force, with the administrator's sets filled. Returns what nft says against it."""
     family = ruleset.attachment.family
     script = [f"{verb} table {each} nwfilter" for each in ("bridge", "netdev") for verb in ("add", "delete")]
-    script.append(render_install([ruleset], options=Options(counters="all")).text)
+    script.append(script_of(ruleset, counters="all"))
     for named in ruleset.sets:
         if named.purpose is Purpose.IPSET:
             elements = ", ".join(_element(named, element) for element in set_contents(named))

@@ -550,7 +550,7 @@ def test_deliberate_difference_9_direct(bench: Bench) -> None:
 
     (interface,) = parse_domain(kept.encode(), "direct.xml").interfaces
     assert interface.reference is not None
-    assert attachment_of(interface) is Attachment.MACVTAP
+    assert attachment_of(interface, None) is Attachment.MACVTAP
     known = {"own-address": parse_filter(FILTERS["own-address"].xml().encode(), "own-address.xml")}
     library = Library([], defined=known)
     ruleset = compile_reference(interface.reference, TAP, Attachment.MACVTAP, interface.mac, library)

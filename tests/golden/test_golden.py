@@ -8,6 +8,7 @@ may have a configuration of its own, nwfilter-hook.conf.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -16,15 +17,24 @@ from nwfilter_hook.base.errors import NwfilterHookError
 from nwfilter_hook.config import Config, parse_config
 from nwfilter_hook.domain.parse import parse_domain
 from nwfilter_hook.host import Host
-from nwfilter_hook.operations.transaction import plan
+from nwfilter_hook.nftables.backend import NftBackend
+from nwfilter_hook.nftables.process import Nft
+from nwfilter_hook.operations.transaction import plan_domain
+from nwfilter_hook.ruleset.model import Ruleset
 from nwfilter_hook.storage.library import Library
 from nwfilter_hook.storage.state import State
 from tests.unit.checking import complaints, complaints_about_listing
-from tests.unit.fake_nft import FakeNft
 
 HERE = Path(__file__).parent
 STOCK = "../../../filters"  # as seen from a case
 CASES = sorted(path for path in HERE.iterdir() if path.is_dir() and path.name != "__pycache__")
+
+
+class Unasked(NftBackend):
+    """nftables on a kernel that has everything."""
+
+    def check(self, rulesets: Iterable[Ruleset]) -> None:
+        pass
 
 
 def compile_domain() -> str:
@@ -32,9 +42,10 @@ def compile_domain() -> str:
     conf = Path("nwfilter-hook.conf")
     config = parse_config(conf.read_text(), conf.name) if conf.exists() else Config()
     state = State("/nonexistent", print, readonly=True)
-    host = Host(config, Library(["filters", STOCK]), FakeNft(), state, print, print)
+    backend = Unasked(Nft("/nonexistent", 1), config.counters, dict, print)
+    host = Host(config, Library(["filters", STOCK]), backend, state, print, print)
     domain = parse_domain(Path("domain.xml").read_bytes(), "domain.xml", config.defaults)
-    return plan(host, domain, "start", fresh=True).script.text
+    return plan_domain(host, domain, "start", fresh=True).transaction.text
 
 
 def test_there_are_cases() -> None:

@@ -421,7 +421,7 @@ class Sandbox:
 
     def _interfaces(self, path: str) -> list[dict[str, Any]]:
         record = path.startswith("domains/") and path.endswith(".json")
-        found: list[dict[str, Any]] = json.loads((self.state_dir / path).read_text())["interfaces"] if record else []
+        found: list[dict[str, Any]] = json.loads((self.state_dir / path).read_text())["bindings"] if record else []
         return found
 
     # snapshots

@@ -45,7 +45,7 @@ def test_five_hooks_for_one_guest_with_different_filters(box: Sandbox) -> None:
     names = (FILTER, "no-mac-spoofing", "no-arp-spoofing", "allow-arp", "no-ip-spoofing")
     for ran in at_once(box, [(GUEST, "start", guest_xml(filter_name=name)) for name in names]):
         ran.fine()
-    winner = box.record()["interfaces"][0]["filter"]
+    winner = box.record()["bindings"][0]["filter"]
     together = box.kernel()
     box.stop()
     box.start(filter_name=winner)
@@ -65,7 +65,7 @@ def test_fifty_guests_at_once(box: Sandbox) -> None:
         assert [line.replace(tap, TAP) for line in listing[tap]] == [
             line.replace(BYSTANDER_TAP, TAP) for line in listing[BYSTANDER_TAP]
         ]
-        assert box.record(guest)["interfaces"][0]["tap"] == tap
+        assert box.record(guest)["bindings"][0]["tap"] == tap
     box.assert_tidy()
     for ran in at_once(box, [(guest, "stopped", guest_xml(guest, None)) for guest in guests]):
         ran.fine()

@@ -1,4 +1,4 @@
-"""An nft that is missing, refuses, hangs, dies or talks nonsense, at every operation."""
+"""An nft that is missing, refuses, hangs or dies, at every operation."""
 
 from __future__ import annotations
 
@@ -151,10 +151,15 @@ def test_the_guest_itself_may_clean_up_later(box: Sandbox, name: str) -> None:
 
 @pytest.mark.parametrize("name", [*BROKEN, "no-such-file"])
 def test_a_reconnect_without_nft_is_no_failure(box: Sandbox, name: str) -> None:
-    """reconnect says that it could verify nothing, changes nothing, and libvirt hears of no failure."""
+    """
+    reconnect needs no nft to see that all is in force; where something is not, it says that it can't put it back, and
+    libvirt hears of no failure.
+    """
     xml = box.running()
-    kernel = box.kernel(exact=True)
     break_nft(box, name)
+    box.hook(GUEST, "reconnect", xml, timeout_s=IN_TIME_S).fine()
+    box.nft_script(f"flush chain bridge nwfilter to/{TAP}\n")
+    kernel = box.kernel(exact=True)
     ran = box.hook(GUEST, "reconnect", xml, timeout_s=IN_TIME_S)
     ran.excused(GUEST, "nft")
     assert_brief(ran)
@@ -165,31 +170,6 @@ def test_a_reconnect_without_nft_is_no_failure(box: Sandbox, name: str) -> None:
     assert box.in_force()
     assert not box.quarantined()
     box.assert_tidy()
-
-
-LISTS_NONSENSE = {
-    "text": "echo nonsense",
-    "nothing": ":",
-    "null": "echo null",
-    "list": "echo '[]'",
-    "no-objects": 'echo \'{"nftables": [1, null, "x"]}\'',
-    "no-list": "echo '{\"nftables\": 7}'",
-    "odd-elements": 'echo \'{"nftables": [{"map": {"elem": ["x", 1, {}]}}]}\'',
-    "odd-map": 'echo \'{"nftables": [{"map": []}]}\'',
-    "binary": "head -c 100000 /dev/urandom",
-    "endless": "head -c 20000000 /dev/zero",
-}
-
-
-@pytest.mark.parametrize("name", LISTS_NONSENSE)
-def test_an_nft_that_lists_nonsense_is_not_believed(box: Sandbox, name: str) -> None:
-    """reconnect with unreadable answers of nft: a line that says so or a repair, no traceback, and rules in force."""
-    xml = box.running()
-    box.fake_nft(f'for word; do [ "$word" != list ] || {{ {LISTS_NONSENSE[name]}; exit 0; }}; done; exec $NFT "$@"')
-    ran = box.hook(GUEST, "reconnect", xml, timeout_s=IN_TIME_S)
-    ran.excused(GUEST)
-    assert_brief(ran)
-    assert box.in_force()
 
 
 @pytest.mark.parametrize("name", ["kill -9 $$", "exec sleep 300", "kill -TERM $$"])

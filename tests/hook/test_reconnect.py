@@ -171,16 +171,28 @@ def test_a_filter_that_is_gone_stays_in_force(box: Sandbox) -> None:
         assert box.hook(GUEST, "reconnect", xml).status == 0
 
 
-def test_a_filter_that_cant_be_put_back_closes_the_tap(box: Sandbox) -> None:
-    """When file and rules are gone the tap is closed both ways; when the file is back, reconnect opens it again."""
+def test_rules_are_put_back_without_their_filter(box: Sandbox) -> None:
+    """When the filter's file and the rules are gone, the record has the rules."""
     xml = mine(box)
     box.hook(GUEST, "start", xml).fine()
     clean = box.kernel()
     mine(box, there=False)
     box.nft_script(flush_tap()(box))
+    box.hook(GUEST, "reconnect", xml).excused(GUEST, TAP, "repaired")
+    assert box.kernel() == clean
+    box.assert_tidy()
+
+
+def test_a_filter_that_cant_be_made_closes_the_tap(box: Sandbox) -> None:
+    """When file and record are gone the tap is closed both ways; when the file is back, reconnect opens it again."""
+    xml = mine(box)
+    box.hook(GUEST, "start", xml).fine()
+    clean = box.kernel()
+    mine(box, there=False)
+    box.record_path().unlink()
     box.hook(GUEST, "reconnect", xml).excused(GUEST, TAP, "quarantine", "mine")
     assert box.quarantined()
-    assert box.record()["interfaces"][0]["quarantined"] is True
+    assert box.record()["bindings"][0]["quarantined"] is True
     box.hook(GUEST, "reconnect", xml).excused("quarantine")
     assert box.quarantined()
     mine(box)
@@ -203,13 +215,13 @@ def test_a_closed_tap_doesnt_outlive_its_guest(box: Sandbox, operation: str) -> 
 
 
 def test_only_the_tap_that_cant_be_repaired_is_closed(box: Sandbox) -> None:
-    """Of two taps that lost their rules, the one whose filter is there is repaired, the other one closed."""
+    """Of two taps that nothing is known of, the one whose filter is there is repaired, the other one closed."""
     mine(box)
     xml = domain(GUEST, [interface(TAP, "mine"), interface("vnet1", FILTER, mac="52:54:00:00:00:02")])
     box.hook(GUEST, "start", xml).fine()
     healthy = box.kernel("vnet1")
     mine(box, there=False)
-    box.nft_script(flush_tap()(box) + flush_tap("vnet1")(box))
+    box.record_path().unlink()
     ran = box.hook(GUEST, "reconnect", xml)
     ran.excused(TAP, "quarantine")
     ran.excused("vnet1", "repaired")
@@ -249,22 +261,21 @@ def test_a_useless_xml_keeps_what_is_in_force(box: Sandbox) -> None:
         box.hook(GUEST, "reconnect", NOT_XML).excused(GUEST, "XML")
 
 
-def test_a_useless_xml_and_no_rules_closes_the_tap(box: Sandbox) -> None:
-    """With garbage for XML and the rules gone, the taps of the guest's record are closed, and opened by a good one."""
-    xml = box.running()
+def test_a_useless_xml_and_no_rules(box: Sandbox) -> None:
+    """With garbage for XML and the rules gone, what the guest's record says is put back."""
+    box.running()
     clean = box.kernel()
     box.nft_script(flush_tap()(box))
-    box.hook(GUEST, "reconnect", NOT_XML).excused(GUEST, "quarantine")
-    assert box.quarantined()
-    box.hook(GUEST, "reconnect", xml).excused("repaired")
+    box.hook(GUEST, "reconnect", NOT_XML).excused(GUEST, "repaired")
     assert box.kernel() == clean
 
 
-def test_a_useless_xml_and_an_empty_kernel_closes_the_tap(box: Sandbox) -> None:
-    """The same when even the table is gone."""
+def test_a_useless_xml_and_rules_that_nft_refuses_closes_the_tap(box: Sandbox) -> None:
+    """If what the record says can't be put back, even where the table is gone, the taps of the record are closed."""
     box.running()
     box.forget_bystander()
     box.nft_script(f"delete table {OURS}\n")
+    box.fake_nft('input=$(cat); case "$input" in *learned*add\\ rule*ether*) exit 1;; esac; echo "$input" | $NFT "$@"')
     box.hook(GUEST, "reconnect", NOT_XML).excused(GUEST, "quarantine")
     assert box.quarantined()
     box.hook(GUEST, "stopped", guest_xml(GUEST, None)).fine()
@@ -387,7 +398,7 @@ def test_a_device_that_is_no_bridge_port_is_repaired_too(box: Sandbox) -> None:
     box.hook(GUEST, "reconnect", xml, command=command).excused("repaired")
     assert box.kernel() == clean
     box.nft_script("flush chain netdev nwfilter from/tap-eth0\n")
-    box.hook(GUEST, "reconnect", xml.replace(FILTER, "no-such"), command=command).excused("quarantine")
-    assert box.quarantined("tap-eth0")
+    box.hook(GUEST, "reconnect", xml.replace(FILTER, "no-such"), command=command).excused("old rules stay in force")
+    assert box.kernel() == clean
     box.hook(GUEST, "stopped", xml.replace('<target dev="tap-eth0"/>', ""), command=command).fine()
     box.assert_nothing_left(GUEST, "tap-eth0")

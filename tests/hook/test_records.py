@@ -38,10 +38,20 @@ def rewrite(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], obje
     return damage
 
 
+def thing(kind: str, name: str) -> dict[str, Any]:
+    """Something in the kernel, as a record names it."""
+    return {"kind": kind, "table": "bridge", "name": name, "definition": "", "content": []}
+
+
+def names(record: dict[str, Any], kind: str, name: str) -> None:
+    """The record names something more."""
+    record["bindings"][0]["installed"]["objects"].append(thing(kind, name))
+
+
 def of_bystander(record: dict[str, Any]) -> None:
     """The record claims the bystander's tap and chains."""
-    text = json.dumps(record["interfaces"]).replace(TAP, BYSTANDER_TAP)
-    record["interfaces"] = json.loads(text)
+    text = json.dumps(record["bindings"]).replace(TAP, BYSTANDER_TAP)
+    record["bindings"] = json.loads(text)
 
 
 def replaced_by(make: Callable[[Path], object]) -> Callable[[Path], object]:
@@ -66,16 +76,16 @@ UNREADABLE: dict[str, Callable[[Path], object]] = {
     "next-schema": rewrite(lambda record: record.update(schema=record["schema"] + 1)),
     "no-schema": rewrite(lambda record: record.pop("schema")),
     "no-guest": rewrite(lambda record: record.pop("guest")),
-    "no-interfaces": rewrite(lambda record: record.pop("interfaces")),
-    "interfaces-null": rewrite(lambda record: record.update(interfaces=None)),
-    "tap-number": rewrite(lambda record: record["interfaces"][0].update(tap=7)),
-    "chains-of-another": rewrite(lambda record: record["interfaces"][0].update(chains=[f"from/{BYSTANDER_TAP}"])),
-    "chain-injected": rewrite(lambda record: record["interfaces"][0]["chains"].append(f"from/{TAP}\nflush ruleset")),
-    "sets-of-another": rewrite(lambda record: record["interfaces"][0]["sets"].append("ipset/precious")),
-    "base-chain": rewrite(lambda record: record["interfaces"][0]["chains"].append("l2-prerouting")),
+    "no-bindings": rewrite(lambda record: record.pop("bindings")),
+    "bindings-null": rewrite(lambda record: record.update(bindings=None)),
+    "tap-number": rewrite(lambda record: record["bindings"][0].update(tap=7)),
+    "chains-of-another": rewrite(lambda record: names(record, "chain", f"from/{BYSTANDER_TAP}")),
+    "chain-injected": rewrite(lambda record: names(record, "chain", f"from/{TAP}\nflush ruleset")),
+    "sets-of-another": rewrite(lambda record: names(record, "set", "ipset/precious")),
+    "base-chain": rewrite(lambda record: names(record, "chain", "l2-prerouting")),
     "stale-of-another": rewrite(
         lambda record: record["stale"].append(
-            {"tap": TAP, "family": "bridge", "chains": [f"from/{BYSTANDER_TAP}"], "sets": []}
+            {"tap": TAP, "objects": [thing("chain", f"from/{BYSTANDER_TAP}")], "whole": False}
         )
     ),
     "stale-family": rewrite(
@@ -137,7 +147,7 @@ def test_a_record_that_cant_be_used_stops_no_start(box: Sandbox, name: str) -> N
     assert ran.status == 0
     assert_message(ran)
     assert box.kernel() == clean
-    assert box.record()["interfaces"][0]["tap"] == TAP
+    assert box.record()["bindings"][0]["tap"] == TAP
     assert box.record_path().is_file()
     assert not box.record_path().is_symlink()
 
@@ -246,7 +256,9 @@ def test_strange_files_beside_the_records_end_well(box: Sandbox, name: str, kind
 def test_a_forged_tap_name_leads_nowhere(box: Sandbox, tap: str) -> None:
     """A record whose tap is a path or nft syntax touches no file and no rule when its guest stops."""
     box.running()
-    forge = rewrite(lambda record: record["interfaces"][0].update(tap=tap, chains=[], sets=[]))
+    forge = rewrite(
+        lambda record: record["bindings"][0].update(tap=tap, installed={"tap": tap, "objects": [], "whole": True})
+    )
     forge(box.record_path())
     precious = box.directory / "precious"
     precious.write_text(uuid_of(GUEST))

@@ -156,9 +156,7 @@ def test_a_tap_moves_from_bridge_to_device(box: Sandbox) -> None:
     box.running()
     fail_stop(box, FAILS)
     box.plug(TAP)
-    xml = OTHER_XML.replace("<interface type='bridge'>", "<interface type='ethernet'>").replace(
-        '<source bridge="br0"/>', "<virtualport type='openvswitch'/>"
-    )
+    xml = OTHER_XML.replace('<source bridge="br0"/>', '<source bridge="br0"/><virtualport type="openvswitch"/>')
     box.hook(OTHER, "start", xml).fine()
     assert {'"netdev"' in line for line in box.kernel(TAP)} == {True}
     box.stop(OTHER)

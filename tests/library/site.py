@@ -25,8 +25,8 @@ from nwfilter_hook import hook
 from nwfilter_hook.cli import main as cli
 from nwfilter_hook.config import CONFIG_VARIABLE, read_config
 from nwfilter_hook.host import Host, open_host
-from nwfilter_hook.operations.reconnect import _in_kernel
-from nwfilter_hook.operations.update import plan_rebuild
+from nwfilter_hook.operations.update import plan_update
+from nwfilter_hook.operations.verify import find_differences
 from tests.support.domains import Parameters, domain, interface, uuid_of
 from tests.support.netns import REPOSITORY, Wire
 
@@ -241,11 +241,10 @@ class Site:
         with self.inside():
             host = self.host()
             records = host.state.records()
-            assert plan_rebuild(host, lambda binding: True).changes == (), "rules are not what the files say"
-            for record in records:
-                assert _in_kernel(host, record), f"{record.guest}: the kernel hasn't what the record says"
+            assert plan_update(host, lambda binding: True).changes == (), "rules are not what the files say"
+            assert find_differences(host) == [], "the kernel hasn't what the records say"
         bindings = [binding for record in records for binding in record.bindings]
-        recorded = {chain for binding in bindings for chain in binding.objects.chains}
+        recorded = {chain for binding in bindings for chain in binding.installed.names("chain")}
         listed = set(re.findall(r"^\tchain (\S+/\S+) \{", self.listing(), re.MULTILINE))
         assert listed == recorded
         owned = {path.name for path in (self.state_dir / "taps").glob("*")}

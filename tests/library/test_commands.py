@@ -82,7 +82,7 @@ def test_list_counts_taps_through_the_tree(site: Site) -> None:
 
 
 def test_dumpxml_by_name_and_uuid(library: Site) -> None:
-    """The normal form; `--xml` asks for what is printed anyhow; no file or directory is made."""
+    """The normal form; no file or directory is made."""
     library.place("mine", filter_xml("mine", drop_udp("0x35"), uuid=UUID.upper()))
     found = library.cli("dumpxml", "mine").fine().out
     assert found == (
@@ -94,7 +94,7 @@ def test_dumpxml_by_name_and_uuid(library: Site) -> None:
         "</filter>\n"
     )
     for name in (UUID, UUID.upper(), UUID.replace("-", "")):
-        assert library.cli("dumpxml", "--xml", name).fine().out == found
+        assert library.cli("dumpxml", name).fine().out == found
     assert not library.state_dir.exists()
 
 
@@ -224,7 +224,7 @@ def test_the_life_of_a_binding(site: Site) -> None:
         "web",
         GUEST,
     )
-    dumped = site.cli("binding-dumpxml", "--xml", "vnet0").fine().out
+    dumped = site.cli("binding-dumpxml", "vnet0").fine().out
     root = etree.fromstring(dumped)
     assert root.findtext("owner/name") == "web"
     assert [dict(each.attrib) for each in root.iter("parameter")] == [{"name": "IP", "value": "10.0.0.1"}]
@@ -318,10 +318,10 @@ def test_a_binding_that_leads_to_a_device(site: Site) -> None:
     environment = {**os.environ, "NWFILTER_HOOK_CONF": str(site.conf), "PYTHONPATH": str(REPOSITORY)}
     command = (sys.executable, "-m", "nwfilter_hook", "binding-create", "-")
     wire.run(*command, stdin=binding("lone"), environment=environment, own_sysfs=True)
-    assert site.record_of_tap("lone")["interfaces"][0]["attachment"] == "device"
+    assert site.record_of_tap("lone")["bindings"][0]["attachment"] == "device"
     other = f"<rule action='drop' direction='in'><ip srcipaddr='{OTHER_IP}'/></rule>"
     site.define(filter_xml("no-mac-spoofing", drop_udp(9), other)).fine()
-    assert site.record_of_tap("lone")["interfaces"][0]["attachment"] == "device"
+    assert site.record_of_tap("lone")["bindings"][0]["attachment"] == "device"
     assert [rule.comment for rule in wire.rules("netdev")] == ["no-mac-spoofing:3", "no-mac-spoofing:6"]
     site.cli("binding-delete", "lone").fine()
     assert not wire.rules("netdev")

@@ -167,17 +167,14 @@ def test_somebody_else_hides_the_stock_filter_meanwhile(library: Site) -> None:
     assert (library.filters / "allow-arp.xml").read_text() == local
 
 
-@pytest.mark.parametrize(
-    ("editor", "words"),
-    [("/no/such/editor", "No such file"), ("false", "status 1"), ("sh -c 'kill -9 $$'", "status -9")],
-)
-def test_an_editor_that_fails(shelf: Site, editor: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("editor", ["/no/such/editor", "false", "sh -c 'kill -9 $$'"])
+def test_an_editor_that_fails(shelf: Site, editor: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is defined, the text is kept."""
     monkeypatch.setenv("EDITOR", "false")
     monkeypatch.setenv("VISUAL", editor)
     with shelf.unchanged():
         ran = shelf.cli("edit", "mine")
-    assert words in ran.err
+    assert f"{editor}: Editing failed" in ran.err
     assert kept(ran).exists()
 
 

@@ -83,7 +83,7 @@ def test_it_is_what_a_start_would_give(crowd: Site) -> None:
         crowd.define(filter_xml("inner", drop_udp(port), attributes="chain='ipv4-x'")).fine()
         crowd.define(filter_xml("outer", reference("inner"), reference("allow-arp"))).fine()
         crowd.check()
-    updated, records = crowd.rules(), [crowd.record(guest)["interfaces"] for guest in ("web", "db", "alone")]
+    updated, records = crowd.rules(), [crowd.record(guest)["bindings"] for guest in ("web", "db", "alone")]
     taps = [interface("vnet0", "outer", [("IP", GUEST_IP)]), interface("tap2", "no-mac-spoofing", mac=THIRD)]
     for guest in ("web", "db", "alone"):
         crowd.stop(guest)
@@ -91,7 +91,7 @@ def test_it_is_what_a_start_would_give(crowd: Site) -> None:
     crowd.start("db", "vnet1", "inner", mac=OTHER)
     crowd.start("alone", "tap3", "clean-traffic")
     assert crowd.rules() == updated
-    assert [crowd.record(guest)["interfaces"] for guest in ("web", "db", "alone")] == records
+    assert [crowd.record(guest)["bindings"] for guest in ("web", "db", "alone")] == records
 
 
 def test_an_unchanged_normal_form_is_a_no_op(crowd: Site) -> None:
@@ -145,7 +145,8 @@ def test_a_guest_in_quarantine_is_freed(site: Site, wire: Wire) -> None:
     xml = domain("web", [interface("vnet0", "mine")])
     site.start("web", "vnet0", "mine")
     (site.filters / "mine.xml").write_text("broken")
-    wire.nft("flush", "ruleset")
+    for record in site.state_dir.glob("domains/*.json"):
+        record.unlink()
     assert site.event("web", "reconnect", xml) == 0
     assert not wire.passes(arp())
     ran = site.define(filter_xml("mine", drop_udp(10)))

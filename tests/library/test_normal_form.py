@@ -21,10 +21,10 @@ from nwfilter_hook.filters.parse import parse_filter
 from nwfilter_hook.filters.protocols import ELEMENTS, Attribute, Element
 from nwfilter_hook.filters.resolve import resolve
 from nwfilter_hook.filters.types import NO_VARIABLES
-from nwfilter_hook.nftables.script import render_lines
 from nwfilter_hook.ruleset.model import Attachment
 from nwfilter_hook.storage.library import Library
 from tests.library.site import STOCK
+from tests.unit.compiling import lines_of
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 FILES = sorted([*STOCK.glob("*.xml"), *DATA.glob("filters-2010/*.xml"), *DATA.glob("demo-filters/*.xml")])
@@ -224,7 +224,7 @@ def rules_of(library: Library) -> list[str] | str:
             ruleset = compile_tap("vnet0", Attachment.BRIDGE_PORT, parse_mac(MAC), bound)
         except InputError as error:
             return type(error).__name__
-        found += render_lines(ruleset, "none")
+        found += lines_of(ruleset)
     return [re.sub(r":\d+\"$", '"', line) for line in found]
 
 

@@ -11,16 +11,17 @@ with the names of model.Field. The notation is the tests' own: the renderer has 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Union
 
+from nwfilter_hook.backend import Installed
 from nwfilter_hook.base.addresses import format_mac, parse_mac
 from nwfilter_hook.base.errors import Source, UnknownFilter
 from nwfilter_hook.compiler.compile import compile_tap
 from nwfilter_hook.filters.model import BoundRule, Filter, FilterRef
 from nwfilter_hook.filters.parse import parse_filter
 from nwfilter_hook.filters.resolve import ReadFilter, resolve
-from nwfilter_hook.nftables.script import Options, render_install
+from nwfilter_hook.nftables.script import Script, install, render
 from nwfilter_hook.ruleset.fields import Field, Kind
 from nwfilter_hook.ruleset.model import (
     AnyState,
@@ -108,9 +109,27 @@ def compiled_rule(
     return compiled(text, parameters=parameters, attachment=attachment)
 
 
-def script(*rulesets: Ruleset, counters: str = "none") -> str:
+def transaction(
+    *rulesets: Ruleset, stale: Iterable[Installed] = (), counters: str = "none", fresh: bool = True
+) -> Script:
     """The nft transaction that installs `rulesets`."""
-    return render_install(rulesets, options=Options(counters=counters)).text
+    return install([render(ruleset, counters) for ruleset in rulesets], stale=stale, fresh=fresh)
+
+
+def script(*rulesets: Ruleset, counters: str = "none") -> str:
+    """The same as text."""
+    return transaction(*rulesets, counters=counters).text
+
+
+def installed_by(ruleset: Ruleset) -> Installed:
+    """What `ruleset` is in the kernel, without counters."""
+    return render(ruleset, "none").installed
+
+
+def lines_of(ruleset: Ruleset) -> list[str]:
+    """Every rule as "CHAIN: RULE", without counters."""
+    chains = (each for each in installed_by(ruleset).objects if each.kind == "chain")
+    return [f"{each.name}: {rule}" for each in chains for rule in each.content]
 
 
 UNTRACKED = AnyState(frozenset(("untracked",)))

@@ -12,10 +12,10 @@ import pytest
 
 from nwfilter_hook.base.errors import FilterSyntaxError, UnsupportedMatch
 from nwfilter_hook.filters.parse import parse_filter
-from nwfilter_hook.nftables.script import BASE_CHAINS, Options, render_install
+from nwfilter_hook.nftables.names import BASE_CHAINS
 from nwfilter_hook.ruleset.model import Attachment, Purpose, Tree
 from tests.unit.checking import complaints
-from tests.unit.compiling import MAC, compiled, compiled_rule, filter_xml, rule_xml, script, spelled
+from tests.unit.compiling import MAC, compiled, compiled_rule, filter_xml, rule_xml, script, spelled, transaction
 
 
 @pytest.mark.parametrize(
@@ -187,8 +187,8 @@ def test_difference_8_learning_starts_anew_with_the_guest() -> None:
     """A guest that starts is learned anew; one whose rules are only repaired keeps its address."""
     ruleset = compiled_rule("<ip srcipaddr='$IP'/>")
     forget = "flush set bridge nwfilter learned/vnet0"
-    assert forget in render_install([ruleset], options=Options(fresh=True)).text
-    assert forget not in render_install([ruleset], options=Options(fresh=False)).text
+    assert forget in transaction(ruleset).text
+    assert forget not in transaction(ruleset, fresh=False).text
 
 
 def test_difference_9_macvtap_is_filtered() -> None:

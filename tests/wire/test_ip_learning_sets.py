@@ -229,8 +229,8 @@ def test_learn(wire: Wire) -> None:
         (("learn", "vnet0", "2001:db8::1"), "vnet0: no IPv6 address is learned for it; its filter is clean-traffic"),
         (("learn", "vnet0", "224.0.0.1"), "224.0.0.1: no host can have this address"),
         (("learn", "vnet0", "10.0.0"), "'10.0.0' is not an IP address"),
-        (("learn", "vnet9", FIRST), "no tap 'vnet9' is under filter"),
-        (("relearn", "vnet9"), "no tap 'vnet9' is under filter"),
+        (("learn", "vnet9", FIRST), "tap 'vnet9' has no filter"),
+        (("relearn", "vnet9"), "tap 'vnet9' has no filter"),
     ],
 )
 def test_what_cannot_be_learned(wire: Wire, arguments: tuple[str, ...], refusal: str) -> None:

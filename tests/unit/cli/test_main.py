@@ -13,7 +13,7 @@ from nwfilter_hook.base.errors import NwfilterHookError
 from nwfilter_hook.cli import main as cli
 from nwfilter_hook.cli.main import cli as group
 from tests.unit.compiling import filter_xml, rule_xml
-from tests.unit.fake_nft import FakeNft
+from tests.unit.fake_backend import FakeBackend
 
 UUID = "11111111-2222-3333-4444-555555555555"
 DOMAIN = f"""<domain type='kvm'><name>web</name><uuid>{UUID}</uuid><devices><interface type='bridge'>
@@ -38,11 +38,11 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def nft(monkeypatch: pytest.MonkeyPatch) -> FakeNft:
-    """An nft that keeps books, in the place of every process's own."""
-    kernel = FakeNft()
-    monkeypatch.setattr("nwfilter_hook.host.Nft", lambda *arguments: kernel)
-    return kernel
+def backend(monkeypatch: pytest.MonkeyPatch) -> FakeBackend:
+    """A back end that keeps books, in the place of every process's own."""
+    backend = FakeBackend()
+    monkeypatch.setattr("nwfilter_hook.host.NftBackend", lambda *arguments: backend)
+    return backend
 
 
 def run(*arguments: str, stdin: str = "") -> Result:
@@ -228,10 +228,10 @@ def test_every_stock_filter_is_valid() -> None:
 # --- replay, show -----------------------------------------------------------------------------------------------------
 
 
-def test_replay_does_what_the_hook_does(nft: FakeNft, here: Path) -> None:
+def test_replay_does_what_the_hook_does(backend: FakeBackend, here: Path) -> None:
     """`replay` runs an operation on an XML from a file or from standard input; `show` then shows what is installed."""
     assert run("replay", "web", "start", "begin", "-", "--xml", "domain.xml").exit_code == 0
-    assert nft.kernel.taps() == {"vnet0"}
+    assert backend.kernel.taps() == {"vnet0"}
     (view,) = json.loads(run("show", "--json").stdout)
     assert (view["guest"], view["tap"], view["filter"]) == ("web", "vnet0", "mine")
     assert (view["parameters"], view["state"]) == ({"PORT": ["22", "80"]}, "in force")
@@ -246,26 +246,26 @@ def test_replay_does_what_the_hook_does(nft: FakeNft, here: Path) -> None:
     assert row.split()[-2:] == ["1", "-"]
     assert run("show", "vnet0").stdout == run("show", "web").stdout
     assert run("replay", "web", "stopped", "--xml", "-", stdin=DOMAIN).exit_code == 0
-    assert nft.kernel.taps() == set()
+    assert backend.kernel.taps() == set()
     assert json.loads(run("show", "--json").stdout) == []
 
 
-def test_a_dry_run_prints_and_does_nothing(nft: FakeNft, here: Path) -> None:
+def test_a_dry_run_prints_and_does_nothing(backend: FakeBackend, here: Path) -> None:
     """--dry-run prints the transaction of each operation and changes neither kernel nor disk."""
     install = run("replay", "web", "start", "--xml", "domain.xml", "--dry-run")
     assert install.stdout.startswith("add table bridge nwfilter\n")
     assert run("replay", "web", "prepare", "--xml", "domain.xml", "--dry-run").stdout == ""
     assert run("replay", "web", "started", "--xml", "domain.xml", "--dry-run").stdout == ""
-    assert (nft.scripts, (here / "state").exists()) == ([], False)
+    assert (backend.scripts, (here / "state").exists()) == ([], False)
     run("replay", "web", "start", "--xml", "domain.xml")
     before = sorted(path.name for path in (here / "state").rglob("*"))
     assert "delete chain" in run("replay", "web", "release", "--xml", "domain.xml", "--dry-run").stdout
     assert run("replay", "web", "reconnect", "--xml", "domain.xml", "--dry-run").exit_code == 0
-    assert len(nft.scripts) == 1
+    assert len(backend.scripts) == 1
     assert sorted(path.name for path in (here / "state").rglob("*")) == before
 
 
-def test_a_replay_that_fails(nft: FakeNft, here: Path) -> None:
+def test_a_replay_that_fails(backend: FakeBackend, here: Path) -> None:
     """An operation that fails has the hook's exit status and the hook's message."""
     (here / "filters" / "mine.xml").unlink()
     result = run("replay", "web", "start", "--xml", "domain.xml")
@@ -292,20 +292,20 @@ def test_an_xml_that_is_not_there() -> None:
     assert failed("replay", "web", "start", "--xml", "gone.xml") == "gone.xml: No such file or directory"
 
 
-def test_showing_what_is_not_there(nft: FakeNft) -> None:
+def test_showing_what_is_not_there(backend: FakeBackend) -> None:
     """A guest or tap that isn't under filter is an error that names it."""
     assert failed("show", "nobody") == "nothing is installed for a guest or tap 'nobody'"
 
 
-def test_show_tells_what_the_kernel_lacks(nft: FakeNft) -> None:
+def test_show_tells_what_the_kernel_lacks(backend: FakeBackend) -> None:
     """Rules that the kernel has lost are shown as missing."""
     run("replay", "web", "start", "--xml", "domain.xml")
-    nft.kernel.chains.clear()
+    backend.kernel.chains.clear()
     (view,) = json.loads(run("show", "--json").stdout)
     assert view["state"] == "missing"
 
 
-def test_a_guests_name_cannot_forge_a_line(nft: FakeNft, here: Path) -> None:
+def test_a_guests_name_cannot_forge_a_line(backend: FakeBackend, here: Path) -> None:
     """A name with line breaks, colours or markup is shown as it is, on one line."""
     name = "a\nb [red]c[/red] \x1b[31m"
     xml = DOMAIN.replace(">web<", ">a&#10;b [red]c[/red] <")

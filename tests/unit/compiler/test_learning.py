@@ -15,13 +15,24 @@ from nwfilter_hook.compiler.compile import compile_tap
 from nwfilter_hook.filters.learning import FIXED, Learning, read_learning
 from nwfilter_hook.filters.model import Prefix
 from nwfilter_hook.filters.resolve import resolve
-from nwfilter_hook.nftables.names import objects_of
-from nwfilter_hook.nftables.script import Options, render_install, render_lines, render_remove
+from nwfilter_hook.nftables.script import remove
 from nwfilter_hook.nftables.sets import declaration, kind_of, names_of, parse_learned, set_name
 from nwfilter_hook.ruleset.fields import Field, Kind
 from nwfilter_hook.ruleset.model import Attachment, Masked, NamedSet, Purpose, Ruleset, Tree, Verdict
 from nwfilter_hook.storage.library import Library
-from tests.unit.compiling import MAC, TAP, Values, filter_xml, reader, reference_to, rule_xml, spell_match
+from tests.unit.compiling import (
+    MAC,
+    TAP,
+    Values,
+    filter_xml,
+    installed_by,
+    lines_of,
+    reader,
+    reference_to,
+    rule_xml,
+    spell_match,
+    transaction,
+)
 
 STOCK = Library([str(Path(__file__).parents[3] / "filters")])
 DHCP = {"CTRL_IP_LEARNING": "dhcp"}
@@ -309,7 +320,7 @@ def test_what_is_learned_is_a_number_everywhere(parameters: Mapping[str, Values]
     for name in names:
         assert declaration(name).startswith(("{ typeof @nh,64,32;", "{ typeof @nh,64,128;"))
     raw = r"@(?:ll|th),\d+,(?:32|128)(?: & 0x[0-9a-f]+)?"
-    for line in render_lines(compiled, "none"):
+    for line in lines_of(compiled):
         uses = line.count(" @learned") + line.count(" @unread")
         numbers = re.findall(rf"{raw} (?:!= )?@learned|(?:add|delete) @(?:learned|unread)\S* {{ {raw} }}", line)
         assert len(numbers) == uses, line
@@ -320,11 +331,11 @@ def test_what_is_made_is_removed(parameters: Mapping[str, Values]) -> None:
     """Every set and map that a rule names is declared before, and deleted with the guest."""
     compiled = ruleset(parameters={**IPV6, **parameters})
     names = names_of(compiled)
-    script = render_install([compiled]).text
-    used = {word[1:] for line in render_lines(compiled, "all") for word in line.split() if word.startswith("@")}
+    script = transaction(compiled).text
+    used = {word[1:] for line in lines_of(compiled) for word in line.split() if word.startswith("@")}
     used = {name for name in used if not name.startswith(("ll,", "nh,", "th,"))}
     assert used <= set(names)
-    removal = render_remove([objects_of(compiled)]).text
+    removal = remove([installed_by(compiled)]).text
     for name in names:
         assert f"add {kind_of(name)} bridge nwfilter {name} {{" in script
         assert f"delete {kind_of(name)} bridge nwfilter {name}\n" in removal
@@ -333,8 +344,8 @@ def test_what_is_made_is_removed(parameters: Mapping[str, Values]) -> None:
 def test_a_start_forgets_and_nothing_else_does() -> None:
     """Only a fresh transaction flushes what is learned."""
     compiled = ruleset(parameters={**IPV6, **DHCP})
-    fresh = render_install([compiled], options=Options(fresh=True)).text
-    kept = render_install([compiled], options=Options(fresh=False)).text
+    fresh = transaction(compiled).text
+    kept = transaction(compiled, fresh=False).text
     for name in names_of(compiled):
         assert f"flush {kind_of(name)} bridge nwfilter {name}\n" in fresh
         assert f"flush {kind_of(name)} bridge nwfilter {name}\n" not in kept
@@ -353,7 +364,7 @@ def test_a_start_forgets_and_nothing_else_does() -> None:
 )
 def test_the_tap_is_asked_for_by_the_name_that_its_hook_knows(attachment: Attachment, sent: str, received: str) -> None:
     """What a macvtap's guest sends goes out by the device."""
-    lines = render_lines(ruleset(STRICT, parameters=DHCP, attachment=attachment), "none")
+    lines = lines_of(ruleset(STRICT, parameters=DHCP, attachment=attachment))
     assert any(line.startswith("from/vnet0: ") and f"{sent} != @leased/vnet0 drop" in line for line in lines)
     assert any(line.startswith("to/vnet0: ") and f"{received} != @leased/vnet0 drop" in line for line in lines)
     assert not any(line.startswith("from/vnet0: ") and received in line for line in lines)

@@ -7,23 +7,25 @@ from collections.abc import Sequence
 
 import pytest
 
+from nwfilter_hook.backend import Installed, Object, subtract
 from nwfilter_hook.base.errors import Source
-from nwfilter_hook.nftables.names import Objects, chain_name, objects_of, stale_objects
-from nwfilter_hook.nftables.script import Options, quarantine, render_install, render_remove
-from nwfilter_hook.nftables.sets import set_name
+from nwfilter_hook.nftables.names import chain_name
+from nwfilter_hook.nftables.script import install, remove
+from nwfilter_hook.nftables.sets import declaration, set_name
+from nwfilter_hook.operations.compile import quarantine
 from nwfilter_hook.ruleset.fields import Kind
 from nwfilter_hook.ruleset.model import Attachment, NamedSet, Purpose, Ruleset, Tree
 from tests.unit.checking import complaints
-from tests.unit.compiling import compiled, compiled_rule, filter_xml, rule_xml
+from tests.unit.compiling import compiled, compiled_rule, filter_xml, installed_by, rule_xml, transaction
 
 HERE = Source("f.xml", 7)
 TRACKED = "ct state new,established,related"
 TH = "@th,0,24 >= 0x0"  # there is a transport header: a later fragment has none
 
 
-def lines(*rulesets: Ruleset, stale: Sequence[Objects] = (), counters: str = "none") -> list[str]:
+def lines(*rulesets: Ruleset, stale: Sequence[Installed] = (), counters: str = "none") -> list[str]:
     """The transaction that installs `rulesets`."""
-    return render_install(rulesets, stale, Options(counters=counters)).text.splitlines()
+    return transaction(*rulesets, stale=stale, counters=counters).text.splitlines()
 
 
 def statements(ruleset: Ruleset, chain: str, *, counters: str = "none") -> list[str]:
@@ -170,10 +172,10 @@ def test_a_rule_says_where_it_comes_from() -> None:
 
 def test_a_line_of_the_script_knows_its_xml() -> None:
     """For each rule of the script its filter and line are known, and for nothing else."""
-    made = render_install([compiled(filter_xml("", rule_xml("<arp/>")))])
-    (line,) = made.sources
-    assert made.text.splitlines()[line - 1].startswith("add rule bridge nwfilter from/vnet0 ether type arp")
-    assert made.sources[line] == ("f", Source("f.xml", 3))
+    made = transaction(compiled(filter_xml("", rule_xml("<arp/>"))))
+    (known,) = (each for each in made.operations if each.origin)
+    assert known.text.startswith("add rule bridge nwfilter from/vnet0 ether type arp")
+    assert known.origin == ("f", Source("f.xml", 3))
 
 
 # --- the transaction --------------------------------------------------------------------------------------------------
@@ -222,13 +224,6 @@ def test_what_is_filled_is_emptied_before() -> None:
         assert found[start + 1] == f"flush chain bridge nwfilter {chain}"
 
 
-def test_equal_rulesets_have_equal_digests() -> None:
-    """The digest tells whether two transactions leave the same."""
-    first, second = compiled_rule("<arp/>"), compiled_rule("<ip/>")
-    assert render_install([first]).digest == render_install([compiled_rule("<arp/>")]).digest
-    assert render_install([first]).digest != render_install([second]).digest
-
-
 def test_several_taps_in_one_transaction() -> None:
     """A guest's taps go into one script with one table and one set of base chains."""
     taps = [compiled(filter_xml(rule_xml("<arp/>")), tap=f"vnet{number}") for number in range(3)]
@@ -240,8 +235,8 @@ def test_several_taps_in_one_transaction() -> None:
 
 def test_no_taps_no_text() -> None:
     """Nothing to install and nothing stale is an empty script."""
-    assert render_install([]).text == ""
-    assert render_remove([]).text == ""
+    assert install([], fresh=True).text == ""
+    assert remove([]).text == ""
 
 
 # --- sets -------------------------------------------------------------------------------------------------------------
@@ -268,7 +263,7 @@ def test_sets() -> None:
     ]
     flushed = {line.split()[-1] for line in lines(ruleset) if line.startswith("flush set")}
     assert flushed == {"connlimit6/vnet0/0", "learned/vnet0", "learned/vnet0/ffffff00"}
-    assert not any("ipset" in name for name in objects_of(ruleset).sets)
+    assert not any("ipset" in name for name in installed_by(ruleset).names("set"))
 
 
 def test_different_sets_have_different_names() -> None:
@@ -309,19 +304,27 @@ def test_no_two_taps_share_a_chain() -> None:
     text = filter_xml(
         rule_xml("<tcp/>", direction="inout"), rule_xml("<arp opcode='1'/>", action="return"), chain="arp"
     )
-    found = [objects_of(compiled(text, tap=tap)) for tap in ("tap-web", "tap-web-2", "tap-web.arp", "tap")]
-    chains = [name for each in found for name in each.chains]
+    found = [installed_by(compiled(text, tap=tap)) for tap in ("tap-web", "tap-web-2", "tap-web.arp", "tap")]
+    chains = [name for each in found for name in each.names("chain")]
     assert len(set(chains)) == len(chains)
 
 
 # --- removal ----------------------------------------------------------------------------------------------------------
 
-OLD = Objects("vnet0", "bridge", ("from/vnet0", "from/vnet0/arp", "to-l3/vnet0"), ("learned/vnet0",))
+OLD = Installed(
+    "vnet0",
+    (
+        Object("set", "bridge", "learned/vnet0", declaration("learned/vnet0")),
+        *(Object("chain", "bridge", name) for name in ("from/vnet0", "from/vnet0/arp", "to-l3/vnet0")),
+        Object("element", "bridge", "from-guest-l2", '"vnet0"', ("jump from/vnet0",)),
+        Object("element", "bridge", "to-guest-l3", '"vnet0"', ("jump to-l3/vnet0",)),
+    ),
+)
 
 
 def test_removal_takes_everything_away() -> None:
     """Map elements go first, then chains, then sets; each is added before, so that what isn't there is no error."""
-    found = render_remove([OLD]).text.splitlines()
+    found = remove([OLD]).text.splitlines()
     assert [line for line in found if line.startswith("delete")] == [
         'delete element bridge nwfilter from-guest-l2 { "vnet0" }',
         'delete element bridge nwfilter to-guest-l3 { "vnet0" }',
@@ -339,8 +342,10 @@ def test_removal_takes_everything_away() -> None:
 @pytest.mark.netns
 def test_removal_of_what_is_not_there() -> None:
     """nft takes a removal where nothing of it is there."""
-    netdev = Objects("vnet1", "netdev", ("from/vnet1", "from/vnet1/arp", "to/vnet1"), ("learned/vnet1",))
-    assert complaints(render_remove([OLD, netdev, OLD]).text) == []
+    chains = [Object("chain", "netdev", name) for name in ("from/vnet1", "from/vnet1/arp", "to/vnet1")]
+    learned = Object("set", "netdev", "learned/vnet1", declaration("learned/vnet1"))
+    netdev = Installed("vnet1", (*chains, learned))
+    assert complaints(remove([OLD, netdev, OLD]).text) == []
 
 
 def test_what_is_stale_goes_in_the_same_transaction() -> None:
@@ -351,10 +356,17 @@ def test_what_is_stale_goes_in_the_same_transaction() -> None:
     assert deleted == ["from/vnet0/arp", "to-l3/vnet0"]
     assert 'delete element bridge nwfilter to-guest-l3 { "vnet0" }' in found
     assert not any("delete element bridge nwfilter from-guest-l2" in line for line in found)
-    assert stale_objects([OLD], [ruleset]) == (
-        Objects("vnet0", "bridge", ("from/vnet0/arp", "to-l3/vnet0"), ("learned/vnet0",)),
-    )
-    assert stale_objects([OLD, OLD], []) == (OLD,)
+    (rest,) = subtract([OLD], [installed_by(ruleset)])
+    assert rest.names("set", "chain") == ("learned/vnet0", "from/vnet0/arp", "to-l3/vnet0")
+    assert subtract([OLD, OLD], []) == (OLD,)
+
+
+def test_what_is_recorded_is_put_back() -> None:
+    """The same chains, rules, elements and sets as when it was made, but nothing that was learned is forgotten."""
+    rules = (rule_xml("<ip srcipaddr='$IP'/>"), rule_xml("<tcp connlimit-above='1'/>"), rule_xml("<all ipset='a'/>"))
+    ruleset = compiled(filter_xml(*rules))
+    returning = install([], [installed_by(ruleset)], fresh=True).text.splitlines()
+    assert returning == [line for line in lines(ruleset) if not line.startswith("flush set")]
 
 
 @pytest.mark.netns
@@ -370,7 +382,7 @@ def test_from_one_filter_to_another() -> None:
     rulesets = [compiled(text) for text in texts]
     for old in rulesets:
         for new in rulesets:
-            assert complaints("\n".join([*lines(old), *lines(new, stale=[objects_of(old)]), ""])) == []
+            assert complaints("\n".join([*lines(old), *lines(new, stale=[installed_by(old)]), ""])) == []
 
 
 # --- devices ----------------------------------------------------------------------------------------------------------

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from nwfilter_hook.backend import Installed, Object
 from nwfilter_hook.base.dataclass import replace
 from nwfilter_hook.base.errors import StateError
-from nwfilter_hook.nftables.names import Objects
 from nwfilter_hook.ruleset.model import Attachment
 from nwfilter_hook.storage.records import Binding, Record
 from nwfilter_hook.storage.state import State
@@ -25,6 +25,16 @@ from nwfilter_hook.storage.state import State
 UUID = "11111111-2222-3333-4444-555555555555"
 OTHER = "99999999-2222-3333-4444-555555555555"
 
+INSTALLED = Installed(
+    "vnet0",
+    (
+        Object("shared", "bridge", "ipset/web", "{ type ipv4_addr; }"),
+        Object("set", "bridge", "learned/vnet0", "{ type ipv4_addr; size 1; }", ("fe80::1",)),
+        Object("chain", "bridge", "from/vnet0", "", ('drop comment "f:1"', "accept")),
+        Object("chain", "bridge", "from/vnet0/arp-mac"),
+        Object("element", "bridge", "from-guest-l2", '"vnet0"', ("jump from/vnet0",)),
+    ),
+)
 BINDING = Binding(
     tap="vnet0",
     mac="52:54:00:00:00:01",
@@ -34,9 +44,9 @@ BINDING = Binding(
     carrier="filterref",
     filter="clean-traffic",
     parameters={"IP": ("192.0.2.1", "192.0.2.2")},
-    objects=Objects("vnet0", "bridge", ("from/vnet0", "from/vnet0/arp-mac", "to-l3/vnet0"), ("learned/vnet0",)),
-    fingerprints=(("drop f:1", "accept f:2"), (), ("drop f:3",)),
-    digest="d" * 64,
+    index=7,
+    installed=INSTALLED,
+    fingerprint="f" * 64,
     quarantined=False,
 )
 RECORD = Record(
@@ -44,8 +54,7 @@ RECORD = Record(
     uuid=UUID,
     operation="start",
     bindings=(BINDING,),
-    stale=(Objects("vnet9", "netdev", ("from/vnet9",), ()),),
-    digest="e" * 64,
+    stale=(Installed("vnet9", (Object("chain", "netdev", "from/vnet9"),), whole=False),),
 )
 
 
@@ -87,7 +96,8 @@ def test_a_record_is_read_as_it_was_written(state: State) -> None:
 
 def test_a_record_too_large_is_refused_before_anything_is_done(state: State) -> None:
     """A record that is written can be read; one too large for that isn't written, so the guest doesn't start."""
-    bindings = tuple(replace(BINDING, fingerprints=(("return clean-traffic:15",) * 50_000,) * 3) for _ in range(2))
+    chain = Object("chain", "bridge", "from/vnet0", "", ('return comment "clean-traffic:15"',) * 50_000)
+    bindings = tuple(replace(BINDING, installed=Installed("vnet0", (chain,) * 3)) for _ in range(2))
     large = replace(RECORD, bindings=bindings)
     with contextlib.suppress(StateError):
         save(state, large)
@@ -213,11 +223,12 @@ def test_what_a_killed_writer_left_is_no_hindrance(state: State) -> None:
 
 
 WRONG: dict[str, Callable[[dict[str, object]], object]] = {
-    "another schema": lambda record: {**record, "schema": 2},
+    "another schema": lambda record: {**record, "schema": 3},
     "no schema": lambda record: {key: value for key, value in record.items() if key != "schema"},
     "no guest": lambda record: {key: value for key, value in record.items() if key != "guest"},
     "guest a number": lambda record: {**record, "guest": 5},
-    "interfaces a number": lambda record: {**record, "interfaces": 5},
+    "bindings a number": lambda record: {**record, "bindings": 5},
+    "something more": lambda record: {**record, "digest": ""},
     "a list": lambda record: [record],
     "null": lambda _: None,
     "another guest": lambda record: {**record, "uuid": OTHER},
@@ -241,28 +252,65 @@ def test_a_wrong_record_is_moved_aside(state: State, reports: list[str], how: st
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("chains", ["from/vnet1"]),
-        ("chains", ["from/vnet00"]),
-        ("chains", ["l2-prerouting"]),
-        ("chains", ["from/vnet0; flush ruleset"]),
-        ("chains", ["from/vnet0\nflush ruleset"]),
-        ("chains", "from/vnet0"),
-        ("sets", ["learned/vnet1"]),
-        ("sets", ["from/vnet0"]),
         ("tap", 5),
+        ("tap", "vnet1"),
         ("attachment", "none"),
+        ("index", "7"),
+        ("quarantined", 1),
         ("parameters", {"IP": "192.0.2.1"}),
-        ("fingerprints", [5]),
+        ("installed", {"tap": "vnet0", "objects": []}),
     ],
 )
-def test_a_record_names_only_its_own(state: State, reports: list[str], key: str, value: object) -> None:
-    """A record that names chains or sets of another tap, or no names at all, is not trusted: it can delete nothing."""
+def test_a_binding_is_what_was_written(state: State, reports: list[str], key: str, value: object) -> None:
+    """A record with something else in a field, or with another tap's things, is not trusted."""
     path = save(state)
     record = json.loads(path.read_text())
-    record["interfaces"][0][key] = value
+    record["bindings"][0][key] = value
     path.write_text(json.dumps(record))
     assert state.read(UUID) is None
     assert len(reports) == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "definition"),
+    [
+        ("chain", "from/vnet1", ""),
+        ("chain", "from/vnet00", ""),
+        ("chain", "l2-prerouting", ""),
+        ("chain", "from/vnet0; flush ruleset", ""),
+        ("chain", "from/vnet0/\nflush ruleset", ""),
+        ("chain", "from/vnet0", "{}\nflush ruleset"),
+        ("chain", 5, ""),
+        ("set", "learned/vnet1", ""),
+        ("map", "leased/vnet1/address", ""),
+        ("table", "nwfilter", ""),
+        ("element", "from-guest-l2", '"vnet1"'),
+    ],
+)
+def test_a_record_names_only_its_own(
+    state: State, reports: list[str], kind: str, name: object, definition: str
+) -> None:
+    """A record that names what is another tap's, or nobody's, is not trusted: it can delete nothing."""
+    path = save(state)
+    record = json.loads(path.read_text())
+    for installed in (record["bindings"][0]["installed"], {**record["stale"][0], "tap": "vnet0"}):
+        damaged = json.loads(json.dumps(record))
+        thing = {"kind": kind, "table": "bridge", "name": name, "definition": definition, "content": ["x"]}
+        damaged["bindings"][0]["installed"] = {**installed, "objects": [thing]}
+        path.write_text(json.dumps(damaged))
+        assert state.read(UUID) is None
+    assert len(reports) == 2
+
+
+def test_a_record_of_the_schema_before(state: State) -> None:
+    """Its names are known, its rules aren't."""
+    data = Path(__file__).parents[2] / "data" / "records" / "schema-1.json"
+    path = path_of(state, "aaaaaaaa-2222-3333-4444-555555555555.json")
+    path.write_bytes(data.read_bytes())
+    (record,) = state.records()
+    (installed,) = record.installed()
+    assert (installed.whole, installed.names("chain")) == (False, ("from/vnet0", "from/vnet0/mac-old", "to/vnet0"))
+    assert (record.bindings[0].filter, record.bindings[0].index) == ("both", None)
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"\xff\xfe", b"[" * 100_000, b"0" * 5_000_000])

@@ -1,0 +1,226 @@
+"""
+What every back end can do: the only door from operations and commands to the kernel.
+
+In:  `Ruleset`s, and what records hold of taps that are filtered already.
+Out: transactions, which the kernel takes whole or not at all, and what is in the kernel now.
+
+`host.py` chooses one. Making a transaction is pure; what asks or changes the kernel says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from .base.dataclass import dataclass
+from .base.errors import Source
+from .ruleset.model import NamedSet, Ruleset
+
+
+@dataclass(frozen=True)
+class Object:
+    """
+    One thing in the kernel that is a tap's, by exact name.
+
+    Attributes:
+        kind: "chain", "set", "map", "element" (of a map that all taps share) or "shared" (a set that is nobody's, made
+            if it isn't there and never deleted).
+        table: the back end's word for where it is: "bridge", "netdev".
+        name: of an element, the map's name.
+        definition: what it is made with beside its name; of an element its key.
+        content: a chain's rules in their order; what is in a set from the beginning; what an element maps to.
+    """
+
+    kind: str
+    table: str
+    name: str
+    definition: str = ""
+    content: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> tuple[str, str, str, str]:
+        """What makes it this one thing, whatever is in it."""
+        return self.kind, self.table, self.name, self.definition if self.kind == "element" else ""
+
+    def belongs_to(self, tap: str) -> bool:
+        """
+        Whether it can be the tap's: what a back end makes for a tap is named PREFIX/TAP or PREFIX/TAP/MORE, and a tap's
+        name holds no "/"; an element has the tap for its key.
+        """
+        if self.kind == "element":
+            return self.definition == f'"{tap}"'
+        return self.kind == "shared" or (self.kind in ("chain", "set", "map") and self.name.split("/")[1:2] == [tap])
+
+
+@dataclass(frozen=True)
+class Installed:
+    """
+    What one tap has in the kernel, in an order in which it can be made.
+
+    Attributes:
+        whole: True if definitions and contents are known, so that it can be put back; else names are all there is.
+    """
+
+    tap: str
+    objects: tuple[Object, ...]
+    whole: bool = True
+
+    def names(self, *kinds: str) -> tuple[str, ...]:
+        """The names of its objects of these kinds."""
+        return tuple(each.name for each in self.objects if each.kind in kinds)
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """
+    What a ruleset is in the kernel.
+
+    Attributes:
+        origins: by (table, chain), the filter and place that each of the chain's rules comes from.
+    """
+
+    installed: Installed
+    origins: Mapping[tuple[str, str], Sequence[tuple[str, Source]]]
+
+
+def subtract(known: Iterable[Installed], kept: Iterable[Installed]) -> tuple[Installed, ...]:
+    """What of `known` is not in `kept`, each thing once and by name only."""
+    seen = {each.key for installed in kept for each in installed.objects}
+    rest = []
+    for installed in known:
+        objects = tuple(each for each in installed.objects if each.key not in seen)
+        seen.update(each.key for each in objects)
+        if objects:
+            rest.append(Installed(installed.tap, objects, installed.whole))
+    return tuple(rest)
+
+
+@dataclass(frozen=True)
+class LearnedAddress:
+    """
+    An address that the kernel has learned, or was given by hand.
+
+    Attributes:
+        since_s: seconds since the epoch; None if the kernel doesn't tell.
+    """
+
+    address: str
+    since_s: int | None
+
+
+@dataclass(frozen=True)
+class Seen:
+    """
+    What the kernel shows of one tap.
+
+    Attributes:
+        missing: names of its chains and map elements that are not there.
+        unread: addresses in DHCP answers to the guest that taught nothing, since their type could not be read.
+        dropped: packets that drop and reject rules counted, by the rule's comment; None without counters.
+    """
+
+    missing: tuple[str, ...]
+    learned: tuple[LearnedAddress, ...]
+    unread: tuple[str, ...]
+    dropped: Mapping[str, int] | None
+
+
+class Transaction:
+    """What the kernel takes whole or not at all."""
+
+    @property
+    def text(self) -> str:
+        """As the back end's program reads it; "" if there is nothing to do."""
+        raise NotImplementedError
+
+
+class Backend:
+    """A way to filter taps. Every method that asks or changes the kernel may raise NftError."""
+
+    # --- pure ---------------------------------------------------------------------------------------------------------
+
+    def render(self, ruleset: Ruleset) -> Rendered:
+        """What `ruleset` is in the kernel."""
+        raise NotImplementedError
+
+    def install(
+        self,
+        anew: Sequence[Rendered] = (),
+        *,
+        put_back: Iterable[Installed] = (),
+        stale: Iterable[Installed] = (),
+        fresh: bool = False,
+    ) -> Transaction:
+        """
+        The transaction after which `anew`, and what is recorded as `put_back`, filter their taps.
+
+        Args:
+            stale: what may be in the kernel for these or other taps, and goes unless it is made anew.
+            fresh: forget what was learned by the taps of `anew`.
+        """
+        raise NotImplementedError
+
+    def remove(self, installed: Iterable[Installed]) -> Transaction:
+        """The transaction after which none of `installed` is in the kernel, whether it was or not."""
+        raise NotImplementedError
+
+    def statements(self, installed: Installed) -> list[str]:
+        """Every rule as "CHAIN: RULE", for comparing and reading."""
+        raise NotImplementedError
+
+    def learnable(self, installed: Installed) -> Mapping[int, int]:
+        """How many addresses the tap may learn, by IP version; {} if it learns none."""
+        raise NotImplementedError
+
+    # --- the kernel ---------------------------------------------------------------------------------------------------
+
+    def check(self, rulesets: Iterable[Ruleset]) -> None:
+        """Raises MissingFeature, with the rule and the config symbol, if this kernel lacks what one of them needs."""
+        raise NotImplementedError
+
+    def apply(self, transaction: Transaction) -> None:
+        """
+        Hand it to the kernel.
+
+        Raises:
+            NftError: it was refused, and nothing has changed; or (`.unsure`) there was no answer in time.
+        """
+        raise NotImplementedError
+
+    def find(self, tap: str) -> Installed | None:
+        """What our tables hold now under the exact name of `tap`, by name only; None if nothing."""
+        raise NotImplementedError
+
+    def with_counts(self, installed: Installed) -> Installed:
+        """`installed`, its rules' counters as they stand now, so that putting it back loses no count."""
+        raise NotImplementedError
+
+    def look(self, installed: Sequence[Installed]) -> dict[str, Seen]:
+        """By tap, what the kernel shows of each."""
+        raise NotImplementedError
+
+    def fingerprints(self, installed: Sequence[Installed]) -> dict[str, str]:
+        """
+        By tap, a digest of what the kernel has of each: chains, rules as the kernel runs them, and what leads there. It
+        is another as soon as anybody has changed something; what is counted or learned isn't in it.
+        """
+        raise NotImplementedError
+
+    def generation(self) -> int:
+        """The number of the last change that anybody made to the kernel's rules."""
+        raise NotImplementedError
+
+    def set_learned(self, installed: Installed, versions: Iterable[int], addresses: Iterable[str]) -> None:
+        """Forget what the tap has learned of these IP versions; then make `addresses` what it has learned."""
+        raise NotImplementedError
+
+    def change_set(self, operation: str, elements: Sequence[tuple[NamedSet, str]]) -> None:
+        """`operation` ("add", "delete") elements of the administrator's sets, all or none."""
+        raise NotImplementedError
+
+    def flush_sets(self, named: Iterable[NamedSet]) -> bool:
+        """Empty those of the administrator's sets that are there; False if none is."""
+        raise NotImplementedError
+
+    def list_sets(self, named: Iterable[NamedSet]) -> list[str] | None:
+        """The elements of those of the administrator's sets that are there; None if none is."""
+        raise NotImplementedError

@@ -1,0 +1,256 @@
+"""
+The back end that filters with nftables.
+
+In:  what `backend.py` says. Out: likewise; the kernel is changed by nft and read by netlink.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from ..backend import Backend, Installed, LearnedAddress, Object, Rendered, Seen, Transaction
+from ..base.errors import NftError
+from ..ruleset.model import NamedSet, Ruleset
+from . import learned, script
+from .expressions import with_counts
+from .features import check_features, needs_of
+from .fingerprints import fingerprints
+from .names import BASE_CHAINS, TABLE, is_of_tap
+from .netlink import Hook, KernelRule, read_chains, read_elements, read_generation, read_rules, read_sets, read_verdicts
+from .process import Nft
+from .refusals import explain
+from .script import Operation, Script
+from .sets import TIMEOUT_S, declaration, kind_of, set_name
+
+Remember = Callable[[Mapping[str, Any]], None]
+
+
+class NftBackend(Backend):
+    """
+    nftables on this host.
+
+    Args:
+        counters: which rules count packets: "none", "drops" (drop and reject), "all".
+        recall, remember: read and write what was found out about kernel and nft.
+    """
+
+    def __init__(self, nft: Nft, counters: str, recall: Callable[[], Mapping[str, Any]], remember: Remember) -> None:
+        self._nft = nft
+        self._counters = counters
+        self._recall = recall
+        self._remember = remember
+
+    def render(self, ruleset: Ruleset) -> Rendered:
+        return script.render(ruleset, self._counters)
+
+    def install(
+        self,
+        anew: Sequence[Rendered] = (),
+        *,
+        put_back: Iterable[Installed] = (),
+        stale: Iterable[Installed] = (),
+        fresh: bool = False,
+    ) -> Script:
+        return script.install(anew, put_back, stale, fresh=fresh)
+
+    def remove(self, installed: Iterable[Installed]) -> Script:
+        return script.remove(installed)
+
+    def statements(self, installed: Installed) -> list[str]:
+        chains = (each for each in installed.objects if each.kind == "chain")
+        return [f"{each.name}: {rule}" for each in chains for rule in each.content]
+
+    def learnable(self, installed: Installed) -> Mapping[int, int]:
+        return learned.learnable(installed)
+
+    # --- the kernel ---------------------------------------------------------------------------------------------------
+
+    def check(self, rulesets: Iterable[Ruleset]) -> None:
+        needs = needs_of(rulesets)
+        if needs:
+            known = self._recall()
+            found = check_features(self._nft, needs, known)
+            if found != known:
+                self._remember(found)
+
+    def apply(self, transaction: Transaction) -> None:
+        assert isinstance(transaction, Script)
+        ran = self._nft.run(["-f", "-"], transaction.text)
+        if ran.status:
+            # whatever nft says: what the kernel shows decides whether something is in the way
+            roomy = _making_room(transaction)
+            # of two refusals the first is told: its lines are the transaction's
+            if roomy is None or self._nft.run(["-f", "-"], roomy.text).status:
+                raise NftError(explain(transaction, ran.err))
+
+    def find(self, tap: str) -> Installed | None:
+        objects: list[Object] = []
+        for table in ("bridge", "netdev"):
+            sets = [name for name in read_sets(table) if is_of_tap("set", name, tap)]
+            objects += [Object(kind_of(name), table, name) for name in sets]
+            chains = sorted(read_chains(table), key=lambda name: (name.count("/"), name))
+            objects += [Object("chain", table, name) for name in chains if is_of_tap("chain", name, tap)]
+        for base in BASE_CHAINS:
+            verdict = read_verdicts(base.map).get(tap)
+            if verdict is not None:
+                objects.append(script.element_of(tap, base.tree, verdict))
+        return Installed(tap, tuple(objects), whole=False) if objects else None
+
+    def with_counts(self, installed: Installed) -> Installed:
+        return Installed(installed.tap, tuple(_with_counts(each) for each in installed.objects), installed.whole)
+
+    def look(self, installed: Sequence[Installed]) -> dict[str, Seen]:
+        tables = {each.table for one in installed for each in one.objects}
+        chains = {table: read_chains(table) for table in tables}
+        rules: dict[tuple[str, str], list[KernelRule]] = {}
+        for table in tables:
+            for rule in read_rules(table):
+                rules.setdefault((table, rule.chain), []).append(rule)
+        elements = {base.map: read_verdicts(base.map) for base in BASE_CHAINS} if "bridge" in tables else {}
+        return {one.tap: self._seen(one, chains, rules, elements) for one in installed}
+
+    def _seen(
+        self,
+        installed: Installed,
+        chains: Mapping[str, Mapping[str, Hook | None]],
+        rules: Mapping[tuple[str, str], list[KernelRule]],
+        elements: Mapping[str, Mapping[str, str]],
+    ) -> Seen:
+        missing = []
+        dropped: dict[str, int] = {}
+        counts = False
+        for each in installed.objects:
+            if each.kind == "chain":
+                if each.name not in chains[each.table]:
+                    missing.append(each.name)
+                for rule in rules.get((each.table, each.name), ()):
+                    if rule.packets is not None and rule.stops:
+                        counts = True
+                        dropped[rule.comment] = dropped.get(rule.comment, 0) + rule.packets
+            elif each.kind == "element" and elements[each.name].get(installed.tap) != each.content[0]:
+                missing.append(each.name)
+        own = learned.own_addresses(installed)
+        known = (_since(table, name) for table, name in _places(learned.whole_sets(installed)))
+        unread = (_since(table, name) for table, name in _places(learned.unread_sets(installed)))
+        return Seen(
+            tuple(missing),
+            tuple(address for each in known for address in each if address.address not in own),
+            tuple(address.address for each in unread for address in each),
+            dropped if counts else None,
+        )
+
+    def fingerprints(self, installed: Sequence[Installed]) -> dict[str, str]:
+        return fingerprints(installed)
+
+    def generation(self) -> int:
+        return read_generation()
+
+    def set_learned(self, installed: Installed, versions: Iterable[int], addresses: Iterable[str]) -> None:
+        self.apply(learned.set_learned(installed, versions, addresses))
+
+    # --- the administrator's sets -------------------------------------------------------------------------------------
+
+    def change_set(self, operation: str, elements: Sequence[tuple[NamedSet, str]]) -> None:
+        operations = [Operation("add", "table", "bridge")]
+        for named, element in elements:
+            name = set_name("", named)
+            made = declaration(name, named.dimensions)
+            operations.append(Operation("add", kind_of(name), "bridge", name, value=made))
+            operations.append(Operation(operation, "element", "bridge", name, element))
+        self.apply(Script(tuple(operations)))
+
+    def flush_sets(self, named: Iterable[NamedSet]) -> bool:
+        found = [name for name in read_sets("bridge") if name in {set_name("", each) for each in named}]
+        if found:
+            self.apply(Script(tuple(Operation("flush", "set", "bridge", name) for name in found)))
+        return bool(found)
+
+    def list_sets(self, named: Iterable[NamedSet]) -> list[str] | None:
+        wanted = {set_name("", each) for each in named}
+        found = [name for name in read_sets("bridge") if name in wanted]
+        return [element for name in found for element in self._list_set(name)] if found else None
+
+    def _list_set(self, name: str) -> list[str]:
+        """Intervals are many elements in the kernel; nft knows how they belong together."""
+        ran = self._nft.run(["-j", "list", "set", "bridge", TABLE, name])
+        try:
+            items = json.loads(ran.out)["nftables"]
+            (found,) = (item["set"] for item in items if "set" in item)
+            return [_spelled(element) for element in found.get("elem", ())]
+        except (ValueError, KeyError, TypeError) as error:
+            raise NftError(f"nft list set {name}: unreadable answer: {ran.err.strip() or error}") from error
+
+
+def _spelled(element: Any) -> str:
+    if isinstance(element, dict):
+        if "prefix" in element:
+            return f"{element['prefix']['addr']}/{element['prefix']['len']}"
+        if "range" in element:
+            return "-".join(element["range"])
+        if "concat" in element:
+            return ",".join(_spelled(part) for part in element["concat"])
+    return str(element)
+
+
+def _with_counts(each: Object) -> Object:
+    """A chain's rules, with what the same ones in the kernel, told by their comments, have counted."""
+    if each.kind != "chain" or not any(with_counts(rule, 0, 0) != rule for rule in each.content):
+        return each
+    counted = read_rules(each.table, each.name)
+    if len(counted) != len(each.content):
+        return each
+    content = tuple(
+        with_counts(rule, known.packets, known.octets)
+        if known.packets and rule.endswith(f'"{known.comment}"') and known.octets is not None
+        else rule
+        for rule, known in zip(each.content, counted)
+    )
+    return Object(each.kind, each.table, each.name, each.definition, content)
+
+
+def _places(sets: Iterable[Object]) -> list[tuple[str, str]]:
+    return [(each.table, each.name) for each in sets]
+
+
+def _since(table: str, name: str) -> list[LearnedAddress]:
+    """The addresses in a set, and since when they are."""
+    now_s = int(time.time())
+    return [
+        LearnedAddress(
+            learned.address_of(element), None if element.left_s is None else now_s - (TIMEOUT_S - element.left_s)
+        )
+        for element in read_elements(table, name)
+    ]
+
+
+_HOOK_NUMBERS = {"ingress": 0, "egress": 1}
+
+
+def _making_room(transaction: Script) -> Script | None:
+    """
+    `transaction`, which first deletes what the kernel shows in its way; None if there is nothing: an element of a map
+    of ours to which somebody gave another verdict, or the chain of a device of this name that had another hook and is
+    gone, while its chain isn't (seen on Linux 6.18).
+    """
+    maps: dict[str, dict[str, str]] = {}
+    hooks: dict[str, Hook | None] | None = None
+    operations: list[Operation] = []
+    for each in transaction.operations:
+        if each.verb == "add" and each.kind == "element" and each.value and each.table == "bridge":
+            known = maps.setdefault(each.name, read_verdicts(each.name)) if each.name in _MAPS else {}
+            if known.pop(each.key.strip('"'), each.value) != each.value:
+                operations.append(Operation("delete", "element", each.table, each.name, each.key))
+        elif each.verb == "add" and each.kind == "chain" and each.table == "netdev" and each.value:
+            hooks = read_chains("netdev") if hooks is None else hooks
+            known_hook = hooks.get(each.name)
+            wanted = _HOOK_NUMBERS[each.value.split(" hook ")[1].split(" ")[0]]
+            if known_hook is not None and known_hook.number != wanted:
+                operations += [Operation(verb, "chain", "netdev", each.name) for verb in ("flush", "delete")]
+        operations.append(each)
+    return Script(tuple(operations)) if len(operations) > len(transaction.operations) else None
+
+
+_MAPS = frozenset(base.map for base in BASE_CHAINS)

@@ -1,0 +1,60 @@
+"""
+Digests of what the kernel runs for a tap: what tells that somebody has changed something.
+
+In:  what taps have, by name. Out: a digest for each, of the kernel's own form of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+from ..backend import Installed
+from .names import BASE_CHAINS
+from .netlink import Hook, KernelRule, read_chains, read_rules, read_verdicts
+
+_FEW_CHAINS = 24
+"""Up to so many chains are read one by one, more with the whole table."""
+
+
+def fingerprints(installed: Sequence[Installed]) -> dict[str, str]:
+    """By tap, the digest of what the kernel has of it. Raises NftError."""
+    chains = {(each.table, each.name) for one in installed for each in one.objects if each.kind == "chain"}
+    maps = {each.name for one in installed for each in one.objects if each.kind == "element"}
+    bases = {base.map: ("bridge", base.name) for base in BASE_CHAINS if base.map in maps}
+    hooks = {table: read_chains(table) for table in sorted({table for table, _ in chains})}
+    rules = _rules(chains | set(bases.values()))
+    verdicts = {name: read_verdicts(name) for name in maps}
+    return {one.tap: _digest(one, hooks, rules, verdicts, bases) for one in installed}
+
+
+def _rules(chains: set[tuple[str, str]]) -> dict[tuple[str, str], list[KernelRule]]:
+    found: dict[tuple[str, str], list[KernelRule]] = {}
+    if len(chains) <= _FEW_CHAINS:
+        return {(table, name): read_rules(table, name) for table, name in chains}
+    for table in sorted({table for table, _ in chains}):
+        for rule in read_rules(table):
+            found.setdefault((table, rule.chain), []).append(rule)
+    return found
+
+
+def _digest(
+    installed: Installed,
+    hooks: dict[str, dict[str, Hook | None]],
+    rules: dict[tuple[str, str], list[KernelRule]],
+    verdicts: dict[str, dict[str, str]],
+    bases: dict[str, tuple[str, str]],
+) -> str:
+    digest = hashlib.sha256()
+
+    def add(*parts: object) -> None:
+        digest.update(repr(parts).encode())
+
+    for each in installed.objects:
+        if each.kind == "chain":
+            add(each.table, each.name, repr(hooks[each.table].get(each.name, "missing")))
+            add(*((rule.comment, rule.program) for rule in rules.get((each.table, each.name), ())))
+        elif each.kind == "element":
+            add(each.name, verdicts[each.name].get(installed.tap))
+            add(*(rule.program for rule in rules.get(bases[each.name], ())))
+    return digest.hexdigest()

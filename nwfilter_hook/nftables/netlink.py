@@ -1,0 +1,259 @@
+"""
+Read nf_tables by netlink: no process, no text of nft's that changes with its versions.
+
+In:  a table of ours, a chain, a set.
+Out: what the kernel holds, as values.
+
+Formats: linux/netlink.h (messages and attributes, in the machine's byte order), linux/netfilter/nf_tables.h (the
+attributes' numbers; their integers are in network byte order).
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from collections.abc import Iterator
+
+from ..base.dataclass import dataclass
+from ..base.errors import NftError
+from .names import TABLE
+
+_NETLINK_NETFILTER = 12
+_SUBSYSTEM = 10 << 8  # NFNL_SUBSYS_NFTABLES
+_NEW_CHAIN, _GET_CHAIN, _NEW_RULE, _GET_RULE, _NEW_SET, _GET_SET = 3, 4, 6, 7, 9, 10
+_NEW_ELEMENT, _GET_ELEMENT, _NEW_GENERATION, _GET_GENERATION = 12, 13, 15, 16
+_ERROR, _DONE = 2, 3
+_REQUEST, _DUMP, _MULTI, _INTERRUPTED = 0x1, 0x300, 0x2, 0x10
+_NESTED = 0x3FFF  # the other bits of an attribute's type are flags
+_FAMILIES = {"bridge": 7, "netdev": 5}
+_ENOENT = 2
+_RETRIES = 20
+_TIMEOUT_S = 20.0
+
+_HEADER = struct.Struct("=IHHII")
+_ATTRIBUTE = struct.Struct("=HH")
+
+
+@dataclass(frozen=True)
+class Hook:
+    """Where a base chain stands: the hook's number and priority, and for family netdev the device."""
+
+    number: int
+    priority: int
+    device: str
+
+
+@dataclass(frozen=True)
+class KernelRule:
+    """
+    One rule.
+
+    Attributes:
+        comment: as nft stores it in the rule's user data.
+        program: its expressions, in the kernel's own form, without what its counter counted.
+        stops: it drops or rejects.
+        packets, octets: of its counter; None without one.
+    """
+
+    chain: str
+    comment: str
+    program: bytes
+    stops: bool
+    packets: int | None
+    octets: int | None
+
+
+@dataclass(frozen=True)
+class KernelElement:
+    """
+    One element of a set or map.
+
+    Attributes:
+        key: the octets that are looked up.
+        data: what they map to: octets, or the name of the verdict.
+        left_s: until it goes; None if it stays.
+    """
+
+    key: bytes
+    data: bytes | str | None
+    left_s: int | None
+
+
+def read_generation() -> int:
+    """The number of the last transaction that anybody made, in this network namespace. Raises NftError."""
+    for _, attributes in _ask(_GET_GENERATION, "", dump=False):
+        return int.from_bytes(attributes[1], "big")
+    raise NftError("the kernel doesn't tell the generation of its ruleset")
+
+
+def read_chains(table: str) -> dict[str, Hook | None]:
+    """The chains of our table in this family, a base chain with its hook; {} without the table. Raises NftError."""
+    chains: dict[str, Hook | None] = {}
+    for kind, attributes in _ask(_GET_CHAIN, table, {1: TABLE}):
+        if kind == _NEW_CHAIN and _text(attributes[1]) == TABLE:
+            chains[_text(attributes[3])] = _hook(attributes[4]) if 4 in attributes else None
+    return chains
+
+
+def read_sets(table: str) -> list[str]:
+    """The names of the sets and maps of our table in this family. Raises NftError."""
+    found = _ask(_GET_SET, table, {1: TABLE})
+    return [_text(attributes[2]) for kind, attributes in found if kind == _NEW_SET and _text(attributes[1]) == TABLE]
+
+
+def read_rules(table: str, chain: str | None = None) -> list[KernelRule]:
+    """The rules of a chain, or of all chains of our table in this family, in their order. Raises NftError."""
+    wanted = {1: TABLE} if chain is None else {1: TABLE, 2: chain}
+    found = _ask(_GET_RULE, table, wanted)
+    return [
+        rule
+        for kind, attributes in found
+        if kind == _NEW_RULE and _text(attributes[1]) == TABLE
+        for rule in [_rule(attributes)]
+        if chain in (None, rule.chain)
+    ]
+
+
+def read_elements(table: str, name: str) -> list[KernelElement]:
+    """The elements of a set or map of our table; [] if it isn't there. Raises NftError."""
+    found: list[KernelElement] = []
+    for kind, attributes in _ask(_GET_ELEMENT, table, {1: TABLE, 2: name}):
+        if kind == _NEW_ELEMENT:
+            found += [_element(dict(_attributes(value))) for _, value in _attributes(attributes.get(3, b""))]
+    return found
+
+
+def read_verdicts(map_name: str) -> dict[str, str]:
+    """Interface to verdict, of one of our maps; {} if it isn't there. Raises NftError."""
+    return {_text(element.key): str(element.data) for element in read_elements("bridge", map_name)}
+
+
+def _hook(nested: bytes) -> Hook:
+    attributes = dict(_attributes(nested))
+    device = attributes.get(3)
+    if device is None and 4 in attributes:  # a list of devices
+        device = next((value for _, value in _attributes(attributes[4])), b"")
+    number, priority = (int.from_bytes(attributes[key], "big", signed=True) for key in (1, 2))
+    return Hook(number, priority, _text(device or b""))
+
+
+def _rule(attributes: dict[int, bytes]) -> KernelRule:
+    program = bytearray()
+    packets = octets = None
+    stops = False
+    for _, expression in _attributes(attributes.get(4, b"")):
+        parts = dict(_attributes(expression))
+        name, body = _text(parts[1]), parts.get(2, b"")
+        if name == "counter":
+            counted = dict(_attributes(body))
+            octets, packets = (int.from_bytes(counted[key], "big") for key in (1, 2))
+            body = b""
+        stops = (
+            stops
+            or name == "reject"
+            or (name == "immediate" and _verdict(dict(_attributes(body)).get(2, b"")) == "drop")
+        )
+        program += struct.pack("=HI", len(name), len(body)) + name.encode() + body
+    return KernelRule(_text(attributes[2]), _comment(attributes.get(7, b"")), bytes(program), stops, packets, octets)
+
+
+def _comment(userdata: bytes) -> str:
+    """Of libnftnl's user data (type, length, value): type 0 is the comment."""
+    position = 0
+    while position + 2 <= len(userdata):
+        kind, length = userdata[position], userdata[position + 1]
+        if kind == 0:
+            return _text(userdata[position + 2 : position + 2 + length])
+        position += 2 + length
+    return ""
+
+
+def _element(attributes: dict[int, bytes]) -> KernelElement:
+    key = dict(_attributes(attributes.get(1, b""))).get(1, b"")
+    value = _verdict(attributes.get(2, b"")) or dict(_attributes(attributes.get(2, b""))).get(1)
+    left_s = int.from_bytes(attributes[5], "big") // 1000 if 5 in attributes else None
+    return KernelElement(key, value, left_s)
+
+
+def _verdict(data: bytes) -> str | None:
+    """The verdict in an attribute of data, as nft writes it; None if there is none."""
+    found = dict(_attributes(data)).get(2)
+    if found is None:
+        return None
+    verdict = dict(_attributes(found))
+    code = int.from_bytes(verdict[1], "big", signed=True)
+    word = {-3: "jump", -4: "goto", 1: "accept", 0: "drop"}.get(code, str(code))
+    return f"{word} {_text(verdict[2])}" if 2 in verdict else word
+
+
+def _text(value: bytes) -> str:
+    return value.rstrip(b"\0").decode(errors="replace")
+
+
+# --- messages ---------------------------------------------------------------------------------------------------------
+
+
+def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
+    position = 0
+    while position + 4 <= len(data):
+        length, kind = _ATTRIBUTE.unpack_from(data, position)
+        if length < 4:
+            return
+        yield kind & _NESTED, data[position + 4 : position + length]
+        position += length + 3 & ~3
+
+
+def _attribute(kind: int, text: str) -> bytes:
+    value = text.encode() + b"\0"
+    return _ATTRIBUTE.pack(4 + len(value), kind) + value + b"\0" * (-len(value) % 4)
+
+
+def _ask(
+    request: int, table: str, wanted: dict[int, str] | None = None, *, dump: bool = True
+) -> list[tuple[int, dict[int, bytes]]]:
+    """
+    (kind, attributes) of each message of the answer.
+
+    Raises:
+        NftError: the kernel refuses to answer, or the ruleset didn't stand still long enough for a whole answer.
+    """
+    body = struct.pack("=BBH", _FAMILIES.get(table, 0), 0, 0)
+    body += b"".join(_attribute(kind, text) for kind, text in (wanted or {}).items())
+    flags = _REQUEST | (_DUMP if dump else 0)
+    message = _HEADER.pack(_HEADER.size + len(body), _SUBSYSTEM | request, flags, 1, 0) + body
+    try:
+        for _ in range(_RETRIES):
+            with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER) as door:
+                door.settimeout(_TIMEOUT_S)
+                door.send(message)
+                answer = _answer(door)
+            if answer is not None:
+                return answer
+    except OSError as error:
+        if error.errno == _ENOENT:
+            return []
+        raise NftError(f"the kernel's ruleset can't be read: {error.strerror or error}") from error
+    raise NftError("the kernel's ruleset changes too often to be read")
+
+
+def _answer(door: socket.socket) -> list[tuple[int, dict[int, bytes]]] | None:
+    """Every message up to the last; None if the ruleset changed meanwhile. Raises OSError with the kernel's errno."""
+    found: list[tuple[int, dict[int, bytes]]] = []
+    while True:
+        data = door.recv(1 << 17)
+        position = 0
+        while position < len(data):
+            length, kind, flags, _, _ = _HEADER.unpack_from(data, position)
+            payload = data[position + _HEADER.size : position + length]
+            position += length + 3 & ~3
+            if flags & _INTERRUPTED:
+                return None
+            if kind in (_ERROR, _DONE):
+                (code,) = struct.unpack_from("=i", payload)
+                if code < 0:
+                    raise OSError(-code, os.strerror(-code))
+                return found
+            found.append((kind & 0xFF, dict(_attributes(payload[4:]))))
+            if not flags & _MULTI:
+                return found

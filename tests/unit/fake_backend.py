@@ -1,0 +1,146 @@
+"""
+A back end without a kernel: it carries out transactions on a dictionary, whole or not at all, and can be told to fail.
+
+It is as strict as the kernel: what is deleted must be there, a chain that something jumps to can't be deleted, a jump
+needs its chain, and an element never changes its verdict.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Iterator, Sequence
+
+from nwfilter_hook.backend import Installed, Object, Seen, Transaction
+from nwfilter_hook.base.errors import NftError
+from nwfilter_hook.nftables.backend import NftBackend
+from nwfilter_hook.nftables.names import BASE_CHAINS, is_of_tap
+from nwfilter_hook.nftables.process import Nft
+from nwfilter_hook.nftables.script import Operation, Script
+from nwfilter_hook.ruleset.model import Ruleset
+
+
+class Kernel:
+    """
+    What the tables hold.
+
+    Attributes:
+        chains: (table, name) to the chain's rules.
+        elements: (map or set, key) to what it maps to.
+        sets: (table, name).
+    """
+
+    def __init__(self) -> None:
+        self.chains: dict[tuple[str, str], list[str]] = {}
+        self.elements: dict[tuple[str, str], str] = {}
+        self.sets: set[tuple[str, str]] = set()
+
+    def run(self, operations: Iterable[Operation]) -> None:
+        """Carry out a transaction; ValueError, with nothing settled, at what the kernel would refuse."""
+        for operation in operations:
+            self._run(operation)
+        missing = set(self._jumps()) - {name for _, name in self.chains}
+        if missing:
+            raise ValueError(f"jump to what isn't there: {missing}")
+
+    def _run(self, each: Operation) -> None:
+        place = each.table, each.name
+        if each.kind == "chain" and each.verb == "add":
+            self.chains.setdefault(place, [])
+        elif each.kind == "chain" and each.verb == "flush":
+            self.chains[place] = []
+        elif each.kind == "chain":
+            if each.name in self._jumps(but=each.name):
+                raise ValueError(f"busy: {each.text}")
+            del self.chains[place]
+        elif each.kind == "rule":
+            self.chains[place].append(each.value)
+        elif each.kind == "element" and each.verb == "delete":
+            del self.elements[each.name, each.key]
+        elif each.kind == "element":
+            if self.elements.setdefault((each.name, each.key), each.value) != each.value:
+                raise ValueError(f"an element never changes its verdict: {each.text}")
+        elif each.kind in ("set", "map") and "verdict" not in each.value:
+            if each.verb == "flush":
+                self.elements = {key: value for key, value in self.elements.items() if key[0] != each.name}
+            else:
+                (self.sets.add if each.verb == "add" else self.sets.remove)(place)
+
+    def _jumps(self, but: str = "") -> Iterator[str]:
+        """The chains that a rule or an element leads to, leaving out the rules of one chain."""
+        rules = (rule for (_, user), rules in self.chains.items() if user != but for rule in rules)
+        for text in (*self.elements.values(), *rules):
+            words = text.split()
+            yield from (words[index + 1] for index, word in enumerate(words) if word == "jump")
+
+    def taps(self) -> set[str]:
+        """Every tap that anything in the tables is about."""
+        names = {name.split("/")[1] for _, name in (*self.chains, *self.sets) if "/" in name}
+        return names | {key.strip('"') for name, key in self.elements if name.endswith(("-l2", "-l3"))}
+
+
+class FakeBackend(NftBackend):
+    """
+    Attributes:
+        scripts: what was carried out.
+        fails: raised instead of carrying anything out, if set.
+        takes_it_first: carry it out, then raise: as an nft that is given up may have done.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(Nft("/nonexistent/nft", 1.0), "drops", dict, lambda found: None)
+        self.kernel = Kernel()
+        self.scripts: list[str] = []
+        self.fails: NftError | None = None
+        self.takes_it_first = False
+
+    def check(self, rulesets: Iterable[Ruleset]) -> None:
+        for _ in rulesets:
+            pass
+
+    def apply(self, transaction: Transaction) -> None:
+        assert isinstance(transaction, Script)
+        if self.fails and not self.takes_it_first:
+            raise self.fails
+        after = copy.deepcopy(self.kernel)
+        after.run(transaction.operations)
+        self.kernel = after
+        self.scripts.append(transaction.text)
+        if self.fails:
+            raise self.fails
+
+    def find(self, tap: str) -> Installed | None:
+        chains = [Object("chain", *place) for place in self.kernel.chains if is_of_tap("chain", place[1], tap)]
+        sets = [Object("set", *place) for place in self.kernel.sets if is_of_tap("set", place[1], tap)]
+        return Installed(tap, (*chains, *sets), whole=False) if chains or sets else None
+
+    def with_counts(self, installed: Installed) -> Installed:
+        return installed
+
+    def generation(self) -> int:
+        return len(self.scripts)
+
+    def fingerprints(self, installed: Sequence[Installed]) -> dict[str, str]:
+        return {one.tap: repr([self._found(each) for each in one.objects]) for one in installed}
+
+    def _found(self, each: Object) -> object:
+        """What the kernel has of a chain or an element, and of the base chain that looks it up."""
+        if each.kind == "element":
+            base = next(base for base in BASE_CHAINS if base.map == each.name)
+            return self.kernel.elements.get((each.name, each.definition)), self.kernel.chains.get(("bridge", base.name))
+        return self.kernel.chains.get((each.table, each.name)) if each.kind == "chain" else None
+
+    def look(self, installed: Sequence[Installed]) -> dict[str, Seen]:
+        return {
+            one.tap: Seen(
+                tuple(
+                    each.name
+                    for each in one.objects
+                    if (each.kind == "chain" and (each.table, each.name) not in self.kernel.chains)
+                    or (each.kind == "element" and (each.name, each.definition) not in self.kernel.elements)
+                ),
+                (),
+                (),
+                None,
+            )
+            for one in installed
+        }
