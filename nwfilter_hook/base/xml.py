@@ -55,9 +55,12 @@ class _Prolog:
         """Every target has one."""
 
 
-def parse_xml(data: bytes, path: str) -> Element:
+def parse_xml(data: bytes, path: str, *, comments: bool = False) -> Element:
     """
     The root element of `data`.
+
+    Args:
+        comments: whether they are kept, as children.
 
     Raises:
         XmlSyntaxError: empty, too large, not well-formed (its `more` names further lines), or with a document type
@@ -67,7 +70,7 @@ def parse_xml(data: bytes, path: str) -> Element:
         raise XmlSyntaxError(f"larger than {MAX_BYTES >> 20} MiB", Source(path, 1))
     if not data.strip():
         raise XmlSyntaxError("empty: no XML here", Source(path, 1))
-    parser = etree.XMLParser(**_OPTIONS)
+    parser = etree.XMLParser(**{**_OPTIONS, "remove_comments": not comments})
     try:
         _read_prolog(data)
         return etree.fromstring(data, parser)
@@ -121,6 +124,28 @@ def source_of(element: Element, path: str) -> Source:
     return Source(path, int(line or 1))
 
 
+def is_comment(node: Element) -> bool:
+    """Whether it is a comment and no element."""
+    tag: Any = node.tag
+    return tag is etree.Comment
+
+
+def comments_in(element: Element) -> tuple[str, ...]:
+    """The text of every comment in it, however deep."""
+    return tuple(str(node.text) for node in element.iter(etree.Comment))
+
+
+def comments_around(root: Element) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The text of every comment before and behind the root element."""
+    before = [str(node.text) for node in root.itersiblings(preceding=True) if is_comment(node)]
+    return tuple(reversed(before)), tuple(str(node.text) for node in root.itersiblings() if is_comment(node))
+
+
+def text_of(element: Element) -> str:
+    """The text in it, whatever comments interrupt it."""
+    return (element.text or "") + "".join(child.tail or "" for child in element)
+
+
 def local_name(element: Element) -> str:
     """The name without its namespace."""
     return str(element.tag).rpartition("}")[2]
@@ -152,8 +177,11 @@ def text_faults(element: Element, path: str) -> Iterator[FilterSyntaxError]:
 
 
 def _end_line(element: Element) -> int:
-    """Where `element` ends, if no comment in it spans lines."""
+    """Where `element` ends; a comment's line is its last."""
+    if is_comment(element):
+        line: Any = element.sourceline
+        return int(line or 1)
     if len(element):
         return _end_line(element[-1]) + (element[-1].tail or "").count("\n")
-    line: Any = element.sourceline
+    line = element.sourceline
     return int(line or 1) + (element.text or "").count("\n")

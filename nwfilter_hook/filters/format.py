@@ -1,39 +1,26 @@
 """
 The normal form of a filter: what `dumpxml` prints and `define` stores.
 
-In:  a filter's XML.
-Out: the same filter in libvirt's normal form: every default that matters written out, masks as lengths, addresses and
-     names in one spelling, the positive and the negated attributes of a rule in one element each. XML comments stay.
+In:  a `Filter`.
+Out: its XML in libvirt's normal form: every default that matters written out, masks as lengths, addresses and names in
+     one spelling, the positive and the negated attributes of a rule in one element each. XML comments stay.
 """
 
 from __future__ import annotations
 
 import ipaddress
-import re
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
 from xml.sax.saxutils import escape
 
-from lxml import etree
-
 from ..base.addresses import format_mac
-from .model import Filter, FilterRef, FilterRule, Parameters, SetFlags, TcpFlags, Variable
+from ..base.dataclass import replace
+from ..base.errors import Source
+from .model import Filter, FilterRef, FilterRule, Parameters, SetFlags, Setting, TcpFlags, Variable
 from .parse import parse_filter
-from .protocols import CHAIN_PRIORITIES, ELEMENTS, Element, chain_prefix
-from .types import ARP_OPCODES, ETHERTYPES, PROTOCOLS, STATES, TCP_FLAG_BITS, parse_comment
+from .protocols import CHAIN_PRIORITIES, ELEMENTS, chain_prefix
+from .types import NAMES, STATES, TCP_FLAG_BITS, parse_comment
 
-_NAMES = {
-    "ETHERTYPE": {number: name for name, number in ETHERTYPES.items()},
-    "ENCAPTYPE": {number: name for name, number in ETHERTYPES.items()},
-    "PROTOCOL": {number: name for name, number in PROTOCOLS.items()},
-    "OPCODE": {
-        number: "_".join(part.upper() if part in ("arp", "nak") else part.capitalize() for part in name.split("_"))
-        for name, number in ARP_OPCODES.items()
-    },
-}
-_NAMES["OPCODE"].update({5: "DRARP_Request", 6: "DRARP_Reply", 7: "DRARP_Error", 8: "InARP_Request"})
 _FLAG_ORDER = ("SYN", "ACK", "URG", "PSH", "FIN", "RST")
-_HEXADECIMAL = re.compile(r"[ \t]*\+?0[xX]")
 
 
 def normal_form(data: bytes, path: str, uuid: str | None = None) -> str:
@@ -47,47 +34,69 @@ def normal_form(data: bytes, path: str, uuid: str | None = None) -> str:
         XmlSyntaxError, FilterSyntaxError: it is not a filter.
     """
     parsed = parse_filter(data, path)
-    parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, remove_pis=True)
-    root = etree.fromstring(data, parser)
-    return "".join(line + "\n" for line in _filter(parsed, root, uuid))
+    return format_filter(replace(parsed, uuid=parsed.uuid or uuid))
 
 
-def _filter(parsed: Filter, root: Any, uuid: str | None) -> Iterator[str]:
-    yield from reversed([_comment(node) for node in root.itersiblings(preceding=True) if _is_comment(node)])
-    default = CHAIN_PRIORITIES.get(chain_prefix(parsed.chain) or "", 0)
+def format_filter(definition: Filter) -> str:
+    """The filter in normal form."""
+    return as_kept(definition)[0]
+
+
+def as_kept(definition: Filter) -> tuple[str, Filter]:
+    """The filter in normal form, and the same filter knowing the lines that it has there (`Source.kept`)."""
+    text = _Text()
+    last = len(definition.entries) + 1
+
+    def comments(position: int, indent: str) -> None:
+        text.add(f"{indent}<!--{comment}-->" for at, comment in definition.comments if at == position)
+
+    comments(-1, "")
+    source = text.here(definition.source)
+    text.add(_start(definition))
+    if definition.uuid:
+        text.add([f"  <uuid>{definition.uuid}</uuid>"])
+    entries: list[FilterRule | FilterRef] = []
+    for position, entry in enumerate(definition.entries):
+        comments(position, "  ")
+        entries.append(_rule(entry, text) if isinstance(entry, FilterRule) else _filterref(entry, text))
+    comments(last - 1, "  ")
+    text.add(["</filter>"])
+    comments(last, "")
+    return text.whole(), replace(definition, entries=tuple(entries), source=source)
+
+
+class _Text:
+    """Lines under construction."""
+
+    def __init__(self) -> None:
+        self._parts: list[str] = []
+        self._line = 1
+
+    def add(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self._parts.append(line + "\n")
+            self._line += self._parts[-1].count("\n")
+
+    def here(self, source: Source) -> Source:
+        """The same place, knowing that it will be on the next line."""
+        return Source(source.path, source.line, self._line)
+
+    def whole(self) -> str:
+        return "".join(self._parts)
+
+
+def _start(definition: Filter) -> Iterator[str]:
+    default = CHAIN_PRIORITIES.get(chain_prefix(definition.chain) or "", 0)
     # libvirt leaves a 0 away even where the default is another number, and so changes it
-    priority = f" priority='{parsed.priority}'" if parsed.priority or default else ""
-    yield f"<filter name={_quoted(parsed.name)} chain='{parsed.chain}'{priority}>"
-    if parsed.uuid or uuid:
-        yield f"  <uuid>{parsed.uuid or uuid}</uuid>"
-    entries = iter(parsed.entries)
-    for node in root:
-        if _is_comment(node):
-            yield f"  {_comment(node)}"
-        elif node.tag in ("rule", "filterref"):
-            entry = next(entries)
-            yield from _rule(entry, node) if isinstance(entry, FilterRule) else _filterref(entry, node)
-        elif node.tag == "uuid":
-            yield from _comments_in(node, "  ")
-    yield "</filter>"
-    yield from (_comment(node) for node in root.itersiblings() if _is_comment(node))
+    priority = f" priority='{definition.priority}'" if definition.priority or default else ""
+    yield f"<filter name={_quoted(definition.name)} chain='{definition.chain}'{priority}>"
 
 
-def _is_comment(node: Any) -> bool:
-    return node.tag is etree.Comment
-
-
-def _comment(node: Any) -> str:
-    return f"<!--{node.text}-->"
-
-
-def _comments_in(node: Any, indent: str) -> list[str]:
-    return [indent + _comment(child) for child in node.iter(etree.Comment)]
-
-
-def _filterref(reference: FilterRef, node: Any) -> Iterator[str]:
-    yield from _comments_in(node, "  ")
-    yield from format_filterref(reference, "  ")
+def _filterref(reference: FilterRef, text: _Text) -> FilterRef:
+    text.add(f"  <!--{comment}-->" for comment in reference.comments)
+    source = text.here(reference.source)
+    text.add(format_filterref(reference, "  "))
+    return replace(reference, source=source)
 
 
 def format_filterref(reference: FilterRef, indent: str) -> Iterator[str]:
@@ -106,48 +115,37 @@ def _with_parameters(start: str, parameters: Parameters, indent: str) -> Iterato
     yield f"{indent}</{start.split()[0]}>"
 
 
-def _rule(rule: FilterRule, node: Any) -> Iterator[str]:
+def _rule(rule: FilterRule, text: _Text) -> FilterRule:
     state = "" if rule.statematch else " statematch='false'"
     start = f"rule action='{rule.action.value}' direction='{rule.direction.value}' priority='{rule.priority}'{state}"
-    lines = [*_comments_in(node, "    "), *_elements(rule, node)]
-    if not lines:
-        yield f"  <{start}/>"
-        return
-    yield f"  <{start}>"
-    yield from lines
-    yield "  </rule>"
+    source = text.here(rule.source)
+    if rule.element is None and not rule.comments:
+        text.add([f"  <{start}/>"])
+        return replace(rule, source=source)
+    text.add([f"  <{start}>", *(f"    <!--{comment}-->" for comment in rule.comments)])
+    settings = dict(rule.settings)
+    for sign in (False, True):
+        mine = {name: each for name, each in _in_order(rule).items() if each.negated is sign}
+        if rule.element is None or (not mine and (sign or settings)):
+            continue
+        for name, setting in mine.items():
+            settings[name] = replace(setting, source=text.here(setting.source))
+        attributes = "".join(f" {name}={_quoted(_value(rule, name, setting))}" for name, setting in mine.items())
+        text.add([f"    <{rule.element}{' match=' + _quoted('no') if sign else ''}{attributes}/>"])
+    text.add(["  </rule>"])
+    return replace(rule, source=source, settings=settings)
 
 
-def _elements(rule: FilterRule, node: Any) -> Iterator[str]:
+def _in_order(rule: FilterRule) -> dict[str, Setting]:
+    """The rule's settings in the order of the language's table."""
     if rule.element is None:
-        return
-    element = ELEMENTS[rule.element]
-    spelled = _spelled(node, element)
-    positive, negated = (
-        [
-            f" {name}={_quoted(_value(element, name, setting.value, spelled[name]))}"
-            for name, setting in sorted(rule.settings.items(), key=lambda item: list(element.attributes).index(item[0]))
-            if setting.negated is sign
-        ]
-        for sign in (False, True)
-    )
-    if positive or not negated:
-        yield f"    <{rule.element}{''.join(positive)}/>"
-    if negated:
-        yield f"    <{rule.element} match='no'{''.join(negated)}/>"
+        return {}
+    return {name: rule.settings[name] for name in ELEMENTS[rule.element].attributes if name in rule.settings}
 
 
-def _spelled(node: Any, element: Element) -> dict[str, str]:
-    """Each attribute's text; of one that stands twice the later, as the parser takes it."""
-    texts: dict[str, str] = {}
-    for child in node:
-        if isinstance(child.tag, str):
-            texts.update({element.aliases.get(str(key), str(key)): str(text) for key, text in child.items()})
-    return texts
-
-
-def _value(element: Element, name: str, value: Any, spelled: str) -> str:
-    type_name = element.attributes[name].type
+def _value(rule: FilterRule, name: str, setting: Setting) -> str:
+    assert rule.element is not None
+    value, type_name = setting.value, ELEMENTS[rule.element].attributes[name].type
     if isinstance(value, Variable):
         return str(value)
     if isinstance(value, bool):
@@ -166,12 +164,8 @@ def _value(element: Element, name: str, value: Any, spelled: str) -> str:
         return str(ipaddress.IPv4Address(value) if type_name == "IP_ADDR" else ipaddress.IPv6Address(value))
     if type_name in ("IP_MASK", "IPV6_MASK"):
         return str(bin(value).count("1"))
-    known = _NAMES.get(type_name, {}).get(value)
-    return known or (f"{value:#x}" if _is_hexadecimal(spelled) else str(value))
-
-
-def _is_hexadecimal(spelled: str) -> bool:
-    return bool(_HEXADECIMAL.match(spelled)) or not spelled.strip(" \t+").isdigit()
+    known = NAMES.get(type_name, {}).get(value)
+    return known or (f"{value:#x}" if setting.hexadecimal else str(value))
 
 
 def _flags(bits: int) -> str:

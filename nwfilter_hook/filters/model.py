@@ -103,11 +103,17 @@ Value = Union[int, str, bool, "frozenset[str]", TcpFlags, SetFlags, Learned, Pre
 
 @dataclass(frozen=True)
 class Setting:
-    """One attribute of a protocol element: its value, its sign, and where it stands."""
+    """
+    One attribute of a protocol element: its value, its sign, and where it stands.
+
+    Attributes:
+        hexadecimal: a number that was written so, and has no name.
+    """
 
     value: Value | Variable
     negated: bool
     source: Source
+    hexadecimal: bool = False
 
 
 @dataclass(frozen=True)
@@ -120,6 +126,7 @@ class FilterRule:
         statematch: False switches connection state off (L3 only).
         element: name of the protocol element, or None for a rule that matches every frame of its chain.
         settings: by attribute name; several elements of one name are merged already.
+        comments: XML comments in it.
     """
 
     action: Action
@@ -129,15 +136,22 @@ class FilterRule:
     element: str | None
     settings: Mapping[str, Setting]
     source: Source
+    comments: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class FilterRef:
-    """A reference to a filter, with parameters: from an interface, or from within another filter."""
+    """
+    A reference to a filter, with parameters: from an interface, or from within another filter.
+
+    Attributes:
+        comments: XML comments in it.
+    """
 
     filter: str
     parameters: Parameters
     source: Source
+    comments: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -150,6 +164,8 @@ class Filter:
         chain: "root", or the name of the sub-chain its L2 rules go to.
         priority: of the sub-chain among the root chain's rules.
         entries: rules and references in document order.
+        comments: the text of each XML comment between them, behind so many entries; -1 before the filter begins, one
+            more than there are entries after it has ended.
     """
 
     name: str
@@ -158,6 +174,7 @@ class Filter:
     priority: int
     entries: tuple[FilterRule | FilterRef, ...]
     source: Source
+    comments: tuple[tuple[int, str], ...] = ()
 
 
 @dataclass(frozen=True)

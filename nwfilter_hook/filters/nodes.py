@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from ..base.errors import FilterSyntaxError
 from ..base.faults import Faults
 from ..base.text import did_you_mean, nearest
-from ..base.xml import Element, local_name, source_of, text_faults
+from ..base.xml import Element, is_comment, local_name, source_of, text_faults
 
 
 def attributes_of(element: Element, known: tuple[str, ...], path: str, faults: Faults) -> dict[str, str]:
@@ -42,7 +42,8 @@ def children_of(element: Element, path: str, faults: Faults) -> Iterator[Element
     for child in element:
         if faults.too_many:
             return
-        yield child
+        if not is_comment(child):
+            yield child
 
 
 def refuse_children(element: Element, path: str, faults: Faults) -> None:

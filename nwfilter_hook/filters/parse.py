@@ -11,13 +11,22 @@ a typo widens a rule. Grammar: https://libvirt.org/formatnwfilter.html, "Writing
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from ..base.errors import FilterSyntaxError, Source
 from ..base.faults import Faults
 from ..base.names import filter_name_fault, parameter_fault
 from ..base.text import did_you_mean
-from ..base.xml import Element, local_name, parse_xml, source_of
+from ..base.xml import (
+    Element,
+    comments_around,
+    comments_in,
+    is_comment,
+    local_name,
+    parse_xml,
+    source_of,
+    text_of,
+)
 from .model import Filter, FilterRef, FilterRule, Parameters
 from .nodes import attributes_of, children_of, refuse_children
 from .parse_rule import parse_priority, parse_rule
@@ -48,7 +57,7 @@ def read_filter(data: bytes, path: str, faults: Faults) -> Filter:
     Raises:
         XmlSyntaxError, FilterSyntaxError: there is no filter in it.
     """
-    root = parse_xml(data, path)
+    root = parse_xml(data, path, comments=True)
     source = source_of(root, path)
     if root.tag != "filter":
         raise FilterSyntaxError(f"the root element is <{root.tag}>, not <filter>", source)
@@ -74,7 +83,21 @@ def read_filter(data: bytes, path: str, faults: Faults) -> Filter:
             message = f"unknown element <{child.tag}> in <filter>"
             hint = did_you_mean(str(child.tag), ("rule", "filterref", "uuid"))
             faults.add(FilterSyntaxError(message + hint, source_of(child, path)))
-    return Filter(name, _uuid(uuids, path, faults), chain, priority, tuple(filter(None, entries)), source)
+    uuid = _uuid(uuids, path, faults)
+    return Filter(name, uuid, chain, priority, tuple(filter(None, entries)), source, tuple(_comments(root)))
+
+
+def _comments(root: Element) -> Iterator[tuple[int, str]]:
+    """Those between the entries, and in the <uuid>, which is always written first."""
+    before, behind = comments_around(root)
+    yield from ((-1, text) for text in before)
+    entries = 0
+    for child in root:
+        if child.tag in ("rule", "filterref"):
+            entries += 1
+        else:
+            yield from ((entries, text) for text in comments_in(child))
+    yield from ((entries + 1, text) for text in behind)
 
 
 def check_filter_name(name: str, source: Source) -> str:
@@ -127,7 +150,9 @@ def _filterref(element: Element, path: str, faults: Faults, *, networks: bool = 
         with faults:
             check_parameter(key, value, place, networks=networks)
         parameters.setdefault(key, []).append(value)
-    return FilterRef(name or "", freeze(parameters), source) if len(faults) == before else None
+    if len(faults) > before:
+        return None
+    return FilterRef(name or "", freeze(parameters), source, comments_in(element))
 
 
 def check_parameter(name: str, value: str, source: Source, *, networks: bool) -> None:
@@ -166,9 +191,10 @@ def _uuid(found: list[Element], path: str, faults: Faults) -> str | None:
     for element in found:
         attributes_of(element, (), path, faults)
         for child in element:
-            message = f"<{local_name(child)}> in <uuid>: no element goes in there"
-            faults.add(FilterSyntaxError(message, source_of(child, path)))
-        text = element.text or ""
+            if not is_comment(child):
+                message = f"<{local_name(child)}> in <uuid>: no element goes in there"
+                faults.add(FilterSyntaxError(message, source_of(child, path)))
+        text = text_of(element)
         digits = re.sub(r"[-\s]", "", text).lower()
         if re.fullmatch(r"[0-9a-f]{32}", digits):
             uuid = "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))

@@ -15,11 +15,11 @@ from ..base.errors import FilterSyntaxError, Source
 from ..base.faults import Faults
 from ..base.text import did_you_mean, nearest
 from ..base.xml import Element as XmlElement
-from ..base.xml import source_of
+from ..base.xml import comments_in, source_of
 from .model import Action, Direction, FilterRule, Setting, Value, Variable
 from .nodes import attributes_of, children_of, refuse_children
 from .protocols import ELEMENTS, ICMPV6_ONLY, PORT_PROTOCOLS, Attribute, Element
-from .types import NO_VARIABLES, TYPES
+from .types import NO_VARIABLES, TYPES, is_hexadecimal
 
 DEFAULT_RULE_PRIORITY = 500
 _INTEGER = re.compile(r"[ \t]*[+-]?[0-9]{1,9}")
@@ -63,7 +63,8 @@ def parse_rule(node: XmlElement, path: str, faults: Faults) -> FilterRule | None
         _check_together(element, settings, wrong, source, faults)
     if len(faults) > before:
         return None
-    return FilterRule(action, direction, priority, statematch, element.name if element else None, settings, source)
+    name = element.name if element else None
+    return FilterRule(action, direction, priority, statematch, name, settings, source, comments_in(node))
 
 
 def parse_priority(text: str | None, default: int, source: Source) -> int:
@@ -120,7 +121,9 @@ def _settings(
             continue
         wrong.add(name)
         with faults:
-            settings[name] = Setting(_value(str(text), attribute, element, source), sign == "no", source)
+            value = _value(str(text), attribute, element, source)
+            hexadecimal = isinstance(value, int) and is_hexadecimal(str(text), attribute.type, value)
+            settings[name] = Setting(value, sign == "no", source, hexadecimal)
             wrong.discard(name)
     return settings
 

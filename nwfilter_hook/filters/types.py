@@ -59,6 +59,25 @@ _HEXADECIMAL = re.compile(r"[ \t]*\+?(?:0[xX])?([0-9a-fA-F]{1,40})")
 _SET_NAME = re.compile(r"[A-Za-z0-9_.:+ -]{1,31}")
 
 
+NAMES = {
+    "ETHERTYPE": {number: name for name, number in ETHERTYPES.items()},
+    "ENCAPTYPE": {number: name for name, number in ETHERTYPES.items()},
+    "PROTOCOL": {number: name for name, number in PROTOCOLS.items()},
+    "OPCODE": {
+        1: "Request",
+        2: "Reply",
+        3: "Request_Reverse",
+        4: "Reply_Reverse",
+        5: "DRARP_Request",
+        6: "DRARP_Reply",
+        7: "DRARP_Error",
+        8: "InARP_Request",
+        9: "ARP_NAK",
+    },
+}
+"""By type, the names that libvirt writes for numbers."""
+
+
 def parse_number(text: str) -> int:
     """Decimal; if that fails, hexadecimal with or without 0x, as C's strtoul is used by libvirt."""
     match = _DECIMAL.fullmatch(text)
@@ -68,6 +87,12 @@ def parse_number(text: str) -> int:
     if match:
         return int(match[1], 16)
     raise ValueError("a number, decimal or hexadecimal")
+
+
+def is_hexadecimal(text: str, type_name: str, value: int) -> bool:
+    """Whether a number is spelled so, and isn't one that is written by its name."""
+    spelled = _HEXADECIMAL.fullmatch(text) is not None and _DECIMAL.fullmatch(text) is None
+    return spelled and value not in NAMES.get(type_name, ())
 
 
 def number(low: int, high: int, names: Mapping[str, int] | None = None) -> Parser:

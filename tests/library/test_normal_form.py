@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,8 @@ from lxml import etree
 from nwfilter_hook.base.addresses import parse_mac
 from nwfilter_hook.base.errors import InputError, Source
 from nwfilter_hook.compiler.compile import compile_tap
-from nwfilter_hook.filters.format import normal_form
-from nwfilter_hook.filters.model import Filter, FilterRef, FilterRule
+from nwfilter_hook.filters.format import as_kept, normal_form
+from nwfilter_hook.filters.model import Filter, FilterRef, FilterRule, Setting
 from nwfilter_hook.filters.parse import parse_filter
 from nwfilter_hook.filters.protocols import ELEMENTS, Attribute, Element
 from nwfilter_hook.filters.resolve import resolve
@@ -194,6 +194,17 @@ def without_places(value: Any) -> Any:
     return value
 
 
+def places(found: Filter, given_filter: Filter | None = None) -> Iterator[int | None]:
+    """The line of every part of a filter; of one that is kept where it will be, read where `given_filter` says."""
+    mine: list[Filter | FilterRule | FilterRef | Setting] = [found, *found.entries]
+    rules = [each for each in found.entries if isinstance(each, FilterRule)]
+    mine += [each.settings[name] for each in rules for name in sorted(each.settings)]
+    if given_filter is not None:
+        read = list(places(given_filter))
+        assert [each.source.line for each in mine] == read
+    yield from (each.source.line if given_filter is None else each.source.kept for each in mine)
+
+
 def assert_same_meaning(data: bytes, text: str) -> None:
     """The normal form is the same filter, and its own normal form."""
     assert normal_form(text.encode(), "x.xml") == text
@@ -340,9 +351,11 @@ def test_any_filter(data: bytes) -> None:
         given_filter = parse_filter(data, "x.xml")
     except InputError:
         return
-    text = normal_form(data, "x.xml")
+    text, kept = as_kept(given_filter)
+    assert text == normal_form(data, "x.xml")
     assert_same_meaning(data, text)
     stored = parse_filter(text.encode(), "x.xml")
+    assert list(places(kept, given_filter)) == list(places(stored))
     empty = {name: Filter(name, None, "root", 0, (), Source("x", 1)) for name in ("a", "b.c", "9@x+y:z")}
     assert rules_of(Library((), defined={**empty, "x": given_filter})) == rules_of(
         Library((), defined={**empty, "x": stored})
