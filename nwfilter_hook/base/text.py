@@ -32,7 +32,8 @@ def nearest(word: str, candidates: Iterable[str]) -> str | None:
 
     if len(word) > _LONG:
         return None
-    return next(iter(difflib.get_close_matches(word, list(candidates), n=1, cutoff=0.6)), None)
+    plain = {candidate.lower(): candidate for candidate in candidates}
+    return next((plain[each] for each in difflib.get_close_matches(word.lower(), plain, n=1, cutoff=0.6)), None)
 
 
 _LONG = 200

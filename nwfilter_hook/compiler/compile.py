@@ -94,8 +94,13 @@ def check_rule(rule: BoundRule) -> None:
 
 def _refuse_l3(rule: BoundRule, tap: str, attachment: Attachment) -> None:
     device = "a macvtap device" if attachment is Attachment.MACVTAP else "not a bridge port"
+    name = rule.element or ""
+    instead = "ipv6" if ELEMENTS[name].is_ipv6 else "ip"
+    protocol = name.partition("-")[0]
+    instead += "" if protocol == "all" else f" protocol='{protocol}'"
     raise UnsupportedMatch(
-        f"<{rule.element}> can't be enforced on {tap}, which is {device}; only mac, vlan, stp, arp, rarp, ip, ipv6 can",
+        f"<{name}> can't be enforced on {tap}, which is {device}; only mac, vlan, stp, arp, rarp, ip, ipv6 can: "
+        f"<{instead}> asks for the same packets, without connection state",
         rule.source,
     )
 

@@ -18,7 +18,10 @@ def compile_layer2(rule: BoundRule) -> Iterator[tuple[Tree, Rule]]:
     # nothing is rejected at layer 2: the frame is dropped
     verdict = Verdict.DROP if rule.action is Action.REJECT else Verdict(rule.action.value)
     if rule.direction is Direction.INOUT and rule.element == "stp" and "srcmacaddr" in rule.values:
-        raise UnsupportedMatch("<stp srcmacaddr=…> can't be 'inout': a BPDU's destination is fixed", rule.source)
+        raise UnsupportedMatch(
+            "<stp srcmacaddr=…> can't be 'inout': a BPDU's destination is fixed; write a rule each for 'in' and 'out'",
+            rule.source,
+        )
     if rule.direction is Direction.OUT:
         yield from ((Tree.FROM_L2, compiled) for compiled in rules_of(rule, verdict, alternatives))
         return

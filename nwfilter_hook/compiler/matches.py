@@ -194,7 +194,9 @@ def _attribute(rule: BoundRule, attribute: Attribute) -> Alternatives:
         return _masked(field, value, mask, negated)
     if isinstance(end, int) and end != value:
         if end < value and field in (Field.SRC_PORT, Field.DST_PORT):
-            raise UnsupportedMatch(f"{attribute.name}={value} is above {attribute.end}={end}", rule.source)
+            raise UnsupportedMatch(
+                f"{attribute.name}={value} is above {attribute.end}={end}; exchange them", rule.source
+            )
         if end < value:
             return ALWAYS if negated else NEVER
         return _one(field, Between(value, end), negated)
@@ -242,7 +244,9 @@ def _special(rule: BoundRule, element: Element) -> list[Alternatives]:
     if element.name == "ipv6":
         for name in (name for name in ICMPV6_ONLY if name in rule.values):
             if rule.values.get("protocol", (58, False)) != (58, False):
-                raise UnsupportedMatch(f"{name} on <ipv6> goes with protocol='icmpv6' only", rule.source)
+                raise UnsupportedMatch(
+                    f"{name} on <ipv6> goes with protocol='icmpv6' only; write that, or no protocol", rule.source
+                )
         groups += _icmpv6_ranges(rule)
     elif "type" in rule.values and element.name != "stp":
         groups.append(_icmp(rule, element))
@@ -296,7 +300,7 @@ def _octet_range(rule: BoundRule, name: str) -> list[Test]:
     if (low, high) == (0, 255):
         return []
     if high < low:
-        raise UnsupportedMatch(f"{name}={low} is above {name}end={high}", rule.source)
+        raise UnsupportedMatch(f"{name}={low} is above {name}end={high}; exchange them", rule.source)
     return [Equals(low) if low == high else Between(low, high)]
 
 
@@ -314,7 +318,8 @@ def _ipset(rule: BoundRule, element: Element) -> Alternatives:
     source, destination = (Field.IP6_SRC, Field.IP6_DST) if element.is_ipv6 else (Field.IP_SRC, Field.IP_DST)
     fields = [source if from_source else destination for from_source in flags.source]
     if len(fields) > max_dimensions(source.kind):
-        message = f"ipsetflags: {len(fields)} addresses are more than a key of a set can hold"
+        limit = max_dimensions(source.kind)
+        message = f"ipsetflags: {len(fields)} addresses are more than the {limit} that a key of a set can hold"
         raise UnsupportedMatch(message, rule.source)
     named = NamedSet(Purpose.IPSET, name, source.kind, dimensions=len(fields))
     return _one(fields[0], InSet(named, tuple(fields[1:])))

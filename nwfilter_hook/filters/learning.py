@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from ..base.addresses import parse_ipv4, parse_ipv6
 from ..base.dataclass import dataclass
 from ..base.errors import BadValue
+from ..base.text import did_you_mean
 from .model import FilterRef, Prefix
 from .types import number, parse_prefix
 
@@ -97,7 +98,8 @@ def _is_hosts(address: int, version: int) -> bool:
 def _choice(reference: FilterRef, name: str, choices: Sequence[str], default: str) -> str:
     text = reference.parameters.get(name, (default,))[0]
     if text.lower() not in choices:
-        raise BadValue(f"parameter {name}: {text!r} is not one of {' '.join(choices)}", reference.source)
+        meant = did_you_mean(text, choices)
+        raise BadValue(f"parameter {name}: {text!r} is not one of {' '.join(choices)}{meant}", reference.source)
     return text.lower()
 
 

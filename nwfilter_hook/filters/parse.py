@@ -60,7 +60,10 @@ def read_filter(data: bytes, path: str, faults: Faults) -> Filter:
     root = parse_xml(data, path, comments=True)
     source = source_of(root, path)
     if root.tag != "filter":
-        raise FilterSyntaxError(f"the root element is <{root.tag}>, not <filter>", source)
+        from .mends import ROOTS
+
+        hint = ROOTS.get(str(root.tag), "")
+        raise FilterSyntaxError(f"the root element is <{root.tag}>, not <filter>{hint}", source)
     given = attributes_of(root, ("name", "chain", "priority"), path, faults)
     name, chain = "", "root"
     with faults:
@@ -178,10 +181,10 @@ def freeze(parameters: Mapping[str, list[str]]) -> Parameters:
 def _chain(name: str, source: Source) -> str:
     if name == "root" or (_CHAIN.fullmatch(name) and chain_prefix(name)):
         return name
-    prefixes = " ".join(CHAIN_PRIORITIES)
-    raise FilterSyntaxError(
-        f"chain {name!r}: use root, or up to 12 of A-Z a-z 0-9 _ . : - beginning with one of {prefixes}", source
-    )
+    from .mends import chain_meant
+
+    rule = "use root, or up to 12 of A-Z a-z 0-9 _ . : - beginning with one of " + " ".join(CHAIN_PRIORITIES)
+    raise FilterSyntaxError(f"chain {name!r}: {rule}{chain_meant(name, 12)}", source)
 
 
 def _uuid(found: list[Element], path: str, faults: Faults) -> str | None:
@@ -199,6 +202,7 @@ def _uuid(found: list[Element], path: str, faults: Faults) -> str | None:
         if re.fullmatch(r"[0-9a-f]{32}", digits):
             uuid = "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
         elif digits:
-            message = f"uuid {text.strip()!r} is not 32 hexadecimal digits"
+            hint = "; write it without the braces" if digits.strip("{}") != digits else ""
+            message = f"uuid {text.strip()!r} is not 32 hexadecimal digits{hint}"
             faults.add(FilterSyntaxError(message, source_of(element, path)))
     return uuid

@@ -13,7 +13,6 @@ from typing import TypeVar
 
 from ..base.errors import FilterSyntaxError, Source
 from ..base.faults import Faults
-from ..base.text import did_you_mean, nearest
 from ..base.xml import Element as XmlElement
 from ..base.xml import comments_in, source_of
 from .model import Action, Direction, FilterRule, Setting, Value, Variable
@@ -50,7 +49,10 @@ def parse_rule(node: XmlElement, path: str, faults: Faults) -> FilterRule | None
         place = source_of(child, path)
         found = ELEMENTS.get(str(child.tag))
         if found is None:
-            message = f"unknown protocol <{child.tag}>{did_you_mean(str(child.tag), ELEMENTS)}"
+            from .mends import ELEMENT_NAMES, word_meant
+
+            meant = word_meant(str(child.tag), ELEMENTS, ELEMENT_NAMES)
+            message = f"unknown protocol <{child.tag}>{meant}"
             faults.add(FilterSyntaxError(message, place))
         elif element is not None and found is not element:
             message = f"<{found.name}> beside <{element.name}> in one rule: libvirt would ignore it; use two rules"
@@ -77,7 +79,8 @@ def parse_priority(text: str | None, default: int, source: Source) -> int:
     if text is None:
         return default
     if not _INTEGER.fullmatch(text) or not -1000 <= int(text) <= 1000:
-        raise FilterSyntaxError(f"priority {text!r} is not a number from -1000 to 1000", source)
+        meant = f"; write {text.strip()!r}" if text != text.strip() and _INTEGER.fullmatch(text.strip()) else ""
+        raise FilterSyntaxError(f"priority {text!r} is not a number from -1000 to 1000{meant}", source)
     return int(text)
 
 
@@ -87,13 +90,19 @@ def _enum(given: Mapping[str, str], name: str, kind: type[_E], source: Source) -
     if text is None:
         raise FilterSyntaxError(f"<rule> needs {name}='…', one of {' '.join(words)}", source)
     if text not in words:
-        raise FilterSyntaxError(f"{name} {text!r} is not one of {' '.join(words)}{did_you_mean(text, words)}", source)
+        from .mends import ACTIONS, DIRECTIONS, word_meant
+
+        meant = word_meant(text, words, ACTIONS if name == "action" else DIRECTIONS)
+        raise FilterSyntaxError(f"{name} {text!r} is not one of {' '.join(words)}{meant}", source)
     return kind(text)
 
 
 def _statematch(text: str, source: Source) -> bool:
     if text.lower() not in ("0", "false", "1", "true"):
-        raise FilterSyntaxError(f"statematch {text.lower()!r} is not false (or 0) or true (or 1)", source)
+        from .mends import yes_or_no
+
+        meant = yes_or_no(text, ("true", "false"))
+        raise FilterSyntaxError(f"statematch {text.lower()!r} is not false (or 0) or true (or 1){meant}", source)
     return text.lower() in ("1", "true")
 
 
@@ -103,7 +112,10 @@ def _settings(
     """The attributes of one node; those with a wrong value, or that are probably meant, are added to `wrong`."""
     sign = node.get("match", "yes")
     if sign not in ("yes", "no"):
-        faults.add(FilterSyntaxError(f"match={sign!r} is neither 'yes' nor 'no'", source))
+        from .mends import yes_or_no
+
+        meant = yes_or_no(sign, ("yes", "no"))
+        faults.add(FilterSyntaxError(f"match={sign!r} is neither 'yes' nor 'no'{meant}", source))
     refuse_children(node, source.path, faults)
     settings: dict[str, Setting] = {}
     for key, text in node.items():
@@ -115,9 +127,13 @@ def _settings(
         attribute = element.attributes.get(name)
         if attribute is None:
             known = [*element.attributes, *element.aliases, "match"]
-            message = f"unknown attribute {name!r} on <{element.name}>{did_you_mean(name, known)}"
+            from .mends import attribute_meant
+
+            probably = attribute_meant(name, known)
+            hint = f"; did you mean {probably!r}?" if probably else ""
+            message = f"unknown attribute {name!r} on <{element.name}>{hint}"
             faults.add(FilterSyntaxError(message, source))
-            wrong.add(nearest(name, known) or name)
+            wrong.add(probably or name)
             continue
         wrong.add(name)
         with faults:
@@ -137,7 +153,9 @@ def _value(text: str, attribute: Attribute, element: Element, source: Source) ->
     try:
         return TYPES[attribute.type](text)
     except ValueError as error:
-        message = f"{attribute.name}={text!r} on <{element.name}> is not {error}"
+        from .mends import mend
+
+        message = f"{attribute.name}={text!r} on <{element.name}> is not {error}{mend(text, attribute, element)}"
         raise FilterSyntaxError(message, source) from None
 
 
@@ -150,7 +168,10 @@ def parse_variable(text: str, where: str, source: Source) -> Variable:
     """
     match = _VARIABLE.fullmatch(text)
     if not match or _PLAIN_VARIABLE.fullmatch(text):
-        raise FilterSyntaxError(f"{where}: {text!r} is not $NAME, $NAME[INDEX] or $NAME[@ITERATOR]", source)
+        from .mends import variable_meant
+
+        meant = variable_meant(text)
+        raise FilterSyntaxError(f"{where}: {text!r} is not $NAME, $NAME[INDEX] or $NAME[@ITERATOR]{meant}", source)
     name, at, digits = match[1], match[2], match[3]
     if digits is None:
         return Variable(name)
@@ -178,5 +199,5 @@ def _check_together(
         faults.add(FilterSyntaxError(message, source))
     types = [name for name in ICMPV6_ONLY if name in given]
     if types and protocol and (protocol.negated or not (protocol.value == 58 or isinstance(protocol.value, Variable))):
-        message = f"{types[0]} on <{element.name}> goes with protocol='icmpv6' only"
+        message = f"{types[0]} on <{element.name}> goes with protocol='icmpv6' only; write that, or no protocol"
         faults.add(FilterSyntaxError(message, source))

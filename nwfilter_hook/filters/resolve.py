@@ -90,7 +90,7 @@ def _walk(reference: FilterRef, parameters: Parameters, read_filter: ReadFilter)
     def walk(reference: FilterRef, parameters: Parameters, path: tuple[str, ...]) -> Iterator[Occurrence]:
         if reference.filter in path:
             cycle = " -> ".join((*path[path.index(reference.filter) :], reference.filter))
-            raise FilterLoop(f"filters include each other: {cycle}", reference.source)
+            raise FilterLoop(f"filters include each other: {cycle}; leave one of the references out", reference.source)
         if len(path) >= MAX_DEPTH:
             raise FilterLoop(f"filters refer to each other more than {MAX_DEPTH} deep", reference.source)
         visit = (reference.filter, frozenset(parameters.items()))
@@ -194,6 +194,7 @@ def _typed(
     if isinstance(item, Learned):
         if not attribute.type.startswith(f"{item.variable}_"):
             message = f"${variable.name} is learned, and can't be {name} on <{rule.element}> at {setting.source}"
+            message += f"; give parameter {variable.name} a value"
             raise BadValue(message, reference.source)
         if attribute.mask in rule.settings and any(isinstance(fixed, Prefix) for fixed in item.fixed):
             message = (
@@ -205,7 +206,11 @@ def _typed(
     try:
         value = parse_bound(attribute.type, item)
     except ValueError as error:
-        raise BadValue(f"{message} it is not {error}", reference.source) from None
+        from .mends import value_meant
+
+        meant = value_meant(attribute.type, item)
+        hint = f"; write {meant}" if meant else ""
+        raise BadValue(f"{message} it is not {error}{hint}", reference.source) from None
     if isinstance(value, Prefix) and attribute.mask in rule.settings:
         address = item.partition("/")[0]
         hint = f"keep the mask and give {address}, or keep the network and remove {attribute.mask}"
@@ -238,7 +243,9 @@ def _combinations(occurrence: Occurrence) -> Iterator[Mapping[Variable, _Item]]:
     for column in columns:
         total *= len(column)
     if total > MAX_COMBINATIONS:
-        message = f"its list variables make {total} rules of one, more than {MAX_COMBINATIONS}"
+        message = (
+            f"its list variables make {total} rules of one, more than {MAX_COMBINATIONS}; for addresses use an ipset"
+        )
         raise UnboundVariable(message, occurrence.rule.source)
     for row in itertools.product(*reversed(columns)):
         values = dict(fixed)
@@ -255,7 +262,10 @@ def _element(occurrence: Occurrence, source: Source, variable: Variable) -> _Ite
     assert variable.index is not None
     values = occurrence.parameters[variable.name]
     if isinstance(values[0], Learned):
-        raise UnboundVariable(f"{variable}: ${variable.name} is learned, and has no elements to choose from", source)
+        message = f"{variable}: ${variable.name} is learned, and has no elements to choose from; give it values"
+        raise UnboundVariable(message, source)
     if variable.index >= len(values):
-        raise UnboundVariable(f"{variable} is beyond the end of the list, which has {len(values)} values", source)
+        last = f"${variable.name}[{len(values) - 1}]"
+        message = f"{variable} is beyond the end of the list, which has {len(values)} values; the last is {last}"
+        raise UnboundVariable(message, source)
     return values[variable.index]

@@ -164,13 +164,13 @@ def parse_states(text: str) -> frozenset[str]:
 
 
 def parse_tcp_flags(text: str) -> TcpFlags:
-    """MASK/FLAGS, each a comma separated list."""
+    """MASK/FLAGS, each a comma separated list; no FLAGS are none of them, as in libvirt."""
     expected = "MASK/FLAGS, each a list of SYN ACK URG PSH FIN RST, or ALL or NONE, such as SYN,ACK/SYN"
     sides = text.split("/")
     if len(sides) != 2:
         raise ValueError(expected)
     bits = []
-    for side in sides:
+    for side in (sides[0], sides[1] or "NONE"):
         value = 0
         for token in side.upper().split(","):
             if token not in TCP_FLAG_BITS:

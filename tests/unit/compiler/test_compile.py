@@ -555,7 +555,8 @@ def test_layer_3_off_the_bridge(attachment: Attachment, what: str) -> None:
     with pytest.raises(UnsupportedMatch) as caught:
         compiled_rule("<tcp/>", attachment=attachment)
     assert str(caught.value) == (
-        f"f.xml:2: <tcp> can't be enforced on vnet0, which is {what}; only mac, vlan, stp, arp, rarp, ip, ipv6 can"
+        f"f.xml:2: <tcp> can't be enforced on vnet0, which is {what}; only mac, vlan, stp, arp, rarp, ip, ipv6 can: "
+        "<ip protocol='tcp'> asks for the same packets, without connection state"
     )
     assert spelled(compiled_rule("<ip/>", attachment=attachment)) == {"from": ["ether-type=0x800 drop"]}
 

@@ -73,7 +73,7 @@ def test_everything_given() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("CTRL_IP_LEARNING", "dchp", "'dchp' is not one of any dhcp none"),
+        ("CTRL_IP_LEARNING", "dchp", "'dchp' is not one of any dhcp none; did you mean 'dhcp'\\?"),
         ("CTRL_IPV6_LEARNING", "dhcp", "'dhcp' is not one of any none"),
         ("CTRL_IP_LEARNING_MAX", "0", "'0' is not a number from 1 to 256"),
         ("CTRL_IP_LEARNING_MAX", "257", "'257' is not a number from 1 to 256"),

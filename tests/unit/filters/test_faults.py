@@ -76,7 +76,7 @@ def test_a_hook_keeps_to_the_first() -> None:
             filter_xml(rule_xml("<ip protocol='tpc' dstportstart='22'/>")),
             [
                 "2: protocol='tpc' on <ip> is not a number from 0 to 255 or one of tcp udp udplite esp ah icmp igmp "
-                "sctp icmpv6"
+                "sctp icmpv6; did you mean 'tcp'?"
             ],
         ),
         (filter_xml(rule_xml("<tpc dstport='22'/>")), ["2: unknown protocol <tpc>; did you mean 'tcp'?"]),
@@ -102,10 +102,10 @@ def test_rules_that_no_tap_can_have() -> None:
         "<rule/>",
     )
     assert faults(text) == [
-        "2: dstportstart=90 is above dstportend=80",
-        "4: type=9 is above typeend=8",
-        "5: <stp srcmacaddr=…> can't be 'inout': a BPDU's destination is fixed",
-        "6: ipsetflags: 5 addresses are more than a key of a set can hold",
+        "2: dstportstart=90 is above dstportend=80; exchange them",
+        "4: type=9 is above typeend=8; exchange them",
+        "5: <stp srcmacaddr=…> can't be 'inout': a BPDU's destination is fixed; write a rule each for 'in' and 'out'",
+        "6: ipsetflags: 5 addresses are more than the 4 that a key of a set can hold",
         "7: <rule> needs action='…', one of accept drop reject return continue",
         "7: <rule> needs direction='…', one of in out inout",
     ]
