@@ -118,6 +118,7 @@ def test_a_rules_attributes(attributes: str, printed: str) -> None:
         ("<tcp srcipaddr='$IP[@0]'/>", "<tcp srcipaddr='$IP'/>"),
         ("<tcp flags='ack,syn/SYN'/>", "<tcp flags='SYN,ACK/SYN'/>"),
         ("<tcp flags='ALL/NONE'/>", "<tcp flags='ALL/NONE'/>"),
+        ("<tcp flags='PSH/'/>", "<tcp flags='PSH/NONE'/>"),
         ("<tcp state='established,new'/>", "<tcp state='NEW,ESTABLISHED'/>"),
         ("<tcp state=''/>", "<tcp/>"),
         ("<tcp connlimit-above='07'/>", "<tcp connlimit-above='7'/>"),

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from tests.vm.lan import Station
 
 ETH_IP = 0x0800
+ETH_IPV6 = 0x86DD
 ETH_8021Q = 0x8100
 
 
@@ -45,6 +46,17 @@ def fragments(source: object, destination: object, protocol: int, payload: bytes
         yield header[:10] + struct.pack("!H", checksum(header)) + header[12:] + piece
 
 
+def fragments6(source: object, destination: object, protocol: int, payload: bytes, *, size: int) -> Iterator[bytes]:
+    """The fragments of an IPv6 packet, each of `size` bytes but the last; 48 of them are headers, the others go by 8."""
+    room = size - 48
+    ends = b"".join(socket.inet_pton(socket.AF_INET6, str(end)) for end in (source, destination))
+    for offset in range(0, len(payload), room):
+        piece = payload[offset : offset + room]
+        more = offset + room < len(payload)
+        header = struct.pack("!IHBB", 6 << 28, 8 + len(piece), socket.IPPROTO_FRAGMENT, 64) + ends
+        yield header + struct.pack("!BBHI", protocol, 0, offset | more, 7) + piece
+
+
 def icmp(kind: int, code: int = 0, *, identity: int = 1) -> bytes:
     """An ICMP message with a body of eight bytes."""
     body = struct.pack("!HH", identity, 1) + b"payload."
@@ -54,10 +66,20 @@ def icmp(kind: int, code: int = 0, *, identity: int = 1) -> bytes:
 def icmpv6(source: object, destination: object, kind: int) -> bytes:
     """An ICMPv6 message with a body of eight bytes, and the checksum that no kernel fills in behind another header."""
     message = icmp(kind)[4:]
-    ends = b"".join(socket.inet_pton(socket.AF_INET6, str(end)) for end in (source, destination))
-    pseudo_header = ends + struct.pack("!II", 4 + len(message), socket.IPPROTO_ICMPV6)
-    sum_ = checksum(pseudo_header + struct.pack("!BBH", kind, 0, 0) + message)
+    sum_ = checksum6(source, destination, socket.IPPROTO_ICMPV6, struct.pack("!BBH", kind, 0, 0) + message)
     return struct.pack("!BBH", kind, 0, sum_) + message
+
+
+def udp6(source: object, sport: int, destination: object, dport: int, data: bytes) -> bytes:
+    """A UDP datagram as it stands behind an IPv6 header."""
+    head = struct.pack("!HHH", sport, dport, 8 + len(data))
+    return head + struct.pack("!H", checksum6(source, destination, socket.IPPROTO_UDP, head + bytes(2) + data)) + data
+
+
+def checksum6(source: object, destination: object, protocol: int, message: bytes) -> int:
+    """The checksum of a message in IPv6, its own field being 0 (RFC 8200, 8.1)."""
+    ends = b"".join(socket.inet_pton(socket.AF_INET6, str(end)) for end in (source, destination))
+    return checksum(ends + struct.pack("!II", len(message), protocol) + message)
 
 
 def checksum(data: bytes) -> int:

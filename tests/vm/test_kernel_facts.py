@@ -17,7 +17,7 @@ import pytest
 
 from tests.vm.flows import Got, closed_port, connected, exchange, fresh_port, knock, listen, open_socket, ping, tcp, udp
 from tests.vm.lan import Lan, Station, run
-from tests.vm.packets import ethernet, fragments, send
+from tests.vm.packets import ETH_IPV6, ethernet, fragments, fragments6, send, udp6
 from tests.vm.packets import udp as udp_packet
 
 pytestmark = pytest.mark.stock_kernel
@@ -222,6 +222,28 @@ def test_fragments_are_put_together_between_the_layers(wire: Lan, tracking: str)
     later = {f"{chain} whole": 1 for chain in HOOKS} if tracking else {f"{chain} fragment": 3 for chain in HOOKS}
     later.pop("l2pre whole", None)
     assert counted(wire) == {**later, "l2pre fragment": 3}
+
+
+@pytest.mark.parametrize("tracking", ["", "ct state invalid drop"], ids=["untracked", "tracked"])
+def test_small_ipv6_fragments_are_lost_if_connections_are_looked_at(wire: Lan, tracking: str) -> None:
+    """
+    Before a packet leaves, the kernel cuts it as it was, and refuses if the largest fragment was below 1280 octets, the
+    least MTU of IPv6 (br_ip6_fragment in net/ipv6/netfilter.c).
+    """
+    load(wire, l3pre=tracking)
+    arrived = []
+    for size in (1072, 1272, 1280):
+        port = fresh_port()
+        datagram = udp6(wire.a.ip6, 9, wire.b.ip6, port, bytes(2000))
+        pieces = fragments6(wire.a.ip6, wire.b.ip6, socket.IPPROTO_UDP, datagram, size=size)
+        with open_socket(wire.b, 6, socket.SOCK_DGRAM) as sock:
+            sock.bind((str(wire.b.ip6), port))
+            send(wire.a, *(ethernet(wire.a.mac, wire.b.mac, piece, ethertype=ETH_IPV6) for piece in pieces))
+            try:
+                arrived.append(len(sock.recv(10000)))
+            except TimeoutError:
+                arrived.append(0)
+    assert arrived == ([0, 0, 2000] if tracking else [2000, 2000, 2000])
 
 
 # --- reject, meta ibrname, ct count, sets
