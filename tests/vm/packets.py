@@ -47,7 +47,7 @@ def fragments(source: object, destination: object, protocol: int, payload: bytes
 
 
 def fragments6(source: object, destination: object, protocol: int, payload: bytes, *, size: int) -> Iterator[bytes]:
-    """The fragments of an IPv6 packet, each of `size` bytes but the last; 48 of them are headers, the others go by 8."""
+    """The fragments of an IPv6 packet, each of `size` bytes but the last: 48 of headers, the others a multiple of 8."""
     room = size - 48
     ends = b"".join(socket.inet_pton(socket.AF_INET6, str(end)) for end in (source, destination))
     for offset in range(0, len(payload), room):
