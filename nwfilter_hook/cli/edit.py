@@ -13,8 +13,8 @@ from pathlib import Path
 import click
 
 from ..base.errors import NwfilterHookError
-from ..filters.format import normal_form
-from ..operations.catalogue import find_definition, read_definition
+from ..host import Host
+from ..operations.catalogue import dump_definition, find_definition, read_definition
 from ..operations.define import define
 from .common import dry_run_option, open_cli_host, print_error
 from .output import print_update
@@ -28,7 +28,7 @@ def edit(filter: str, dry_run: bool) -> None:
     host = open_cli_host(readonly=False)
     name = find_definition(host, filter).name
     before = read_definition(host, name)
-    start = _editable(before)
+    start = _editable(host, name, before)
     directory = Path(tempfile.mkdtemp(prefix="nwfilter-hook-"))
     copy = directory / f"{name}.xml"
     copy.write_bytes(start)
@@ -56,14 +56,13 @@ def edit(filter: str, dry_run: bool) -> None:
     shutil.rmtree(directory, ignore_errors=True)  # with what the editor may have left beside it
 
 
-def _editable(before: tuple[str, bytes]) -> bytes:
+def _editable(host: Host, name: str, before: tuple[str, bytes]) -> bytes:
     """The normal form; of a file that is no filter, what is in it."""
-    path, data = before
     try:
-        return normal_form(data, path).encode()
+        return dump_definition(host, name).encode()
     except NwfilterHookError as error:
         print_error(error)
-        return data
+        return before[1]
 
 
 def _written(copy: Path) -> bytes:

@@ -16,25 +16,10 @@ from ..base.addresses import format_mac
 from ..base.dataclass import replace
 from ..base.errors import Source
 from .model import Filter, FilterRef, FilterRule, Parameters, SetFlags, Setting, TcpFlags, Variable
-from .parse import parse_filter
 from .protocols import CHAIN_PRIORITIES, ELEMENTS, chain_prefix
 from .types import NAMES, STATES, TCP_FLAG_BITS, parse_comment
 
 _FLAG_ORDER = ("SYN", "ACK", "URG", "PSH", "FIN", "RST")
-
-
-def normal_form(data: bytes, path: str, uuid: str | None = None) -> str:
-    """
-    The filter in `data`, in normal form.
-
-    Args:
-        uuid: to write if `data` has none.
-
-    Raises:
-        XmlSyntaxError, FilterSyntaxError: it is not a filter.
-    """
-    parsed = parse_filter(data, path)
-    return format_filter(replace(parsed, uuid=parsed.uuid or uuid))
 
 
 def format_filter(definition: Filter) -> str:

@@ -13,11 +13,11 @@ import uuid as uuids
 from ..base.dataclass import dataclass, replace
 from ..base.errors import NwfilterHookError, Source, UpdateError
 from ..base.text import did_you_mean
-from ..filters.format import normal_form
+from ..filters.format import format_filter
 from ..filters.model import Filter
 from ..filters.resolve import filters_in_tree
 from ..host import Host
-from ..storage.library import Library, read_filter_file
+from ..storage.library import Library
 
 _HERE = Source("library", 1)
 
@@ -102,14 +102,18 @@ def find_definition(host: Host, name_or_uuid: str) -> Definition:
 def dump_definition(host: Host, name_or_uuid: str) -> str:
     """The filter in normal form. Raises UpdateError, InputError."""
     definition = find_definition(host, name_or_uuid)
-    host.library.read(definition.name, _HERE)
-    return normal_form(_read(definition.path), definition.path)
+    return format_filter(host.library.read(definition.name, _HERE))
 
 
 def read_definition(host: Host, name: str) -> tuple[str, bytes]:
     """The path of the filter's file and what is in it; ("", b"") if there is none. Raises UpdateError."""
     paths = host.library.paths(name)
-    return (paths[0], _read(paths[0])) if paths else ("", b"")
+    if not paths:
+        return "", b""
+    try:
+        return paths[0], host.library.data_of(paths[0])
+    except OSError as error:
+        raise UpdateError(f"{paths[0]}: {error.strerror}") from error
 
 
 def _origin(host: Host, path: str) -> str:
@@ -137,10 +141,3 @@ def users_of(host: Host, library: Library) -> dict[str, list[tuple[str, str]]]:
 def tree_of(library: Library, name: str) -> frozenset[str]:
     """The names of all filters that a reference to `name` leads to."""
     return filters_in_tree(name, library.read)
-
-
-def _read(path: str) -> bytes:
-    try:
-        return read_filter_file(path)
-    except OSError as error:
-        raise UpdateError(f"{path}: {error.strerror}") from error

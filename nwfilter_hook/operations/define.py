@@ -12,18 +12,16 @@ from __future__ import annotations
 
 import difflib
 import os
-import re
 import uuid as uuids
 from collections.abc import Iterable, Iterator, Mapping
 
 from ..base.dataclass import dataclass, replace
-from ..base.errors import InputError, NftError, NwfilterHookError, Source, StateError, UpdateError
+from ..base.errors import InputError, NwfilterHookError, Source, StateError, UpdateError
 from ..base.text import one_line
-from ..filters.format import normal_form
-from ..filters.model import Filter, FilterRef, FilterRule
-from ..filters.parse import parse_filter
+from ..filters.format import as_kept, format_filter
+from ..filters.model import Filter, FilterRef
 from ..host import Host
-from ..storage.library import Library, read_filter_file
+from ..storage.library import Library
 from .catalogue import Definition, find_definition, read_definition, tree_of, users_of
 from .lifecycle import sweep
 from .transaction import FileChange, carry_out
@@ -79,37 +77,14 @@ def define(
             if read_definition(host, name) != before:
                 where = before[0] or host.library.path_of(name)
                 raise UpdateError(f"{where} was changed by someone else meanwhile; look at it before you go on")
-        uuid, notes = _identity(host, parsed)
-        text = normal_form(data, path, uuid)
-        stored = host.library.path_of(parsed.name)
-        notes += _check_references(Library(host.library.directories, defined={parsed.name: parsed}), parsed)
-        if _same_file(stored, text):
+        known = _known(host, parsed)
+        uuid, notes = _identity(parsed, known)
+        text, anew = as_kept(replace(parsed, uuid=uuid))
+        library = host.library.with_filter(anew)
+        notes += _check_references(library, anew)
+        if known and known.source.path == host.library.path_of(anew.name) and format_filter(known) == text:
             return Update(parsed.name, (), ("nothing changes: its normal form is the same", *notes), ())
-        anew = parse_filter(text.encode(), stored)
-        library = Library(host.library.directories, defined={parsed.name: anew})
-        try:
-            return _put_in_force(host, library, anew.name, notes, dry_run, text=text)
-        except (UpdateError, NftError) as error:
-            message = _as_given(str(error), anew, parsed)
-            raise (
-                NftError(message, unsure=error.unsure) if isinstance(error, NftError) else UpdateError(message)
-            ) from error
-
-
-def _as_given(message: str, stored: Filter, given: Filter) -> str:
-    """`message` with the path and lines of what was given, for those of the normal form that isn't stored yet."""
-    lines = {stored.source.line: given.source.line}
-    for mine, theirs in zip(stored.entries, given.entries):
-        lines[mine.source.line] = theirs.source.line
-        if isinstance(mine, FilterRule) and isinstance(theirs, FilterRule):
-            for name, setting in mine.settings.items():
-                if name in theirs.settings:
-                    lines[setting.source.line] = theirs.settings[name].source.line
-    return re.sub(
-        re.escape(stored.source.path) + r":(\d+)",
-        lambda match: f"{given.source.path}:{lines.get(int(match[1]), given.source.line)}",
-        message,
-    )
+        return _put_in_force(host, library, anew.name, notes, dry_run, text=text)
 
 
 def undefine(host: Host, name_or_uuid: str, *, dry_run: bool = False) -> Update:
@@ -132,7 +107,7 @@ def undefine(host: Host, name_or_uuid: str, *, dry_run: bool = False) -> Update:
             named = ", ".join(f"{guest} ({tap})" for guest, tap in users[:5])
             more = f" and {len(users) - 5} more" if len(users) > 5 else ""
             raise UpdateError(f"filter {definition.name!r} is in use by {named}{more}")
-        library = Library(host.library.directories, hidden=frozenset((definition.path,)))
+        library = host.library.without_file(definition.name, definition.path)
         notes = _left_dangling(host, library, definition) if not definition.shadows else ()
         return _put_in_force(host, library, definition.name, notes, dry_run, text=None)
 
@@ -154,8 +129,13 @@ def reload(host: Host, *, dry_run: bool = False) -> Update:
         return _describe("", planned, (), _diff(host, planned) if dry_run else ())
 
 
-def _identity(host: Host, parsed: Filter) -> tuple[str, tuple[str, ...]]:
-    """The UUID under which the filter is stored, and what to say about it."""
+def _known(host: Host, parsed: Filter) -> Filter | None:
+    """
+    The filter that has the name already.
+
+    Raises:
+        UpdateError: another one has the UUID.
+    """
     known: Filter | None = None
     for name in host.library.names():
         try:
@@ -166,6 +146,11 @@ def _identity(host: Host, parsed: Filter) -> tuple[str, tuple[str, ...]]:
             known = other
         elif parsed.uuid and other.uuid == parsed.uuid:
             raise UpdateError(f"{parsed.source}: filter {name!r} has the uuid {parsed.uuid} already")
+    return known
+
+
+def _identity(parsed: Filter, known: Filter | None) -> tuple[str, tuple[str, ...]]:
+    """The UUID under which the filter is stored, and what to say about it."""
     if known and known.uuid and parsed.uuid and known.uuid != parsed.uuid:
         hint = "a redefinition carries the same one, or none"
         raise UpdateError(f"{parsed.source}: filter {parsed.name!r} has the uuid {known.uuid}; {hint}")
@@ -222,13 +207,6 @@ def _left_dangling(host: Host, library: Library, definition: Definition) -> tupl
     defaults = [default for default in host.config.defaults if default.filter == definition.name]
     users += [f"the configuration's {default.kind}.{default.pattern}" for default in defaults]
     return (f"warning: still referred to by {', '.join(users)}",) if users else ()
-
-
-def _same_file(path: str, text: str) -> bool:
-    try:
-        return normal_form(read_filter_file(path), path) == text
-    except (OSError, NwfilterHookError):
-        return False
 
 
 def _put_in_force(

@@ -45,6 +45,7 @@ class Library:
     ) -> None:
         self.directories = tuple(map(os.path.normpath, directories))
         self._filters: dict[str, Filter] = dict(defined or {})
+        self._data: dict[str, bytes] = {}
         self._hidden = hidden
         self._trusting = trusting
         self._trusted: set[str] = set()
@@ -60,6 +61,28 @@ class Library:
         if name not in self._filters:
             self._filters[name] = self._read(name, wanted_by)
         return self._filters[name]
+
+    def with_filter(self, definition: Filter) -> Library:
+        """The same library in which `definition` is as good as in the first directory, and what is read is read."""
+        return self._copy({**self._filters, definition.name: definition}, self._hidden)
+
+    def without_file(self, name: str, path: str) -> Library:
+        """The same library in which the file `path` of the filter `name` is as good as gone."""
+        return self._copy({key: each for key, each in self._filters.items() if key != name}, self._hidden | {path})
+
+    def _copy(self, filters: Mapping[str, Filter], hidden: frozenset[str]) -> Library:
+        return Library(self.directories, defined=filters, hidden=hidden, trusting=self._trusting)
+
+    def data_of(self, path: str) -> bytes:
+        """
+        What is in a file of the library, and was when its filter was read.
+
+        Raises:
+            OSError
+        """
+        if path not in self._data:
+            self._data[path] = read_filter_file(path)
+        return self._data[path]
 
     def paths(self, name: str) -> list[str]:
         """The files that hold `name`, the one that wins first."""
@@ -83,7 +106,7 @@ class Library:
                 continue
             self._trust(directory, name, wanted_by)
             try:
-                data = read_filter_file(path)
+                data = self.data_of(path)
             except FileNotFoundError:
                 if not os.path.islink(path):
                     continue

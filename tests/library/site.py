@@ -22,8 +22,11 @@ from typing import Any
 from unittest import mock
 
 from nwfilter_hook import hook
+from nwfilter_hook.base.dataclass import replace
 from nwfilter_hook.cli import main as cli
 from nwfilter_hook.config import CONFIG_VARIABLE, read_config
+from nwfilter_hook.filters.format import format_filter
+from nwfilter_hook.filters.parse import parse_filter
 from nwfilter_hook.host import Host, open_host
 from nwfilter_hook.operations.update import plan_update
 from nwfilter_hook.operations.verify import find_differences
@@ -256,6 +259,12 @@ def filter_xml(name: str, *lines: str, uuid: str = "", attributes: str = "") -> 
     uuid_line = f"  <uuid>{uuid}</uuid>\n" if uuid else ""
     body = "".join(f"  {line}\n" for line in lines)
     return f"<filter name='{name}' {attributes}>\n{body}{uuid_line}</filter>\n"
+
+
+def normal_form(data: bytes, path: str, uuid: str | None = None) -> str:
+    """The filter in `data`, in normal form, with `uuid` if it has none."""
+    parsed = parse_filter(data, path)
+    return format_filter(replace(parsed, uuid=parsed.uuid or uuid))
 
 
 def reference(name: str, **parameters: str) -> str:

@@ -15,7 +15,7 @@ from unittest import mock
 import pytest
 
 from nwfilter_hook.storage.state import State
-from tests.library.site import Site, drop_udp, filter_xml, reference
+from tests.library.site import Site, drop_udp, filter_xml, normal_form, reference
 from tests.support.domains import domain, interface
 from tests.support.frames import GUEST
 
@@ -125,7 +125,6 @@ def test_everything_at_once(site: Site, seed: int) -> None:
 
 def normal(site: Site, port: int) -> str:
     """The version's normal form, after the UUID."""
-    from nwfilter_hook.filters.format import normal_form
 
     uuid = "11111111-1111-4111-8111-111111111111"
     return normal_form(shared(port).encode(), "x", uuid).split("</uuid>")[1]

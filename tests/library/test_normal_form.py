@@ -15,7 +15,7 @@ from lxml import etree
 from nwfilter_hook.base.addresses import parse_mac
 from nwfilter_hook.base.errors import InputError, Source
 from nwfilter_hook.compiler.compile import compile_tap
-from nwfilter_hook.filters.format import as_kept, normal_form
+from nwfilter_hook.filters.format import as_kept
 from nwfilter_hook.filters.model import Filter, FilterRef, FilterRule, Setting
 from nwfilter_hook.filters.parse import parse_filter
 from nwfilter_hook.filters.protocols import ELEMENTS, Attribute, Element
@@ -23,7 +23,7 @@ from nwfilter_hook.filters.resolve import resolve
 from nwfilter_hook.filters.types import NO_VARIABLES
 from nwfilter_hook.ruleset.model import Attachment
 from nwfilter_hook.storage.library import Library
-from tests.library.site import STOCK
+from tests.library.site import STOCK, normal_form
 from tests.unit.compiling import lines_of
 
 DATA = Path(__file__).resolve().parents[1] / "data"
