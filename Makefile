@@ -4,7 +4,7 @@ PYTHON := /usr/bin/python3
 VENV := .venv
 RUN_PACKAGES := nftables iproute2 python3 python3-venv python3-lxml
 TEST_PACKAGES := libvirt-daemon-system libvirt-clients qemu-system-x86 busybox-static dnsmasq-base file gcc libc6-dev cpio kmod \
-	libvirt-daemon-config-nwfilter python3-libvirt apparmor ebtables iptables conntrack procps git openvswitch-switch
+	libvirt-daemon-config-nwfilter python3-libvirt apparmor ebtables iptables conntrack procps git openvswitch-switch debootstrap
 DESTDIR ?=
 PREFIX ?= /usr
 PACKAGE := /usr/lib/python3/dist-packages/nwfilter_hook
@@ -16,7 +16,7 @@ define INSTALL_LAUNCHER
 	mv -T $(DESTDIR)$(HOOKS)/.50-nwfilter-hook $(DESTDIR)$(HOOKS)/qemu.d/50-nwfilter-hook
 endef
 
-.PHONY: demo test lint bench soak conformance install hook clean
+.PHONY: demo test lint debian13 bench soak conformance install hook clean
 
 demo: $(VENV)/demo-ready
 	$(VENV)/bin/python tests/demo.py
@@ -26,6 +26,10 @@ test: $(VENV)/test-ready
 
 lint: $(VENV)/test-ready
 	$(VENV)/bin/python -m pytest tests/unit/test_lint.py
+
+# The demo, and all tests that start nft or a hook, in a Debian 13 beside this system; `make test` has it too.
+debian13: $(VENV)/test-ready
+	$(VENV)/bin/python -m pytest tests/debian13
 
 bench: $(VENV)/test-ready
 	$(VENV)/bin/python tests/bench/run.py

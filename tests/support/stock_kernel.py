@@ -58,7 +58,7 @@ def stock_kernel() -> StockKernel:
     """
     cache = Path(os.environ.get("NWFILTER_HOOK_TEST_CACHE") or DEFAULT_CACHE)
     cache.mkdir(parents=True, exist_ok=True)
-    with _locked(cache / "lock"):
+    with locked(cache / "lock"):
         try:
             package = _kernel_package()
             if not (cache / package).is_dir():
@@ -73,7 +73,7 @@ def stock_kernel() -> StockKernel:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
     with path.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
