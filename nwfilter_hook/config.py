@@ -34,7 +34,7 @@ CONFIG_FILE = "/etc/nwfilter-hook/nwfilter-hook.conf"
 CONFIG_VARIABLE = "NWFILTER_HOOK_CONF"
 COUNTERS = ("none", "drops", "all")
 ENDS_OF_CHAIN = ("return", "accept")
-DEFAULTS_FOR = ("network", "bridge")
+DEFAULTS_FOR = ("network", "bridge", "floor")
 MAX_TIMEOUT_S = 600
 MAX_BYTES = 256 * 1024
 _TYPE, _REGULAR = 0o170000, 0o100000  # S_IFMT, S_IFREG
@@ -42,10 +42,11 @@ _TYPE, _REGULAR = 0o170000, 0o100000  # S_IFMT, S_IFREG
 
 class Default:
     """
-    A filter for interfaces that name none.
+    A filter for the interfaces of a network or a bridge.
 
     Attributes:
-        kind: what `pattern` is compared with: the name of the interface's "network" or "bridge".
+        kind: "network" or "bridge": the filter of interfaces that name none; `pattern` is compared with the name of
+            the one or the other. "floor": for all interfaces of the bridge, first.
         pattern: a name, or one with *, ? and [...].
         parameters: (name, value) in the order given; a name that comes again is a list.
         path, line: where it is said.
@@ -85,11 +86,21 @@ class Config:
         nft: the program, a path or a name to look up.
         timeout_s: after which an nft that doesn't answer is given up.
         end_of_chain: what happens to a frame at the end of a sub-chain: "return" to the root chain, or "accept".
-        defaults: in the file's order; the first that fits an interface counts.
+        defaults, floors: in the file's order; of each the first that fits an interface counts.
         text: of the file, "" without one; None if this is not what the file says.
     """
 
-    __slots__ = ("counters", "defaults", "end_of_chain", "filter_dirs", "nft", "state_dir", "text", "timeout_s")
+    __slots__ = (
+        "counters",
+        "defaults",
+        "end_of_chain",
+        "filter_dirs",
+        "floors",
+        "nft",
+        "state_dir",
+        "text",
+        "timeout_s",
+    )
 
     def __init__(self) -> None:
         self.state_dir = "/run/nwfilter-hook"
@@ -99,6 +110,7 @@ class Config:
         self.timeout_s = 20.0
         self.end_of_chain = "return"
         self.defaults: tuple[Default, ...] = ()
+        self.floors: tuple[Default, ...] = ()
         self.text: str | None = None
 
 
@@ -233,7 +245,11 @@ def _read_line(
         raise _error(f"{place}: {key} is given twice in [{section}]")
     seen.add((section, key))
     if section == "defaults":
-        config.defaults += (_default(key, value, path, number),)
+        default = _default(key, value, path, number)
+        if default.kind == "floor":
+            config.floors += (default,)
+        else:
+            config.defaults += (default,)
     elif key in _SECTIONS[section]:
         setattr(config, key, _SECTIONS[section][key](value, key, place))
     else:
@@ -244,8 +260,8 @@ def _default(key: str, value: str, path: str, number: int) -> Default:
     place = f"{path}:{number}"
     kind, dot, pattern = key.partition(".")
     if kind not in DEFAULTS_FOR or not dot or not pattern:
-        forms = " or ".join(f"{name}.NAME = FILTER" for name in DEFAULTS_FOR)
-        raise _error(f"{place}: unknown key {key!r} in [defaults]; it holds {forms}")
+        forms = ", ".join(f"{name}.NAME" for name in DEFAULTS_FOR)
+        raise _error(f"{place}: unknown key {key!r} in [defaults]; it holds {forms} = FILTER")
     from .base.names import filter_name_fault, parameter_fault
 
     filter_name, *words = value.split() or [""]

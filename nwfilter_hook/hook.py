@@ -120,7 +120,7 @@ def has_work(operation: str, data: bytes, config: Config) -> bool:
     Whether there can be something to do, told from the bytes alone: a reference to act on, a default filter, a record
     of this guest, or something left by another, on one of its taps too. Says yes when in doubt.
     """
-    wants = bool(config.defaults) or any(marker in data for marker in _MARKERS)
+    wants = bool(config.defaults or config.floors) or any(marker in data for marker in _MARKERS)
     declaration = data[:200].lower().partition(b"?>")[0]
     foreign = b"\0" in data or (b"encoding" in declaration and b"utf-8" not in declaration)
     odd = foreign or len(data) >= MAX_BYTES or not data.strip() or b"<domain" not in data

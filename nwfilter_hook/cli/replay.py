@@ -10,8 +10,9 @@ import click
 
 from .. import hook
 from ..base.text import one_line
-from ..domain.parse import parse_domain, parse_identity
+from ..domain.parse import parse_identity
 from ..libvirtd import ask_libvirt
+from ..operations.floors import read_domain
 from ..operations.lifecycle import check, plan_removal
 from ..operations.transaction import plan_domain
 from .common import open_cli_host, read_input
@@ -40,7 +41,7 @@ def replay(
     if operation in hook.REMOVING:
         click.echo(plan_removal(host, parse_identity(data, path)).text, nl=False)
         return
-    domain = parse_domain(data, path, host.config.defaults)
+    domain = read_domain(host, data, path)
     if operation in hook.CHECKING:
         check(host, domain)
     elif operation != "started":

@@ -36,7 +36,7 @@ def _print_views(views: list[TapView]) -> None:
         (
             view.guest,
             view.tap,
-            view.filter,
+            f"{view.filter} on {view.floor.partition(' ')[0]}" if view.floor else view.filter,
             " ".join(f"{key}={','.join(values)}" for key, values in view.parameters.items()) or "-",
             view.state,
             format_learned(view),

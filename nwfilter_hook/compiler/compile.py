@@ -10,7 +10,7 @@ Evaluation order: https://libvirt.org/formatnwfilter.html, "Filtering chains" an
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from ..base.errors import UnsupportedMatch
 from ..filters.learning import Learning
@@ -27,10 +27,11 @@ from ..ruleset.model import (
     Tree,
 )
 from .chains import TreeBuilder
-from .host_traffic import with_host_packets
+from .floor import stack
+from .host_traffic import with_answers, with_host_packets, with_later_fragments
 from .layer2 import compile_layer2
 from .layer3 import address_field, compile_layer3
-from .learning import with_learning
+from .learning import learned_kinds, with_learning
 
 
 def compile_tap(
@@ -41,6 +42,8 @@ def compile_tap(
     learning: Learning | None = None,
     *,
     end_of_chain: str = "return",
+    floor: Iterable[BoundRule] = (),
+    floor_learning: Learning | None = None,
 ) -> Ruleset:
     """
     Compile `rules` into the chains that filter `tap`.
@@ -50,6 +53,8 @@ def compile_tap(
         learning: how they are learned, if rules use them.
         end_of_chain: "return" to the root chain, as libvirt documents it, or "accept" as it does: ebtables accepts
             what comes to the end of a user-defined chain (ebtables(8), -N).
+        floor: the rules of another filter that counts too, first; what is learned for its rules is learned as
+            `floor_learning` says, for `rules` as well.
 
     Returns:
         For each tree that has rules: its root chain, then its sub-chains by first appearance.
@@ -57,29 +62,53 @@ def compile_tap(
     Raises:
         UnsupportedMatch: a rule can't be enforced on this kind of tap.
     """
-    rules = tuple(rules)
+    notes: dict[str, None] = {}
+    below, rules = tuple(floor), tuple(rules)
+    base = _chains(tap, attachment, below, end_of_chain, "", notes)
+    chains = with_host_packets(_chains(tap, attachment, rules, end_of_chain, "own-" if below else "", notes))
+    taught = learned_kinds(base)
+    chains = with_learning(chains, mac, learning or Learning(), learned_kinds(chains) - taught)
+    if base:
+        chains = with_answers(stack(with_later_fragments(base), chains))
+        chains = with_learning(chains, mac, floor_learning or Learning(), taught)
+    return Ruleset(tap, attachment, tuple(chains), tuple(_sets(chains)), tuple(notes))
+
+
+def _chains(
+    tap: str,
+    attachment: Attachment,
+    rules: Sequence[BoundRule],
+    end_of_chain: str,
+    counters: str,
+    notes: dict[str, None],
+) -> list[Chain]:
+    """
+    The chains of one filter.
+
+    Args:
+        counters: what the names of its counters begin with.
+        notes: what the administrator should know is added here.
+    """
     # sorted() is stable: rules of equal priority keep document order
     ordered = sorted(rules, key=lambda rule: (rule.chain != "root", rule.priority))
     trees = {tree: TreeBuilder(tree, tuple(dict.fromkeys(rule.chain for rule in rules)), end_of_chain) for tree in Tree}
-    counters = 0
+    number = 0
     for rule in ordered:
         if rule.element is not None and ELEMENTS[rule.element].layer == 3:
             if attachment is not Attachment.BRIDGE_PORT:
                 _refuse_l3(rule, tap, attachment)
-            limit = rule.values.get("connlimit-above")
             counter = None
-            if limit is not None:
-                counter = NamedSet(Purpose.CONNLIMIT, str(counters), address_field(rule).kind)
-                counters += 1
+            if "connlimit-above" in rule.values:
+                counter = NamedSet(Purpose.CONNLIMIT, f"{counters}{number}", address_field(rule).kind)
+                number += 1
             for tree, compiled in compile_layer3(rule, counter):
                 trees[tree].add("root", 0, rule.priority, compiled)
         else:
             for tree, compiled in compile_layer2(rule):
                 trees[tree].add(rule.chain, rule.chain_priority, rule.priority, compiled)
     chains = [chain for tree in Tree for chain in trees[tree].chains()]
-    chains = with_learning(with_host_packets(chains), mac, learning or Learning())
-    notes = dict.fromkeys(note for tree in Tree for note in trees[tree].notes)
-    return Ruleset(tap, attachment, tuple(chains), tuple(_sets(chains)), tuple(notes))
+    notes.update(dict.fromkeys(note for tree in Tree for note in trees[tree].notes))
+    return chains
 
 
 def check_rule(rule: BoundRule) -> None:

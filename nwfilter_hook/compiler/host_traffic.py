@@ -45,11 +45,25 @@ _ANSWER = {
 
 def with_host_packets(chains: Sequence[Chain]) -> list[Chain]:
     """`chains` with the rules that let the host's answers and later fragments through to the guest."""
+    return with_answers(with_later_fragments(chains))
+
+
+def with_answers(chains: Sequence[Chain]) -> list[Chain]:
+    """`chains`; where what the guest sends is rejected it gets the answer, before all other rules."""
     rejecting = [rule for chain in chains if chain.tree is Tree.FROM_L3 for rule in _rejecting(chain)]
+    answers = tuple(_answers(rejecting))
     return [
-        Chain(chain.tree, chain.name, (*_answers(rejecting), *_with_later_fragments(chain.rules)))
-        if chain.tree is Tree.TO_L3
+        Chain(chain.tree, None, tuple(dict.fromkeys((*answers, *chain.rules))))
+        if chain.tree is Tree.TO_L3 and chain.name is None
         else chain
+        for chain in chains
+    ]
+
+
+def with_later_fragments(chains: Sequence[Chain]) -> list[Chain]:
+    """`chains`; where a rule accepts by something in the transport header, the host's later fragments pass, too."""
+    return [
+        Chain(chain.tree, chain.name, tuple(_with_later_fragments(chain.rules))) if chain.tree is Tree.TO_L3 else chain
         for chain in chains
     ]
 

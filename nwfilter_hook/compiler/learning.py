@@ -55,17 +55,23 @@ def learned_sets(chains: Iterable[Chain]) -> list[NamedSet]:
     )
 
 
-def with_learning(chains: list[Chain], mac: int, learning: Learning) -> list[Chain]:
+def learned_kinds(chains: Iterable[Chain]) -> frozenset[Kind]:
+    """What kinds of addresses are learned for these chains."""
+    return frozenset(named.kind for named in learned_sets(chains))
+
+
+def with_learning(chains: list[Chain], mac: int, learning: Learning, kinds: frozenset[Kind]) -> list[Chain]:
     """
     `chains`, with the rules that fill the learned sets in front of what they hold already.
 
     Args:
         mac: the guest's; what is sent under another teaches nothing.
+        kinds: of addresses; the others are learned elsewhere.
     """
-    if not learned_sets(chains):
+    if not kinds:
         return chains
-    chains = [_complete(chain, mac, learning) for chain in chains]
-    used = learned_sets(chains)
+    chains = [_complete(chain, mac, learning, kinds) for chain in chains]
+    used = [named for named in learned_sets(chains) if named.kind in kinds]
     added: dict[Tree, list[Chain]] = {}
     head: dict[Tree, list[Rule]] = {}
     stores = _stores(used, Kind.IPV4, mac, learning)
@@ -97,12 +103,12 @@ def _first_user(chains: Iterable[Chain], kind: Kind) -> Rule | None:
     return None
 
 
-def _complete(chain: Chain, mac: int, learning: Learning) -> Chain:
+def _complete(chain: Chain, mac: int, learning: Learning, kinds: frozenset[Kind]) -> Chain:
     """The chain, its learned sets as large as `learning` says."""
 
     def complete(match: Match) -> Match:
         test = match.test
-        if not isinstance(test, InSet) or test.set.purpose is not Purpose.LEARNED:
+        if not isinstance(test, InSet) or test.set.purpose is not Purpose.LEARNED or test.set.kind not in kinds:
             return match
         return Match(match.field, InSet(_spec(test.set, mac, learning), test.fields), match.negated)
 

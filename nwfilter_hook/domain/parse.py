@@ -136,13 +136,14 @@ def _parsed(element: Element, path: str, type_name: str, defaults: Sequence[Defa
         names = {"network": network, "bridge": bridge}
         default = next((each for each in defaults if each.fits(names[each.kind])), None)
         if default:
-            reference, carrier = _default_reference(default), Carrier.DEFAULT
+            reference, carrier = reference_of(default), Carrier.DEFAULT
     port = _virtualport(element)
     interface = Interface(type_name, kind, mac, tap, bridge, reference, carrier, source, virtualport=port)
     return checked(interface) if reference else interface
 
 
-def _default_reference(default: Default) -> FilterRef:
+def reference_of(default: Default) -> FilterRef:
+    """The reference that the configuration gives."""
     parameters: dict[str, list[str]] = {}
     for name, value in default.parameters:
         parameters.setdefault(name, []).append(value)

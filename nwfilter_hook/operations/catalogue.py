@@ -126,14 +126,15 @@ def _origin(host: Host, path: str) -> str:
 def users_of(host: Host, library: Library) -> dict[str, list[tuple[str, str]]]:
     """(guest, tap) of the taps whose tree holds a filter, by the filter's name."""
     users: dict[str, list[tuple[str, str]]] = {}
-    trees: dict[str, frozenset[str]] = {"": frozenset()}
+    trees: dict[str, frozenset[str]] = {}
     for record in host.state.records():
         for binding in record.bindings:
             if host.state.owner(binding.tap) not in (record.uuid, None):
                 continue
-            if binding.filter not in trees:
-                trees[binding.filter] = tree_of(library, binding.filter)
-            for name in trees[binding.filter]:
+            for used in binding.filters():
+                if used not in trees:
+                    trees[used] = tree_of(library, used)
+            for name in frozenset().union(*(trees[used] for used in binding.filters())):
                 users.setdefault(name, []).append((record.guest, binding.tap))
     return users
 

@@ -15,14 +15,15 @@ from ..base.dataclass import dataclass, replace
 from ..base.errors import DomainError, InputError, MissingFeature, NwfilterHookError, Source
 from ..compiler.compile import compile_tap
 from ..domain.model import Carrier, Domain, Interface, check_tap
-from ..filters.learning import read_learning
-from ..filters.model import FilterRef
+from ..filters.learning import Learning, read_learning
+from ..filters.model import BoundRule, FilterRef
 from ..filters.resolve import resolve, uses_learned
 from ..host import Host
 from ..ruleset.model import Attachment, Chain, Rule, Ruleset, Tree, Verdict
 from ..storage.library import Library
 from ..storage.records import Binding
-from .devices import attachment_of, can_be_closed, read_device, refuse_userspace_datapath
+from .devices import attachment_of, bridge_of, can_be_closed, read_device, refuse_userspace_datapath
+from .floors import describe, floor_below
 
 
 @dataclass(frozen=True)
@@ -34,20 +35,42 @@ class CompiledTap:
 
 
 def compile_reference(
-    reference: FilterRef, tap: str, attachment: Attachment, mac: str, library: Library, *, end_of_chain: str = "return"
+    reference: FilterRef,
+    tap: str,
+    attachment: Attachment,
+    mac: str,
+    library: Library,
+    *,
+    end_of_chain: str = "return",
+    floor: FilterRef | None = None,
 ) -> Ruleset:
     """
     The rules that `reference` makes for `tap`. Pure but for reading the library's files.
 
     Args:
         end_of_chain: see compiler.compile_tap.
+        floor: a reference whose filter counts too, first; parameters of the one mean nothing to the other.
 
     Raises:
         InputError: see resolve.resolve and compiler.compile_tap.
     """
+    rules, learning = _resolved(reference, mac, library)
+    below, floor_learning = _resolved(floor, mac, library) if floor else ((), None)
+    return compile_tap(
+        tap,
+        attachment,
+        parse_mac(mac),
+        rules,
+        learning,
+        end_of_chain=end_of_chain,
+        floor=below,
+        floor_learning=floor_learning,
+    )
+
+
+def _resolved(reference: FilterRef, mac: str, library: Library) -> tuple[tuple[BoundRule, ...], Learning | None]:
     rules = resolve(reference, mac, library.read)
-    learning = read_learning(reference) if uses_learned(rules) else None
-    return compile_tap(tap, attachment, parse_mac(mac), rules, learning, end_of_chain=end_of_chain)
+    return rules, read_learning(reference) if uses_learned(rules) else None
 
 
 def compile_interface(host: Host, interface: Interface) -> CompiledTap:
@@ -86,11 +109,14 @@ def check_interface(host: Host, interface: Interface) -> Ruleset:
 
 
 def _ruleset(host: Host, wanted: Binding, reference: FilterRef) -> Ruleset:
-    end = host.config.end_of_chain
-    return compile_reference(reference, wanted.tap, wanted.attachment, wanted.mac, host.library, end_of_chain=end)
+    end, floor = host.config.end_of_chain, floor_below(host, wanted.bridge, reference)
+    return compile_reference(
+        reference, wanted.tap, wanted.attachment, wanted.mac, host.library, end_of_chain=end, floor=floor
+    )
 
 
 def _compile(host: Host, wanted: Binding, reference: FilterRef) -> CompiledTap:
+    wanted = replace(wanted, floor=describe(floor_below(host, wanted.bridge, reference)))
     ruleset = _ruleset(host, wanted, reference)
     for note in ruleset.notes:
         host.report(f"{wanted.tap}: warning: {note}")
@@ -111,7 +137,7 @@ def _wanted(interface: Interface, tap: str) -> Binding:
         mac=interface.mac,
         type=interface.type,
         attachment=attachment_of(interface, device),
-        bridge=interface.bridge,
+        bridge=bridge_of(interface, device),
         index=device.index if device else None,
         carrier=(interface.carrier or Carrier.FILTERREF).value,
         filter=interface.reference.filter if interface.reference else "",

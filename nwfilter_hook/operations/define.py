@@ -204,7 +204,8 @@ def _left_dangling(host: Host, library: Library, definition: Definition) -> tupl
             continue
         if any(reference.filter == definition.name for reference in _references(found)):
             users.append(f"filter {name}")
-    defaults = [default for default in host.config.defaults if default.filter == definition.name]
+    configured = (*host.config.defaults, *host.config.floors)
+    defaults = [default for default in configured if default.filter == definition.name]
     users += [f"the configuration's {default.kind}.{default.pattern}" for default in defaults]
     return (f"warning: still referred to by {', '.join(users)}",) if users else ()
 
@@ -221,7 +222,7 @@ def _put_in_force(
             trees[filter_name] = name in tree_of(host.library, filter_name) | tree_of(library, filter_name)
         return trees[filter_name]
 
-    planned = plan_update(after, lambda binding: affected(binding.filter))
+    planned = plan_update(after, lambda binding: any(map(affected, binding.filters())))
     update = _describe(name, planned, notes, _diff(host, planned) if dry_run else ())
     if dry_run:
         return update

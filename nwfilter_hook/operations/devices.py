@@ -60,6 +60,11 @@ def attachment_of(interface: Interface, device: Device | None) -> Attachment:
     return Attachment.BRIDGE_PORT
 
 
+def bridge_of(interface: Interface, device: Device | None) -> str | None:
+    """The bridge that the interface is a port of; before there is a device, the one that the XML names."""
+    return (device.bridge if device else None) or interface.bridge
+
+
 def can_be_closed(interface: Interface) -> bool:
     """Whether there is a place for a quarantine: the guest's frames pass no device on the host if it isn't there."""
     return interface.kind is not PortKind.OTHER or read_device(interface.tap or "") is not None

@@ -10,6 +10,7 @@ from __future__ import annotations
 from ..base.errors import InputError, NwfilterHookError
 from ..base.text import one_line
 from ..host import Host
+from .floors import read_domain
 from .lifecycle import check, install, remove
 
 
@@ -28,23 +29,17 @@ def run_operation(host: Host, guest: str, operation: str, data: bytes) -> None:
 
 
 def _check(host: Host, guest: str, operation: str, data: bytes) -> None:
-    from ..domain.parse import parse_domain
-
-    check(host, parse_domain(data, _path(guest), host.config.defaults))
+    check(host, read_domain(host, data, _path(guest)))
 
 
 def _install(host: Host, guest: str, operation: str, data: bytes) -> None:
-    from ..domain.parse import parse_domain
-
-    domain = parse_domain(data, _path(guest), host.config.defaults)
+    domain = read_domain(host, data, _path(guest))
     install(host, domain, operation, fresh=operation == "start")
 
 
 def _reconnect(host: Host, guest: str, operation: str, data: bytes) -> None:
-    from ..domain.parse import parse_domain
-
     try:
-        domain = parse_domain(data, _path(guest), host.config.defaults, tolerant=True)
+        domain = read_domain(host, data, _path(guest), tolerant=True)
     except InputError as error:
         _keep_or_quarantine(host, guest, data, error)
         raise

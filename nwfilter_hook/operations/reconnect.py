@@ -15,7 +15,8 @@ from ..domain.model import Domain, Interface
 from ..host import Host
 from ..storage.records import Binding, Record
 from .compile import compile_domain, compile_quarantine
-from .devices import attachment_of, read_device
+from .devices import attachment_of, bridge_of, read_device
+from .floors import describe, floor_below
 from .lifecycle import sweep
 from .transaction import GuestChange, Plan, carry_out, known_of, plan, plan_domain
 
@@ -44,7 +45,7 @@ def _enforce_unrecorded(host: Host, domain: Domain) -> None:
         record = host.state.read(domain.uuid)
     except StateError:
         record = None
-    if record and _as_wished(domain, record) and not _altered(host, record):
+    if record and _as_wished(host, domain, record) and not _altered(host, record):
         return
     compiled, failed = compile_domain(host, domain, tolerant=True)
     if compiled:
@@ -59,7 +60,7 @@ def _reconcile(host: Host, domain: Domain, operation: str) -> None:
     if host.state.read_pending(domain.uuid) is not None:
         record = None  # a transaction was cut off: the record isn't what is in the kernel
     altered = _altered(host, record) if record else set()
-    if record and _as_wished(domain, record) and (not altered or _put_back(host, record)):
+    if record and _as_wished(host, domain, record) and (not altered or _put_back(host, record)):
         _tell_repaired(host, altered)
         return
     before = {binding.tap: binding for binding in record.bindings if binding.installed.whole} if record else {}
@@ -142,19 +143,23 @@ def _quarantine_all(host: Host, domain: Domain, operation: str, reason: Nwfilter
     return planned
 
 
-def _as_wished(domain: Domain, record: Record) -> bool:
-    """Whether the record's bindings are the ones the XML asks for, and none is in quarantine."""
+def _as_wished(host: Host, domain: Domain, record: Record) -> bool:
+    """Whether the record's bindings are the ones the XML and the configuration ask for, and none is in quarantine."""
     wanted = [interface for interface in domain.interfaces if interface.reference or interface.problem]
     recorded = {binding.tap: binding for binding in record.bindings}
-    return len(wanted) == len(recorded) and all(_is_wished(each, recorded.get(each.tap or "")) for each in wanted)
+    return len(wanted) == len(recorded) and all(_is_wished(host, each, recorded.get(each.tap or "")) for each in wanted)
 
 
-def _is_wished(interface: Interface, binding: Binding | None) -> bool:
+def _is_wished(host: Host, interface: Interface, binding: Binding | None) -> bool:
     if interface.problem or not interface.reference or binding is None or binding.quarantined:
         return False
+    device = read_device(binding.tap)
+    floor = describe(floor_below(host, bridge_of(interface, device), interface.reference))
     return (
         interface.mac == binding.mac
         and interface.reference.filter == binding.filter
         and dict(interface.reference.parameters) == dict(binding.parameters)
-        and attachment_of(interface, read_device(binding.tap)) is binding.attachment
+        # what is left of a broken configuration is nobody's wish
+        and (floor == binding.floor or host.config.text is None)
+        and attachment_of(interface, device) is binding.attachment
     )

@@ -23,6 +23,7 @@ class TapView:
     One tap under filter.
 
     Attributes:
+        floor: the filter that the configuration has for all of its bridge, FILTER NAME=VALUE …; "" without one.
         state: "in force", "quarantined", or "missing" (what the record names is not in the kernel).
         learned: the addresses that the kernel has learned.
         learned_since: of those of which the kernel tells it, ISO 8601 in UTC.
@@ -36,6 +37,7 @@ class TapView:
     mac: str
     filter: str
     parameters: Mapping[str, tuple[str, ...]]
+    floor: str
     attachment: str
     state: str
     learned: tuple[str, ...]
@@ -72,6 +74,7 @@ def _view(record: Record, binding: Binding, seen: Seen) -> TapView:
         mac=binding.mac,
         filter=binding.filter,
         parameters=binding.parameters,
+        floor=binding.floor,
         attachment=binding.attachment.value,
         state=state,
         learned=tuple(each.address for each in seen.learned),

@@ -33,6 +33,7 @@ class Binding:
         index: of the device, as the kernel counts them; None if it isn't known.
         fingerprint: of what the kernel made of it (Backend.fingerprints); "" if it isn't known.
         quarantined: True if its filter could not be compiled and everything is dropped instead.
+        floor: the filter that counts beside it, first: FILTER NAME=VALUE …; "" without one.
     """
 
     tap: str
@@ -47,6 +48,11 @@ class Binding:
     installed: Installed
     fingerprint: str
     quarantined: bool
+    floor: str = ""
+
+    def filters(self) -> tuple[str, ...]:
+        """The names of its own filter and of the floor's."""
+        return tuple(filter(None, (self.filter, self.floor.partition(" ")[0])))
 
     def reference(self, place: str) -> FilterRef:
         """The reference, as if it had been read from `place`."""
@@ -119,6 +125,7 @@ def _binding(found: Any) -> Binding:
         installed=_installed,
         fingerprint=text,
         quarantined=truth,
+        floor=text,
     )
     if binding.installed.tap != binding.tap:
         raise ValueError(f"{binding.installed.tap!r} is not {binding.tap!r}")

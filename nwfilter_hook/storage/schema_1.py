@@ -25,7 +25,13 @@ def _binding(found: Mapping[str, Any]) -> dict[str, Any]:
     table = "bridge" if found["attachment"] == "bridge-port" else "netdev"
     same = ("tap", "mac", "type", "attachment", "bridge", "carrier", "filter", "parameters", "quarantined")
     installed = _installed(found["tap"], table, found)
-    return {**{name: found[name] for name in same}, "index": None, "installed": installed, "fingerprint": ""}
+    return {
+        **{name: found[name] for name in same},
+        "index": None,
+        "floor": "",
+        "installed": installed,
+        "fingerprint": "",
+    }
 
 
 def _installed(tap: str, table: str, found: Mapping[str, Any]) -> dict[str, Any]:

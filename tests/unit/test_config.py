@@ -15,9 +15,10 @@ REPOSITORY = Path(__file__).parents[2]
 
 def values(config: Config) -> dict[str, Any]:
     found = {name: getattr(config, name) for name in Config.__slots__ if name != "text"}
-    found["defaults"] = [
-        (each.kind, each.pattern, each.filter, each.parameters, f"{each.path}:{each.line}") for each in config.defaults
-    ]
+    for name in ("defaults", "floors"):
+        found[name] = [
+            (each.kind, each.pattern, each.filter, each.parameters, f"{each.path}:{each.line}") for each in found[name]
+        ]
     return found
 
 
@@ -29,6 +30,7 @@ DEFAULTS = {
     "timeout_s": 20.0,
     "end_of_chain": "return",
     "defaults": [],
+    "floors": [],
 }
 """But for `text`."""
 
@@ -55,6 +57,7 @@ end_of_chain = accept
 bridge.br0 = clean-traffic
 bridge.br.1=no-mac-spoofing
 network.my net = clean-traffic CTRL_IP_LEARNING=dhcp   DHCPSERVER=10.0.0.1 DHCPSERVER=10.0.0.2
+floor.br-* = no-mac-spoofing
 """
     assert values(parse_config(text, "c")) == {
         "state_dir": "/tmp/state",
@@ -74,6 +77,7 @@ network.my net = clean-traffic CTRL_IP_LEARNING=dhcp   DHCPSERVER=10.0.0.1 DHCPS
                 "c:14",
             ),
         ],
+        "floors": [("floor", "br-*", "no-mac-spoofing", (), "c:15")],
     }
 
 
@@ -102,10 +106,13 @@ network.my net = clean-traffic CTRL_IP_LEARNING=dhcp   DHCPSERVER=10.0.0.1 DHCPS
         ("[nftables]\ntimeout_s = 5s", "c:2: timeout_s = '5s'"),
         (
             "[defaults]\nbr0 = x",
-            "c:2: unknown key 'br0' in [defaults]; it holds network.NAME = FILTER or bridge.NAME = FILTER",
+            "c:2: unknown key 'br0' in [defaults]; it holds network.NAME, bridge.NAME, floor.NAME = FILTER",
         ),
         ("[defaults]\nbridge. = x", "c:2: unknown key 'bridge.' in [defaults]"),
         ("[defaults]\nnetwork = x", "c:2: unknown key 'network' in [defaults]"),
+        ("[defaults]\nfloor. = x", "c:2: unknown key 'floor.' in [defaults]"),
+        ("[defaults]\nfloor.b =", "c:2: floor.b needs a filter's name"),
+        ("[defaults]\nfloor.b = f\nfloor.b = g", "c:3: floor.b is given twice in [defaults]"),
         ("[defaults]\nnetworks.n = x", "c:2: unknown key 'networks.n'"),
         ("[defaults]\nbridge.b* = x\nbridge.b* = y", "c:3: bridge.b* is given twice in [defaults]"),
         ("[defaults]\nbridge.b = A=1", "c:2: bridge.b needs a filter's name"),
@@ -179,9 +186,9 @@ def test_the_sample_file_shows_the_defaults() -> None:
         line[1:] if line.startswith("#") and " = " in line and line[1] != " " else line for line in text.splitlines()
     ]
     found = values(parse_config("\n".join(keys), "c"))
-    kinds = [(kind, pattern) for kind, pattern, *_ in found.pop("defaults")]
-    assert kinds == [("network", "default"), ("bridge", "br-*")]
+    kinds = [(kind, pattern) for name in ("defaults", "floors") for kind, pattern, *_ in found.pop(name)]
+    assert kinds == [("network", "default"), ("bridge", "br-*"), ("floor", "br-*")]
     installed = ("/etc/nwfilter-hook/filters", "/usr/share/nwfilter-hook/filters")
     expected = {**DEFAULTS, "filter_dirs": installed}
-    del expected["defaults"]
+    del expected["defaults"], expected["floors"]
     assert found == expected

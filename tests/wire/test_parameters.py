@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.support.discovery import advertise, detect, solicit
 from tests.support.domains import Parameters, domain, filterref, interface
-from tests.support.frames import GUEST, arp, ipv4, ipv6, udp
+from tests.support.frames import GUEST, arp, incoming, ipv4, ipv6, udp
 from tests.support.learned import learned
 from tests.support.netns import Wire
 
@@ -80,3 +82,26 @@ def test_other_fixed_addresses_for_a_running_guest(wire: Wire) -> None:
     assert learned(wire) == ["10.0.5.5"]
     found = [each for each in ("10.0.5.5", "10.0.5.200", "10.0.5.201") if wire.passes(ipv4(src_ip=each))]
     assert found == ["10.0.5.5", "10.0.5.201"]
+
+
+def test_a_floor_and_a_filter(wire: Wire, tmp_path: Path) -> None:
+    """What the floor drops is dropped though the guest's filter accepts all; what the floor accepts is still judged."""
+    rules = "<rule action='drop' direction='out'><ip protocol='udp' dstportstart='9'/></rule>"
+    rules += "<rule action='accept' direction='inout' priority='-1000'><mac protocolid='arp'/></rule>"
+    (tmp_path / "own.xml").write_text(f"<filter name='own'>{rules}</filter>")
+    floor = "[defaults]\nfloor.br0 = clean-traffic IP=10.0.5.5\n"
+    wire.configure(floor, filter_dirs=[tmp_path])
+    wire.start("web", domain("web", [interface("vnet0", "own", [("IP", "10.0.5.6")])]))
+    frames = {
+        "own address": (udp(src_ip="10.0.5.5", dport=10), True),
+        "its port": (udp(src_ip="10.0.5.5", dport=9), False),
+        "another address": (udp(src_ip="10.0.5.6", dport=10), False),
+        "arp": (arp(sender_ip="10.0.5.5"), True),
+        "another's arp": (arp(sender_ip="10.0.5.6"), False),
+        "ipv6": (ipv6(), False),
+    }
+    assert {name: wire.passes(frame) for name, (frame, _) in frames.items()} == {
+        name: passes for name, (_, passes) in frames.items()
+    }
+    assert wire.passes(incoming(udp), "vnet1", "vnet0")
+    assert not wire.passes(incoming(ipv6), "vnet1", "vnet0")
