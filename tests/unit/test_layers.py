@@ -19,7 +19,7 @@ FLOORS = (
     {"host"},
     {"compiler", "nftables", "domain", "storage"},
     {"filters", "backend"},
-    {"ruleset", "config", "messages", "libvirtd"},
+    {"ruleset", "config", "messages", "libvirtd", "network"},
     {"base", "trust"},
     {"__init__"},
 )

@@ -1,0 +1,1 @@
+"""What the kernel's network says of itself: devices and what stands on them. It only reads."""
