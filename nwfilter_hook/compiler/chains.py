@@ -10,7 +10,8 @@ from ..filters.model import BoundRule
 from ..filters.protocols import chain_prefix
 from ..ruleset.fields import Field
 from ..ruleset.model import Chain, Equals, Match, Rule, Tree, Verdict
-from .matches import BPDU_ADDRESS, Matches, narrow
+from .implied import BPDU_ADDRESS, Matches
+from .matches import narrow
 
 _JUMP_CONDITIONS = {
     "mac": (),

@@ -13,14 +13,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ..ruleset.fields import TRANSPORT_FIELDS, Field
-from ..ruleset.model import AnyState, Chain, CountAbove, Equals, Masked, Match, Rule, Tree, Verdict
+from ..ruleset.model import AnyState, Chain, CountAbove, Equals, Match, Rule, Tree, Verdict
+from .implied import LATER_FRAGMENT
 from .matches import FROM_HOST, narrow
 
 _IPV4, _IPV6 = 0x0800, 0x86DD
-_LATER_FRAGMENT = {
-    _IPV4: Match(Field.IP_FRAGMENT, Masked(0x1FFF, 0), negated=True),
-    _IPV6: Match(Field.IP6_FRAGMENT, Equals(0), negated=True),
-}
 _NO_CONNECTION = Match(Field.CT_STATE, AnyState(frozenset(("invalid",))))
 # port unreachable: RFC 792; RFC 4443, 3.1
 _ANSWER = {
@@ -91,7 +88,7 @@ def _with_later_fragments(rules: Sequence[Rule]) -> Iterator[Rule]:
         counts = any(isinstance(match.test, CountAbove) for match in rest)
         if rule.verdict is Verdict.ACCEPT and len(rest) < len(rule.matches) and not counts and rest not in seen:
             seen.add(rest)
-            matches = narrow(rest, (_LATER_FRAGMENT[_version(rule)], FROM_HOST))
+            matches = narrow(rest, (LATER_FRAGMENT[_version(rule) == _IPV6], FROM_HOST))
             assert matches is not None
             yield Rule(matches, Verdict.ACCEPT, rule.filter, rule.source)
         yield rule

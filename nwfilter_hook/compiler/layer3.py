@@ -12,7 +12,8 @@ from ..filters.protocols import ELEMENTS
 from ..ruleset.fields import Field
 from ..ruleset.model import AnyState, CountAbove, Equals, Match, NamedSet, Rule, Tree, Verdict
 from .chains import rules_of
-from .matches import BRIDGED, Alternatives, Matches, rule_alternatives, turned_alternatives
+from .implied import Alternatives, Matches
+from .matches import BRIDGED, rule_alternatives, turned_alternatives
 from .untracked import untracked_alternatives
 
 

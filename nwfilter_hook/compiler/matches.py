@@ -15,17 +15,11 @@ import itertools
 from ..base.dataclass import replace
 from ..base.errors import UnsupportedMatch
 from ..filters.model import BoundRule, Learned, Prefix, SetFlags, TcpFlags
-from ..filters.protocols import ELEMENTS, ICMPV6_ONLY, Attribute, Element, icmp_fields
+from ..filters.protocols import ELEMENTS, IMPLIED_PROTOCOLS, Attribute, Element, icmp_fields
 from ..ruleset.fields import Field, max_dimensions
 from ..ruleset.model import Between, CountAbove, Equals, InSet, Masked, Match, NamedSet, Present, Purpose, SameAs, Test
+from .implied import ALWAYS, NEVER, Alternatives, Matches, implied, product
 
-Matches = tuple[Match, ...]
-Alternatives = tuple[Matches, ...]
-
-ALWAYS: Alternatives = ((),)
-NEVER: Alternatives = ()
-
-BPDU_ADDRESS = 0x0180C2000000
 _PACKET_HOST = 0
 FROM_HOST = Match(Field.PACKET_TYPE, Equals(_PACKET_HOST))
 """On its way to the guest: sent or routed by the host, not bridged."""
@@ -33,10 +27,6 @@ BRIDGED = Match(Field.PACKET_TYPE, Equals(_PACKET_HOST), negated=True)
 # LLC 42 42 03, protocol identifier 0, version 0: all that the kernel's ebt_stp takes for a BPDU
 _BPDU_HEADER = 0x424203000000
 _CONFIGURATION_BPDU = 0
-_ND_TYPES = (135, 136)  # neighbour solicitation and advertisement, RFC 4861 4.3 and 4.4
-# option 1 (source) or 2 (target link-layer address), one unit of 8 octets long; RFC 4861 4.6.1
-_MAC_OPTION = Masked(0xFCFF, 0x0001)
-
 _ORDER = {field: index for index, field in enumerate(Field)}
 _EXCHANGED = {
     Field.ETHER_SRC: Field.ETHER_DST,
@@ -48,8 +38,6 @@ _EXCHANGED = {
 }
 _EXCHANGED.update({destination: source for source, destination in _EXCHANGED.items()})
 
-_ARP_MACS = (Field.ARP_SRC_MAC, Field.ARP_DST_MAC)
-_ARP_IPS = (Field.ARP_SRC_IP, Field.ARP_DST_IP)
 _MACS = (Field.ETHER_SRC, Field.ETHER_DST)
 
 
@@ -65,7 +53,7 @@ def rule_alternatives(rule: BoundRule) -> Alternatives:
     if rule.element is None:
         return ALWAYS
     element = ELEMENTS[rule.element]
-    groups = [_protocol(rule, element)]
+    groups = [implied(rule, element)]
     is_stp = element.name == "stp"
     bpdu: list[Alternatives] = []
     for attribute in element.attributes.values():
@@ -145,34 +133,6 @@ def _one(field: Field, test: Test, negated: bool = False) -> Alternatives:
     return ((Match(field, test, negated),),)
 
 
-def _protocol(rule: BoundRule, element: Element) -> Alternatives:
-    """What the element itself says: frame type, transport protocol, and what addresses in ARP imply."""
-    matches: list[Match] = []
-    if element.name == "stp":
-        matches.append(Match(Field.ETHER_DST, Equals(BPDU_ADDRESS)))
-    if element.ether_type is not None:
-        matches.append(Match(Field.ETHER_TYPE, Equals(element.ether_type)))
-    if element.protocol is not None:
-        field = Field.L4_PROTOCOL if element.is_ipv6 else Field.IP_PROTOCOL
-        matches.append(Match(field, Equals(element.protocol)))
-    if any(name.startswith("nd") for name in rule.values):
-        matches.append(Match(Field.IP6_NEXT_HEADER, Equals(58)))
-        if "type" not in rule.values:
-            matches += [Match(Field.L4_PROTOCOL, Equals(58)), Match(Field.ICMPV6_TYPE, Between(*_ND_TYPES))]
-    if "ndmacaddr" in rule.values:
-        matches.append(Match(Field.ND_OPTION, _MAC_OPTION))
-    if element.name in ("arp", "rarp"):
-        fields = {attribute.field for name, attribute in element.attributes.items() if name in rule.values}
-        addresses = rule.values.get("gratuitous", (False, False))[0] or fields.intersection(_ARP_IPS)
-        if fields.intersection(_ARP_MACS):
-            matches.append(Match(Field.ARP_HTYPE, Equals(1)))
-        if addresses:
-            matches.append(Match(Field.ARP_PTYPE, Equals(0x0800)))
-        if addresses or fields.intersection(_ARP_MACS):
-            matches += [Match(Field.ARP_HLEN, Equals(6)), Match(Field.ARP_PLEN, Equals(4))]
-    return (tuple(matches),)
-
-
 def _attribute(rule: BoundRule, attribute: Attribute) -> Alternatives:
     field = attribute.field
     assert field is not None
@@ -241,12 +201,12 @@ def _special(rule: BoundRule, element: Element) -> list[Alternatives]:
     gratuitous, negated = rule.values.get("gratuitous", (False, False))
     if gratuitous:
         groups.append(_one(Field.ARP_SRC_IP, SameAs(Field.ARP_DST_IP), negated))
+    for name in (name for name in IMPLIED_PROTOCOLS if name in rule.values and element.layer == 2):
+        word, number = IMPLIED_PROTOCOLS[name]
+        if "protocol" in element.attributes and rule.values.get("protocol", (number, False)) != (number, False):
+            message = f"{name} on <{element.name}> goes with protocol='{word}' only; write that, or no protocol"
+            raise UnsupportedMatch(message, rule.source)
     if element.name == "ipv6":
-        for name in (name for name in ICMPV6_ONLY if name in rule.values):
-            if rule.values.get("protocol", (58, False)) != (58, False):
-                raise UnsupportedMatch(
-                    f"{name} on <ipv6> goes with protocol='icmpv6' only; write that, or no protocol", rule.source
-                )
         groups += _icmpv6_ranges(rule)
     elif "type" in rule.values and element.name != "stp":
         groups.append(_icmp(rule, element))
@@ -335,12 +295,8 @@ def _bpdu(rule: BoundRule, groups: list[Alternatives]) -> Alternatives:
     is_configuration = Match(Field.STP_TYPE, Equals(_CONFIGURATION_BPDU))
     types = [group for group in groups if group and group[0] and group[0][0].field is Field.STP_TYPE]
     fields = [group for group in groups if group not in types]
-    of_type = _product([((header,),), *types])
+    of_type = product([((header,),), *types])
     if not fields:
         return of_type
     other = ((Match(Field.STP_TYPE, Equals(_CONFIGURATION_BPDU), True),),)
-    return _product([of_type, other]) + _product([of_type, ((is_configuration,),), *fields])
-
-
-def _product(groups: list[Alternatives]) -> Alternatives:
-    return tuple(tuple(itertools.chain.from_iterable(parts)) for parts in itertools.product(*groups))
+    return product([of_type, other]) + product([of_type, ((is_configuration,),), *fields])

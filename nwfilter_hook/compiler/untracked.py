@@ -17,7 +17,8 @@ from ..filters.model import BoundRule
 from ..filters.protocols import ELEMENTS
 from ..ruleset.fields import Field
 from ..ruleset.model import AnyState, Between, Equals, Match
-from .matches import ALWAYS, NEVER, Alternatives, Matches, narrow
+from .implied import ALWAYS, NEVER, Alternatives, Matches
+from .matches import narrow
 
 _UNTRACKED = Match(Field.CT_STATE, AnyState(frozenset(("untracked",))))
 _AUTHENTICATION, _ICMPV6 = 51, 58

@@ -17,7 +17,7 @@ from ..base.xml import Element as XmlElement
 from ..base.xml import comments_in, source_of
 from .model import Action, Direction, FilterRule, Setting, Value, Variable
 from .nodes import attributes_of, children_of, refuse_children
-from .protocols import ELEMENTS, ICMPV6_ONLY, PORT_PROTOCOLS, Attribute, Element
+from .protocols import ELEMENTS, IMPLIED_PROTOCOLS, PORT_PROTOCOLS, Attribute, Element
 from .types import NO_VARIABLES, TYPES, is_hexadecimal
 
 DEFAULT_RULE_PRIORITY = 500
@@ -137,6 +137,9 @@ def _settings(
             continue
         wrong.add(name)
         with faults:
+            if sign == "no" and not attribute.signed:
+                message = f"{name} on <{element.name}> can't be negated: put it into a node without match='no'"
+                raise FilterSyntaxError(message, source)
             value = _value(str(text), attribute, element, source)
             hexadecimal = isinstance(value, int) and is_hexadecimal(str(text), attribute.type, value)
             settings[name] = Setting(value, sign == "no", source, hexadecimal)
@@ -187,7 +190,8 @@ def _check_together(
 ) -> None:
     """
     Ports on <ip> and <ipv6> need a protocol that has them, as a literal. A type on <ipv6> implies icmpv6, as
-    what is about neighbour discovery does; what a variable beside it holds is checked when it is bound.
+    what is about neighbour discovery does, and what is about DHCP implies udp; what a variable beside it holds is
+    checked when it is bound.
     """
     if element.layer != 2 or "protocol" not in element.attributes or "protocol" in wrong:
         return
@@ -197,7 +201,13 @@ def _check_together(
     if ports and (protocol is None or protocol.negated or protocol.value not in PORT_PROTOCOLS):
         message = f"{ports[0]} on <{element.name}> needs protocol='tcp', 'udp', 'sctp' or '33' in the same rule"
         faults.add(FilterSyntaxError(message, source))
-    types = [name for name in ICMPV6_ONLY if name in given]
-    if types and protocol and (protocol.negated or not (protocol.value == 58 or isinstance(protocol.value, Variable))):
-        message = f"{types[0]} on <{element.name}> goes with protocol='icmpv6' only; write that, or no protocol"
-        faults.add(FilterSyntaxError(message, source))
+    implying = [name for name in IMPLIED_PROTOCOLS if name in given]
+    for name in implying[:1]:
+        word, number = IMPLIED_PROTOCOLS[name]
+        other = next((each for each in implying if IMPLIED_PROTOCOLS[each][1] != number), None)
+        if other:
+            message = f"{name} and {other} on <{element.name}> are of different protocols: no packet has both"
+            faults.add(FilterSyntaxError(message, source))
+        elif protocol and (protocol.negated or not (protocol.value == number or isinstance(protocol.value, Variable))):
+            message = f"{name} on <{element.name}> goes with protocol='{word}' only; write that, or no protocol"
+            faults.add(FilterSyntaxError(message, source))

@@ -24,6 +24,7 @@ class Attribute:
         field: what it tests, or None if another attribute says (a mask, an end) or if it has a meaning of its own.
         mask, end: names of the attributes that complete it.
         part_of: the attribute it completes; it takes that one's sign and is ignored without it.
+        signed: whether match='no' may stand beside it.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Attribute:
     mask: str | None = None
     end: str | None = None
     part_of: str | None = None
+    signed: bool = True
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,11 @@ _PORTS = _range("srcportstart", "srcportend", "UINT16", Field.SRC_PORT) + _range
 )
 _COMMENT = (Attribute("comment", "STRING"),)
 
+# ours: libvirt looks neither behind a VLAN tag nor into SNAP, and doesn't tell fragments from whole packets
+_TAGGED = (Attribute("tagged", "TAGGED", signed=False),)
+_SNAP = (Attribute("snap", "BOOLEAN", signed=False),)
+_LATER_FRAGMENT = (Attribute("laterfragment", "BOOLEAN", signed=False),)
+
 
 def _addresses(kind: str, source: Field, destination: Field) -> tuple[Attribute, ...]:
     return _masked("srcipaddr", "srcipmask", kind, source) + _masked("dstipaddr", "dstipmask", kind, destination)
@@ -94,6 +101,7 @@ _ARP = (
     + _masked("arpsrcipaddr", "arpsrcipmask", "IP_ADDR", Field.ARP_SRC_IP)
     + _masked("arpdstipaddr", "arpdstipmask", "IP_ADDR", Field.ARP_DST_IP)
     + (Attribute("gratuitous", "BOOLEAN"),)
+    + _TAGGED
     + _COMMENT
 )
 
@@ -121,6 +129,13 @@ _IP = (
     + _plain("protocol", "PROTOCOL", Field.IP_PROTOCOL)
     + _PORTS
     + _plain("dscp", "DSCP", Field.IP_DSCP)
+    + _TAGGED
+    + _LATER_FRAGMENT
+    # ours: DHCP, which libvirt has no words for
+    + _plain("dhcpop", "UINT8", Field.DHCP_OP)
+    + _plain("dhcpciaddr", "IP_ADDR", Field.DHCP_OWN)
+    + _plain("dhcpgiaddr", "IP_ADDR", Field.DHCP_RELAY)
+    + _plain("dhcpchaddr", "MAC_ADDR", Field.DHCP_CLIENT)
     + _COMMENT
 )
 _IPV6 = (
@@ -130,15 +145,21 @@ _IPV6 = (
     + _PORTS
     # one condition in common: type in its range and code in its range, with the sign of type
     + tuple(Attribute(name, "UINT8") for name in ("type", "typeend", "code", "codeend"))
-    # ours: neighbour discovery, which libvirt has no words for
+    + _TAGGED
+    + _LATER_FRAGMENT
+    # ours: neighbour discovery and DHCPv6, which libvirt has no words for
     + _plain("ndlength", "UINT16", Field.IP6_LENGTH)
     + _plain("ndtarget", "IPV6_ADDR", Field.ND_TARGET)
     + _plain("ndmacaddr", "MAC_ADDR", Field.ND_MAC)
+    + _range("dhcptype", "dhcptypeend", "UINT8", Field.DHCP6_TYPE)
     + _COMMENT
 )
 
-ICMPV6_ONLY = ("type", "typeend", "code", "codeend", "ndlength", "ndtarget", "ndmacaddr")
-"""Attributes of <ipv6> that imply protocol='icmpv6'."""
+IMPLIED_PROTOCOLS = {
+    **dict.fromkeys(("type", "typeend", "code", "codeend", "ndlength", "ndtarget", "ndmacaddr"), ("icmpv6", 58)),
+    **dict.fromkeys(("dhcpop", "dhcpciaddr", "dhcpgiaddr", "dhcpchaddr", "dhcptype", "dhcptypeend"), ("udp", 17)),
+}
+"""Attributes of <ip> and <ipv6> that imply a `protocol`, and which."""
 
 # Only these two layer 3 families' names differ: <tcp>, <tcp-ipv6>. (IPv4 name, IPv6 name, protocol number)
 _L3_ELEMENTS = (
@@ -203,8 +224,8 @@ def _elements() -> Iterable[Element]:
 
     mac_type = _plain("protocolid", "ETHERTYPE", Field.ETHER_TYPE)
     vlan = _plain("vlanid", "VLANID", Field.VLAN_ID) + _plain("encap-protocol", "ENCAPTYPE", Field.VLAN_TYPE)
-    yield element("mac", 2, None, _ETHERNET + mac_type + _COMMENT)
-    yield element("vlan", 2, 0x8100, _ETHERNET + vlan + _COMMENT)
+    yield element("mac", 2, None, _ETHERNET + mac_type + _SNAP + _COMMENT)
+    yield element("vlan", 2, 0x8100, _ETHERNET + vlan + _SNAP + _COMMENT)
     yield element("stp", 2, None, _STP, aliases=STP_ALIASES)
     yield element("arp", 2, 0x0806, _ARP)
     yield element("rarp", 2, 0x8035, _ARP)

@@ -204,6 +204,13 @@ def parse_boolean(text: str) -> bool:
     raise ValueError("true or false")
 
 
+def parse_tagged(text: str) -> str:
+    """`yes` is behind a VLAN tag, `any` behind one or without, `no` the same as no attribute: not behind one."""
+    if text not in ("yes", "any", "no"):
+        raise ValueError("yes, any or no")
+    return text
+
+
 def parse_comment(text: str) -> str:
     """Any text; cut as libvirt does."""
     return text.encode()[:COMMENT_BYTES].decode(errors="ignore")
@@ -231,11 +238,12 @@ TYPES: dict[str, Parser] = {
     "IPSETNAME": parse_set_name,
     "IPSETFLAGS": parse_set_flags,
     "BOOLEAN": parse_boolean,
+    "TAGGED": parse_tagged,
     "STRING": parse_comment,
 }
 """Parser by the name of the type."""
 
-NO_VARIABLES = frozenset(("STATES", "TCPFLAGS", "IPSETFLAGS", "BOOLEAN", "STRING"))
+NO_VARIABLES = frozenset(("STATES", "TCPFLAGS", "IPSETFLAGS", "BOOLEAN", "TAGGED", "STRING"))
 """Types that take no variable: libvirt accepts one there and then ignores it, fails or gets it wrong."""
 
 HEX_IN_VARIABLES = frozenset(("ETHERTYPE", "ENCAPTYPE", "PROTOCOLTYPE"))

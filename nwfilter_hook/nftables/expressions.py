@@ -29,7 +29,7 @@ from ..ruleset.model import (
     Verdict,
 )
 from .names import chain_name
-from .sets import NAMELESS, PLACES, interface_field, replace_newest, set_name, store
+from .sets import NAMELESS, PLACES, interface_field, place, replace_newest, set_name, store
 
 EQUAL_OCTETS = "equal-octets"
 """A set of all pairs of equal octets: nft can't compare two fields of a packet, but it can look up pairs."""
@@ -107,7 +107,7 @@ _STP_OFFSETS = {
 }
 
 
-_IN_TRANSPORT_HEADER = (*TRANSPORT_FIELDS, *NAMELESS)
+_IN_TRANSPORT_HEADER = (*TRANSPORT_FIELDS, *(field for field, place in NAMELESS.items() if place.startswith("@th")))
 # The kernel has a short cut for loads of 1, 2 or 4 octets, and there it takes what is in a fragment that isn't the
 # first for the header (nft_payload_fast_eval in net/netfilter/nf_tables_core.c). It refuses a load of 3.
 _HAS_TRANSPORT_HEADER = "@th,0,24 >= 0x0"
@@ -125,6 +125,7 @@ class _Frame:
     """
 
     is_rarp: bool
+    tagged: bool
     port_header: str
     apart: frozenset[Field]
     interface: str
@@ -154,7 +155,9 @@ def _frame(ruleset: Ruleset, tree: Tree, matches: Sequence[Match]) -> _Frame:
     unequal = [match.field for match in matches if isinstance(match.test, Equals) and match.negated]
     apart = frozenset(field for field in unequal[1:] if field.bits % 8 == 0 and field not in _NOT_IN_A_HEADER)
     interface = interface_field(tree, ruleset.attachment)
-    return _Frame(exact.get(Field.ETHER_TYPE) == _RARP, _PORT_HEADERS.get(protocol or 0, "th"), apart, interface)
+    is_rarp = _RARP in (exact.get(Field.ETHER_TYPE), exact.get(Field.VLAN_TYPE))
+    tagged = Field.VLAN_TYPE in exact
+    return _Frame(is_rarp, tagged, _PORT_HEADERS.get(protocol or 0, "th"), apart, interface)
 
 
 def _counter(rule: Rule, counters: str) -> tuple[str, ...]:
@@ -177,7 +180,7 @@ def _verdict(tap: str, tree: Tree, rule: Rule) -> str:
 def _stores(ruleset: Ruleset, rule: Rule, frame: _Frame) -> tuple[str, ...]:
     first, second = replace_newest(ruleset.tap, rule.stores, frame.interface)
     stores = [
-        store(ruleset.tap, PLACES.get(field) or _field(field, frame), named)
+        store(ruleset.tap, place(field) if field in PLACES else _field(field, frame), named)
         for field, named in rule.stores
         if not named.newest
     ]
@@ -210,7 +213,7 @@ def _match(tap: str, match: Match, frame: _Frame) -> tuple[str, ...]:
         return _same(field, test.other, match.negated)
     if isinstance(test, InSet):
         if test.set.purpose is Purpose.LEARNED:
-            name = PLACES[field]
+            name = place(field, tagged=frame.tagged)
         if test.set.mask is not None:
             name = f"{name} & {_number(field, test.set.mask, raw=name.startswith('@'))}"
         key = " . ".join([name, *(_field(other, frame) for other in test.fields)])

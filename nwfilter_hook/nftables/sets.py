@@ -41,11 +41,16 @@ NAMELESS = {
     Field.ND_TARGET: "@th,64,128",
     Field.ND_OPTION: "@th,192,16",
     Field.ND_MAC: "@th,208,48",
+    Field.SNAP: "@nh,0,48",
     Field.DHCP_OP: "@th,64,8",
+    Field.DHCP_HARDWARE: "@th,72,16",
+    Field.DHCP_OWN: "@th,160,32",
     Field.DHCP_ADDRESS: "@th,192,32",
+    Field.DHCP_RELAY: "@th,256,32",
     Field.DHCP_CLIENT: "@th,288,48",
     Field.DHCP_COOKIE: "@th,1952,32",
     Field.DHCP_OPTIONS: "@th,1984,128",
+    Field.DHCP6_TYPE: "@th,64,8",
 }
 """Fields that nft (1.0.6) has no names for: base, and offset and length in bits."""
 
@@ -57,9 +62,17 @@ PLACES = {
     Field.ARP_SRC_IP: "@ll,224,32",
     Field.ARP_DST_IP: "@ll,304,32",
     Field.ND_TARGET: "@ll,496,128",
-    Field.DHCP_ADDRESS: NAMELESS[Field.DHCP_ADDRESS],
+    **{field: NAMELESS[field] for field in (Field.DHCP_OWN, Field.DHCP_ADDRESS, Field.DHCP_RELAY)},
 }
 """Where what is learned stands, in an untagged frame; a neighbour discovery message follows the IPv6 header at once."""
+_TAG_BITS = 32
+
+
+def place(field: Field, *, tagged: bool = False) -> str:
+    """Where a field of PLACES is, behind a tag if `tagged`."""
+    base, offset, bits = PLACES[field].split(",")
+    return f"{base},{int(offset) + _TAG_BITS},{bits}" if tagged and base == "@ll" else PLACES[field]
+
 
 # --- names ------------------------------------------------------------------------------------------------------------
 

@@ -30,12 +30,15 @@ class Field(enum.Enum):
     A field of a frame or of its connection: (name, width in bits, kind).
 
     ARP_* stand for RARP frames too; L4_PROTOCOL is the transport protocol behind IPv6 extension headers, IP_PROTOCOL
-    the octet of the IPv4 header. ETHER_TYPE is the outer type: 0x8100 for a tagged frame. IP6_NEXT_HEADER is what
-    follows the IPv6 header at once. ND_* are those of neighbour discovery messages (RFC 4861): ND_OPTION the first
-    option's type and length, ND_MAC its address. DHCP_* are at their offsets behind the UDP header (RFC 2131),
-    DHCP_OPTIONS the first 16 octets behind the magic cookie. IP_FRAGMENT is the IPv4 header's flags and fragment
-    offset, IP6_FRAGMENT the offset in a fragment header. TAP is the interface, and so the same value for every frame of
-    a tap. PACKET_TYPE is PACKET_HOST (linux/if_packet.h) for what the host sends or routes, not for what it bridges.
+    the octet of the IPv4 header. ETHER_TYPE is the outer type: 0x8100 for a tagged frame; what is behind a tag is read
+    as in an untagged frame. SNAP is what begins an IEEE 802.3 frame that carries an EtherType (RFC 1042), up to that.
+    IP6_NEXT_HEADER is what follows the IPv6 header at once. ND_* are those of neighbour discovery messages (RFC 4861):
+    ND_OPTION the first option's type and length, ND_MAC its address. DHCP_* are at their offsets behind the UDP header
+    (RFC 2131): DHCP_HARDWARE is htype and hlen, DHCP_OWN ciaddr, DHCP_ADDRESS yiaddr, DHCP_RELAY giaddr, DHCP_CLIENT
+    chaddr, DHCP_OPTIONS the first 16 octets behind the magic cookie. DHCP6_TYPE is a DHCPv6 message's (RFC 8415).
+    IP_FRAGMENT is the IPv4 header's flags and fragment offset, IP6_FRAGMENT the offset in a fragment header. TAP is the
+    interface, and so the same value for every frame of a tap. PACKET_TYPE is PACKET_HOST (linux/if_packet.h) for what
+    the host sends or routes, not for what it bridges.
     """
 
     ETHER_SRC = ("ether-src", 48, Kind.MAC)
@@ -43,6 +46,7 @@ class Field(enum.Enum):
     ETHER_TYPE = ("ether-type", 16, Kind.NUMBER)
     VLAN_ID = ("vlan-id", 12, Kind.NUMBER)
     VLAN_TYPE = ("vlan-type", 16, Kind.NUMBER)
+    SNAP = ("snap", 48, Kind.NUMBER)
     ARP_HTYPE = ("arp-htype", 16, Kind.NUMBER)
     ARP_PTYPE = ("arp-ptype", 16, Kind.NUMBER)
     ARP_HLEN = ("arp-hlen", 8, Kind.NUMBER)
@@ -89,10 +93,14 @@ class Field(enum.Enum):
     ND_OPTION = ("nd-option", 16, Kind.NUMBER)
     ND_MAC = ("nd-mac", 48, Kind.MAC)
     DHCP_OP = ("dhcp-op", 8, Kind.NUMBER)
+    DHCP_HARDWARE = ("dhcp-hardware", 16, Kind.NUMBER)
+    DHCP_OWN = ("dhcp-own", 32, Kind.IPV4)
     DHCP_ADDRESS = ("dhcp-address", 32, Kind.IPV4)
+    DHCP_RELAY = ("dhcp-relay", 32, Kind.IPV4)
     DHCP_CLIENT = ("dhcp-client", 48, Kind.MAC)
     DHCP_COOKIE = ("dhcp-cookie", 32, Kind.NUMBER)
     DHCP_OPTIONS = ("dhcp-options", 128, Kind.NUMBER)
+    DHCP6_TYPE = ("dhcp6-type", 8, Kind.NUMBER)
     TAP = ("tap", 128, Kind.INTERFACE)
     PACKET_TYPE = ("packet-type", 8, Kind.NUMBER)
     CT_STATE = ("ct-state", 0, Kind.NUMBER)

@@ -88,10 +88,15 @@ _TRANSPORT = {
     Field.ND_MAC: 208,
     # RFC 2131, behind UDP's header
     Field.DHCP_OP: 64,
+    Field.DHCP_HARDWARE: 72,
+    Field.DHCP_OWN: 160,
     Field.DHCP_ADDRESS: 192,
+    Field.DHCP_RELAY: 256,
     Field.DHCP_CLIENT: 288,
     Field.DHCP_COOKIE: 1952,
     Field.DHCP_OPTIONS: 1984,
+    # RFC 8415, 8
+    Field.DHCP6_TYPE: 64,
 }
 
 
@@ -107,7 +112,7 @@ _TRANSPORT_PROTOCOLS = {
     Field.ICMP_TYPE: _ICMP,
     Field.ICMP_CODE: _ICMP,
     **{field: _ICMPV6 for field in _TRANSPORT if field.name.startswith(("ICMPV6_", "ND_"))},
-    **{field: _UDP for field in _TRANSPORT if field.name.startswith("DHCP_")},
+    **{field: _UDP for field in _TRANSPORT if field.name.startswith("DHCP")},
 }
 
 
@@ -133,6 +138,7 @@ class Frame:
     Attributes:
         link: `data` as conditions on the link layer see it.
         ether_type: the outer one.
+        inner_type: the one behind a tag.
         network: where the network header begins, behind a tag.
         transport: None where there is no IP packet, or one whose header can't be believed.
     """
@@ -140,6 +146,7 @@ class Frame:
     data: bytes
     link: bytes
     ether_type: int
+    inner_type: int
     network: int
     transport: Transport | None
 
@@ -154,9 +161,11 @@ class Frame:
         if field in _TAG:
             return _bits(self.link, _TAG[field], field.bits) if self.ether_type == _VLAN else None
         if field in _NETWORK:
-            if self.ether_type not in _NETWORK_TYPES[field]:
+            if self.inner_type not in _NETWORK_TYPES[field]:
                 return None
             return _bits(self.data, 8 * self.network + _NETWORK[field], field.bits)
+        if field is Field.SNAP:
+            return _bits(self.data, 8 * self.network, field.bits)
         if field is Field.IP6_FRAGMENT:
             return self.ipv6_fragment()
         if self.transport is None:
@@ -171,7 +180,7 @@ class Frame:
 
     def ipv6_fragment(self) -> int | None:
         """The offset in the fragment header, in units of 8 octets; None if there is none (ipv6_find_hdr)."""
-        if self.ether_type != _IPV6 or len(self.data) < self.network + _IPV6_BYTES:
+        if self.inner_type != _IPV6 or len(self.data) < self.network + _IPV6_BYTES:
             return None
         at = self.network + _IPV6_BYTES
         header = self.data[self.network + 6]
@@ -214,7 +223,7 @@ def decode_frame(data: bytes, *, in_tag: bool = False) -> Frame:
 
     Args:
         in_tag: the kernel hasn't taken off a VLAN tag, nor put its own type in place of a length behind it: so it is
-            with what a macvtap's guest sends.
+            with what a macvtap's guest sends. Of a packet in there it finds the network header only.
 
     Raises:
         ValueError: it is shorter than an Ethernet header, which no device accepts.
@@ -230,11 +239,13 @@ def decode_frame(data: bytes, *, in_tag: bool = False) -> Frame:
         if inner < _LEAST_ETHER_TYPE and not in_tag:
             link = data[:16] + _type_of_802_3(data).to_bytes(2, "big") + data[18:]
     transport = None
-    if inner == _IPV4:
+    if in_tag and network != _ETHERNET_BYTES:
+        pass
+    elif inner == _IPV4:
         transport = _behind_ipv4(data, network)
     elif inner == _IPV6:
         transport = _behind_ipv6(data, network)
-    return Frame(data, link, ether_type, network, transport)
+    return Frame(data, link, ether_type, inner, network, transport)
 
 
 def _type_of_802_3(data: bytes) -> int:

@@ -60,6 +60,7 @@ NAMES = {
     "STATES": ("NEW", "ESTABLISHED", "RELATED", "INVALID", "NEW,ESTABLISHED", "ESTABLISHED,RELATED", "NONE"),
     "TCPFLAGS": ("SYN/ALL", "SYN,ACK/SYN", "ALL/NONE", "SYN,ACK,FIN,RST/SYN", "RST/RST", "SYN/SYN,ACK", "ALL/ALL"),
     "BOOLEAN": ("true", "true", "false"),
+    "TAGGED": ("yes", "any", "any", "no"),
     "STRING": ("a comment", "'quoted' \\ text"),
 }
 SUFFIXES = ("", "", "-a", "-b", ".c", ":d")

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nwfilter_hook.ruleset.fields import Field
 
@@ -109,6 +109,8 @@ def _network(ether_type: int, values: Values, shape: Shape, payload: bytes) -> b
         return _ipv4(values, shape, payload)
     if ether_type == 0x86DD:
         return _ipv6(values, shape, payload)
+    if ether_type < 0x600:  # IEEE 802.3: a length, and then SNAP
+        return values.get(Field.SNAP, 0xAAAA03000000).to_bytes(6, "big") + b"\x08\x00" + payload
     return payload
 
 
@@ -151,6 +153,9 @@ def _bpdu(values: Values) -> bytes:
 
 
 def _ipv4(values: Values, shape: Shape, payload: bytes) -> bytes:
+    if Field.IP_FRAGMENT in values and not shape.fragment_offset:
+        fragment = values[Field.IP_FRAGMENT]
+        shape = replace(shape, fragment_offset=8 * (fragment & 0x1FFF), more_fragments=bool(fragment & 0x2000))
     protocol = values.get(Field.IP_PROTOCOL, values.get(Field.L4_PROTOCOL, 17))
     source, destination = values.get(Field.IP_SRC, GUEST_IP), values.get(Field.IP_DST, OTHER_IP)
     addresses = source.to_bytes(4, "big") + destination.to_bytes(4, "big")
@@ -169,6 +174,9 @@ def _ipv4(values: Values, shape: Shape, payload: bytes) -> bytes:
 
 
 def _ipv6(values: Values, shape: Shape, payload: bytes) -> bytes:
+    if Field.IP6_FRAGMENT in values and FRAGMENT not in shape.extensions:
+        extensions = (*shape.extensions, FRAGMENT)
+        shape = replace(shape, extensions=extensions, fragment_offset=8 * values[Field.IP6_FRAGMENT])
     protocol = values.get(Field.L4_PROTOCOL, values.get(Field.IP6_NEXT_HEADER, 17))
     source, destination = values.get(Field.IP6_SRC, GUEST_IP6), values.get(Field.IP6_DST, OTHER_IP6)
     addresses = source.to_bytes(16, "big") + destination.to_bytes(16, "big")
@@ -201,6 +209,7 @@ def _transport(protocol: int, addresses: bytes, values: Values, shape: Shape, pa
     if protocol == 6:
         return _tcp(ports, addresses, values, shape, payload)
     if protocol in (17, 136):
+        payload = _dhcp(values) or payload
         length = 8 + len(payload)
         covered = ports + length.to_bytes(2, "big") + b"\0\0" + payload
         pseudo = _pseudo(addresses, protocol, length)
@@ -223,6 +232,28 @@ def _transport(protocol: int, addresses: bytes, values: Values, shape: Shape, pa
         covered = _pseudo(addresses, protocol, len(message)) + message if six else message
         return message[:2] + checksum(covered).to_bytes(2, "big") + message[4:]
     return payload
+
+
+def _dhcp(values: Values) -> bytes:
+    """What is in a datagram of DHCP or DHCPv6; nothing if no value is of those."""
+    if Field.DHCP6_TYPE in values:
+        return bytes((values[Field.DHCP6_TYPE], 1, 2, 3))
+    if not any(field.name.startswith("DHCP") for field in values):
+        return b""
+    fields = (
+        values.get(Field.DHCP_OP, 1).to_bytes(1, "big"),
+        values.get(Field.DHCP_HARDWARE, 0x0106).to_bytes(2, "big"),
+        bytes(9),
+        values.get(Field.DHCP_OWN, 0).to_bytes(4, "big"),
+        values.get(Field.DHCP_ADDRESS, 0).to_bytes(4, "big"),
+        bytes(4),
+        values.get(Field.DHCP_RELAY, 0).to_bytes(4, "big"),
+        values.get(Field.DHCP_CLIENT, GUEST_MAC).to_bytes(6, "big"),
+        bytes(202),
+        values.get(Field.DHCP_COOKIE, 0x63825363).to_bytes(4, "big"),
+        values.get(Field.DHCP_OPTIONS, 0x350101FF << 96).to_bytes(16, "big"),
+    )
+    return b"".join(fields)
 
 
 def _tcp(ports: bytes, addresses: bytes, values: Values, shape: Shape, payload: bytes) -> bytes:

@@ -247,6 +247,7 @@ NUMBERS.update(
 LOWEST = {"ETHERTYPE": 0x600, "ENCAPTYPE": 0x3C}
 WORDS = {
     "BOOLEAN": ("true", "1", "yes", "false", "0", "no"),
+    "TAGGED": ("yes", "any", "no"),
     "STATES": ("NEW", "new,established", "RELATED INVALID", "NONE", ""),
     "TCPFLAGS": ("SYN/SYN", "all/none", "FIN,SYN,RST,PSH,ACK,URG/ACK", "NONE/NONE"),
     "IPSETNAME": ("a", "web set", "x.y:z+1-2"),

@@ -50,6 +50,7 @@ class Example:
         base: attributes it completes, in the same node; so low that every value can end a range from there.
         needs: attributes of another node of the rule, which keep their own sign.
         signed: False if match='no' has no effect on it.
+        refused: match='no' beside it is an error.
     """
 
     value: str
@@ -57,6 +58,7 @@ class Example:
     base: str = ""
     needs: str = ""
     signed: bool = True
+    refused: bool = False
 
 
 def rows() -> list[Row]:
@@ -100,7 +102,7 @@ def example(row: Row) -> Example:
 
 def _keys(row: Row) -> tuple[str, str, str]:
     """Where its example may be, the most particular first."""
-    own = "arp" if row.protocol == "rarp" else row.protocol
+    own = "arp" if row.protocol == "rarp" and row.attribute != "tagged" else row.protocol
     family = "ipv6" if row.is_ipv6 else "ipv4"
     return f"{own} {row.attribute}", f"{family}: {row.attribute}", row.attribute
 
@@ -131,6 +133,23 @@ EXAMPLES = {
     "arp arpdstipaddr": Example("192.0.2.7", "arp-dst-ip{s}192.0.2.7"),
     "arp arpdstipmask": Example("24", "arp-dst-ip&255.255.255.0{s}192.0.2.0", "arpdstipaddr='192.0.2.7'"),
     "arp gratuitous": Example("true", "arp-src-ip{s}arp-dst-ip"),
+    # ours: 802.3 instead of an EtherType, behind a VLAN tag, fragments, neighbour discovery, DHCP
+    "snap": Example("yes", f"snap={0xAAAA03000000}", refused=True),
+    "arp tagged": Example("yes", "vlan-type=0x806", refused=True),
+    "rarp tagged": Example("yes", "vlan-type=0x8035", refused=True),
+    "ipv4: tagged": Example("yes", "vlan-type=0x800", refused=True),
+    "ipv6: tagged": Example("yes", "vlan-type=0x86dd", refused=True),
+    "ipv4: laterfragment": Example("yes", "ip-fragment&8191!=0", refused=True),
+    "ipv6: laterfragment": Example("yes", "ip6-fragment!=0", refused=True),
+    "ndlength": Example("24", "ip6-length{s}24"),
+    "ndtarget": Example("fe80::7", "nd-target{s}fe80::7"),
+    "ndmacaddr": Example(_MAC, f"nd-mac{{s}}{_MAC}"),
+    "dhcpop": Example("1", "dhcp-op{s}1"),
+    "dhcpciaddr": Example("192.0.2.7", "dhcp-own{s}192.0.2.7"),
+    "dhcpgiaddr": Example("192.0.2.7", "dhcp-relay{s}192.0.2.7"),
+    "dhcpchaddr": Example(_MAC, f"dhcp-client{{s}}{_MAC}"),
+    "dhcptype": Example("8", "dhcp6-type{s}8"),
+    "dhcptypeend": Example("8", "dhcp6-type{s}0..8", "dhcptype='0'"),
     "stp type": Example("128", "stp-type{s}128"),
     "stp flags": Example("1", "stp-flags{s}1"),
     "root-priority": Example("4096", "stp-root-priority{s}4096"),
@@ -236,6 +255,7 @@ _ACCEPTED = {
     "IPV6_ADDR": ("::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "::ffff:192.0.2.7", "FE80::1"),
     "IPV6_MASK": ("0", "1", "128", "::", "ffff:ffff:fc00::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"),
     "BOOLEAN": ("true", "1", "yes", "false", "0", "no"),
+    "TAGGED": ("yes", "any", "no"),
     "STATELIST": ("NEW", "established,Related", "NEW ESTABLISHED  INVALID", "NEW, RELATED", "NONE", "NEW,NONE", ""),
     "TCPFLAGS": (
         "SYN/SYN",
@@ -259,6 +279,7 @@ _REJECTED = {
     "IPV6_ADDR": ("", "2001:db8::/32", "fe80::1%eth0", "192.0.2.7", ":::", "12345::", "1:2:3:4:5:6:7:8:9"),
     "IPV6_MASK": ("", "129", "-1", "ffff::ffff", "::ffff", "255.255.0.0", "/64"),
     "BOOLEAN": ("", "maybe", "True", "2"),
+    "TAGGED": ("", "true", "1", "YES", "both"),
     "STATELIST": ("NEU", "NEW;RELATED", "NEW|RELATED", "UNTRACKED"),
     "TCPFLAGS": ("", "SYN", "/SYN", "/", "SYN/ACK/FIN", "SYN ACK/SYN", "ECE/ECE"),
     "IPSETNAME": ("", "n" * 32, "a/b", 'a"b', "a;b", "a\nb", "ä"),

@@ -10,6 +10,7 @@ from tests.conformance.packets import (
     AUTHENTICATION,
     DESTINATION,
     FRAGMENT,
+    GUEST_IP,
     HOP_BY_HOP,
     NO_NEXT,
     PLAIN,
@@ -57,9 +58,10 @@ def test_a_field_of_another_protocol_is_not_there() -> None:
 
 @pytest.mark.parametrize("tag", [0x8100, 0x88A8])
 def test_behind_a_tag(tag: int) -> None:
-    """The outer type is the tag's; the transport header is found behind one tag, and not behind two."""
+    """The outer type is the tag's; network and transport header are found behind one tag, and not behind two."""
     assert value(Field.ETHER_TYPE, TCP, Shape(tags=(tag,))) == tag
-    assert value(Field.IP_SRC, TCP, Shape(tags=(tag,))) is None
+    assert value(Field.IP_SRC, TCP, Shape(tags=(tag,))) == GUEST_IP
+    assert value(Field.IP_SRC, TCP, Shape(tags=(tag, 0x8100))) is None
     assert value(Field.L4_PROTOCOL, TCP, Shape(tags=(tag,))) == 6
     assert value(Field.L4_PROTOCOL, TCP, Shape(tags=(tag, 0x8100))) is None
 

@@ -1,0 +1,98 @@
+"""
+What a rule's attributes ask of a packet beside their own fields: the frame's type, a tag, SNAP, the protocol, and where
+an address in ARP, neighbour discovery or DHCP stands.
+
+In:  a `BoundRule`.
+Out: alternatives of matches, as in matches.py.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+from ..filters.model import BoundRule
+from ..filters.protocols import Element
+from ..ruleset.fields import Field
+from ..ruleset.model import Between, Equals, Masked, Match
+
+Matches = tuple[Match, ...]
+Alternatives = tuple[Matches, ...]
+
+ALWAYS: Alternatives = ((),)
+NEVER: Alternatives = ()
+
+BPDU_ADDRESS = 0x0180C2000000
+_VLAN = 0x8100
+_ND_TYPES = (135, 136)  # neighbour solicitation and advertisement, RFC 4861 4.3 and 4.4
+_LENGTHS = Between(0, 0x5FF)  # in place of an EtherType: IEEE 802.3
+# LLC aa aa 03, and the organisations whose SNAP carries EtherTypes: RFC 1042; IEEE 802.1H
+_SNAPS = (0xAAAA03000000, 0xAAAA030000F8)
+_ETHERNET_CLIENT = 0x0106  # hardware type and address length, RFC 2131 2
+# option 1 (source) or 2 (target link-layer address), one unit of 8 octets long; RFC 4861 4.6.1
+_MAC_OPTION = Masked(0xFCFF, 0x0001)
+LATER_FRAGMENT = {
+    False: Match(Field.IP_FRAGMENT, Masked(0x1FFF, 0), negated=True),
+    True: Match(Field.IP6_FRAGMENT, Equals(0), negated=True),
+}
+"""Of an IPv4, an IPv6 packet (True): a fragment that isn't the first."""
+# no fragment, since what a later one holds isn't seen: neither "more fragments" nor an offset
+_DHCP = (Match(Field.IP_FRAGMENT, Masked(0x3FFF, 0)), Match(Field.IP_PROTOCOL, Equals(17)))
+_DHCP6 = (Match(Field.IP6_NEXT_HEADER, Equals(17)), Match(Field.L4_PROTOCOL, Equals(17)))
+
+_ARP_MACS = (Field.ARP_SRC_MAC, Field.ARP_DST_MAC)
+_ARP_IPS = (Field.ARP_SRC_IP, Field.ARP_DST_IP)
+
+
+def implied(rule: BoundRule, element: Element) -> Alternatives:
+    """What the element itself says: frame type, transport protocol, and what other attributes imply."""
+    matches: list[Match] = []
+    if element.name == "stp":
+        matches.append(Match(Field.ETHER_DST, Equals(BPDU_ADDRESS)))
+    if element.protocol is not None:
+        field = Field.L4_PROTOCOL if element.is_ipv6 else Field.IP_PROTOCOL
+        matches.append(Match(field, Equals(element.protocol)))
+    if any(name.startswith("nd") for name in rule.values):
+        matches.append(Match(Field.IP6_NEXT_HEADER, Equals(58)))
+        if "type" not in rule.values:
+            matches += [Match(Field.L4_PROTOCOL, Equals(58)), Match(Field.ICMPV6_TYPE, Between(*_ND_TYPES))]
+    if "ndmacaddr" in rule.values:
+        matches.append(Match(Field.ND_OPTION, _MAC_OPTION))
+    if any(name.startswith("dhcp") for name in rule.values):
+        matches += _DHCP6 if element.is_ipv6 else _DHCP
+    if "dhcpchaddr" in rule.values:
+        matches.append(Match(Field.DHCP_HARDWARE, Equals(_ETHERNET_CLIENT)))
+    if rule.values.get("laterfragment") == (True, False):
+        matches.append(LATER_FRAGMENT[element.is_ipv6])
+    if element.name in ("arp", "rarp"):
+        fields = {attribute.field for name, attribute in element.attributes.items() if name in rule.values}
+        addresses = rule.values.get("gratuitous", (False, False))[0] or fields.intersection(_ARP_IPS)
+        if fields.intersection(_ARP_MACS):
+            matches.append(Match(Field.ARP_HTYPE, Equals(1)))
+        if addresses:
+            matches.append(Match(Field.ARP_PTYPE, Equals(0x0800)))
+        if addresses or fields.intersection(_ARP_MACS):
+            matches += [Match(Field.ARP_HLEN, Equals(6)), Match(Field.ARP_PLEN, Equals(4))]
+    return product([_frame_types(rule, element), (tuple(matches),), _snap(rule)])
+
+
+def _frame_types(rule: BoundRule, element: Element) -> Alternatives:
+    """The EtherType, behind a VLAN tag where `tagged` says so."""
+    if element.ether_type is None:
+        return ALWAYS
+    tagged = rule.values.get("tagged", ("no", False))[0]
+    plain = (Match(Field.ETHER_TYPE, Equals(element.ether_type)),)
+    behind = (Match(Field.ETHER_TYPE, Equals(_VLAN)), Match(Field.VLAN_TYPE, Equals(element.ether_type)))
+    return {"no": (plain,), "yes": (behind,), "any": (plain, behind)}[str(tagged)]
+
+
+def _snap(rule: BoundRule) -> Alternatives:
+    """An EtherType in SNAP, in the frame itself or behind its tag."""
+    if rule.values.get("snap") != (True, False):
+        return ALWAYS
+    length = Match(Field.VLAN_TYPE if rule.element == "vlan" else Field.ETHER_TYPE, _LENGTHS)
+    return tuple((length, Match(Field.SNAP, Equals(snap))) for snap in _SNAPS)
+
+
+def product(groups: list[Alternatives]) -> Alternatives:
+    """One of each group, all together."""
+    return tuple(tuple(itertools.chain.from_iterable(parts)) for parts in itertools.product(*groups))
