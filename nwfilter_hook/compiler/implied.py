@@ -24,10 +24,10 @@ NEVER: Alternatives = ()
 BPDU_ADDRESS = 0x0180C2000000
 _VLAN = 0x8100
 _ND_TYPES = (135, 136)  # neighbour solicitation and advertisement, RFC 4861 4.3 and 4.4
-_LENGTHS = Between(0, 0x5FF)  # in place of an EtherType: IEEE 802.3
+LENGTHS = Between(0, 0x5FF)  # in place of an EtherType: IEEE 802.3
 # LLC aa aa 03, and the organisations whose SNAP carries EtherTypes: RFC 1042; IEEE 802.1H
-_SNAPS = (0xAAAA03000000, 0xAAAA030000F8)
-_ETHERNET_CLIENT = 0x0106  # hardware type and address length, RFC 2131 2
+SNAPS = (0xAAAA03000000, 0xAAAA030000F8)
+ETHERNET_CLIENT = 0x0106  # hardware type and address length, RFC 2131 2
 # option 1 (source) or 2 (target link-layer address), one unit of 8 octets long; RFC 4861 4.6.1
 _MAC_OPTION = Masked(0xFCFF, 0x0001)
 LATER_FRAGMENT = {
@@ -36,7 +36,7 @@ LATER_FRAGMENT = {
 }
 """Of an IPv4, an IPv6 packet (True): a fragment that isn't the first."""
 # no fragment, since what a later one holds isn't seen: neither "more fragments" nor an offset
-_DHCP = (Match(Field.IP_FRAGMENT, Masked(0x3FFF, 0)), Match(Field.IP_PROTOCOL, Equals(17)))
+DHCP = (Match(Field.IP_FRAGMENT, Masked(0x3FFF, 0)), Match(Field.IP_PROTOCOL, Equals(17)))
 _DHCP6 = (Match(Field.IP6_NEXT_HEADER, Equals(17)), Match(Field.L4_PROTOCOL, Equals(17)))
 
 _ARP_MACS = (Field.ARP_SRC_MAC, Field.ARP_DST_MAC)
@@ -58,9 +58,9 @@ def implied(rule: BoundRule, element: Element) -> Alternatives:
     if "ndmacaddr" in rule.values:
         matches.append(Match(Field.ND_OPTION, _MAC_OPTION))
     if any(name.startswith("dhcp") for name in rule.values):
-        matches += _DHCP6 if element.is_ipv6 else _DHCP
+        matches += _DHCP6 if element.is_ipv6 else DHCP
     if "dhcpchaddr" in rule.values:
-        matches.append(Match(Field.DHCP_HARDWARE, Equals(_ETHERNET_CLIENT)))
+        matches.append(Match(Field.DHCP_HARDWARE, Equals(ETHERNET_CLIENT)))
     if rule.values.get("laterfragment") == (True, False):
         matches.append(LATER_FRAGMENT[element.is_ipv6])
     if element.name in ("arp", "rarp"):
@@ -89,8 +89,8 @@ def _snap(rule: BoundRule) -> Alternatives:
     """An EtherType in SNAP, in the frame itself or behind its tag."""
     if rule.values.get("snap") != (True, False):
         return ALWAYS
-    length = Match(Field.VLAN_TYPE if rule.element == "vlan" else Field.ETHER_TYPE, _LENGTHS)
-    return tuple((length, Match(Field.SNAP, Equals(snap))) for snap in _SNAPS)
+    length = Match(Field.VLAN_TYPE if rule.element == "vlan" else Field.ETHER_TYPE, LENGTHS)
+    return tuple((length, Match(Field.SNAP, Equals(snap))) for snap in SNAPS)
 
 
 def product(groups: list[Alternatives]) -> Alternatives:

@@ -5,9 +5,11 @@ In:  a reference's parameters; the chains of a tap whose rules compare with lear
 Out: a `Learning`; the chains with the rules that learn, all of them in force from the first frame.
 
     $IP, mode any     what the guest itself sends first, in IPv4 or ARP, under its own MAC
-    $IP, mode dhcp    what a DHCP server acknowledges toward the guest; before that the guest may only speak DHCP
+    $IP, mode dhcp    what a DHCP server acknowledges toward the guest; before that the guest may only speak DHCP,
+                      and always in its own name only (dhcp_questions)
     $IPV6             what the guest itself sends, or asks for in duplicate address detection; fe80::/64 with the
-                      interface identifier of its MAC is its own from the beginning
+                      interface identifier of its MAC is its own from the beginning, and no other link-local address
+                      is learned unless the interface asks for it
 
 Learned addresses are elements of named sets (model.NamedSet); the kernel stores them when a frame passes a LEARN rule.
 Nothing here reads a file, a clock or the kernel. RFC 2131 (DHCP), RFC 4861 and 4862 (IPv6), RFC 5227 (ARP probes).
@@ -23,6 +25,7 @@ from ..filters.learning import Learning
 from ..filters.model import Prefix
 from ..ruleset.fields import Field, Kind
 from ..ruleset.model import Chain, Equals, InSet, Masked, Match, NamedSet, Purpose, Rule, Tree, Verdict
+from .dhcp_questions import question_chains, question_rules
 
 _BROADCAST = 0xFFFFFFFFFFFF
 _COOKIE = 0x63825363
@@ -30,6 +33,7 @@ _CLIENT, _SERVER = 68, 67
 _BOOTREPLY = 2
 _ACK = 5
 _SOLICITATION = 135
+_IPV6_FIELDS = (Field.IP6_SRC, Field.ND_TARGET)
 
 _IPV4 = Match(Field.ETHER_TYPE, Equals(0x0800))
 _LEASED = Match(Field.TAP, InSet(NamedSet(Purpose.LEASED, "", Kind.INTERFACE)))
@@ -80,6 +84,7 @@ def with_learning(chains: list[Chain], mac: int, learning: Learning, kinds: froz
         head[Tree.FROM_L2] = list(lessons.only_dhcp_out())
         head[Tree.TO_L2] = list(lessons.only_leases_in(learning))
         added[Tree.TO_L2] = lessons.lease_chains(stores)
+        added[Tree.FROM_L2] = question_chains(lessons.rule, mac, (InSet(stores[0]), *lessons.fixed))
         for tree, rule in lessons.dhcp_at_layer_3():
             if any(chain.tree is tree for chain in chains):
                 head[tree] = [rule]
@@ -88,7 +93,7 @@ def with_learning(chains: list[Chain], mac: int, learning: Learning, kinds: froz
     stores = _stores(used, Kind.IPV6, mac, learning)
     lessons = _Lessons(mac, _first_user(chains, Kind.IPV6), learning.ipv6_fixed)
     if stores:
-        head.setdefault(Tree.FROM_L2, []).extend(lessons.ipv6(stores))
+        head.setdefault(Tree.FROM_L2, []).extend(lessons.ipv6(stores, learning))
     return list(_merged(chains, head, added))
 
 
@@ -157,10 +162,13 @@ class _Lessons:
     def __init__(self, mac: int, user: Rule | None, fixed: Sequence[int | Prefix]) -> None:
         self._mac = mac
         self._user = user
-        self._fixed = fixed
+        self.fixed = tuple(
+            Masked(each.mask, each.address) if isinstance(each, Prefix) else Equals(each) for each in fixed
+        )
         self._own = Match(Field.ETHER_SRC, Equals(mac))
 
-    def _rule(self, matches: Iterable[Match], verdict: Verdict, target: str | None = None) -> Rule:
+    def rule(self, matches: Iterable[Match], verdict: Verdict, target: str | None = None) -> Rule:
+        """A rule with the user's provenance."""
         assert self._user is not None
         return Rule(tuple(matches), verdict, self._user.filter, self._user.source, target)
 
@@ -169,15 +177,12 @@ class _Lessons:
         if leased:
             assert isinstance(_LEASED.test, InSet)
             targets += ((Field.TAP, _LEASED.test.set),)
-        return replace(self._rule(matches, Verdict.LEARN), stores=targets)
+        return replace(self.rule(matches, Verdict.LEARN), stores=targets)
 
     def _new(self, field: Field) -> Iterator[Match]:
         """An address that a host can have, and the guest hasn't."""
         yield from _unicast(field)
-        for each in self._fixed:
-            yield Match(
-                field, Masked(each.mask, each.address) if isinstance(each, Prefix) else Equals(each), negated=True
-            )
+        yield from (Match(field, test, negated=True) for test in self.fixed)
 
     def first_use(self, stores: Sequence[NamedSet]) -> Iterator[Rule]:
         """An IPv4 packet teaches its source, an ARP frame its sender (0.0.0.0 in a probe, and so nothing)."""
@@ -192,13 +197,15 @@ class _Lessons:
         )
         yield self._learn(Field.ARP_SRC_IP, (self._own, *ethernet_arp, *self._new(Field.ARP_SRC_IP)), stores)
 
-    def ipv6(self, stores: Sequence[NamedSet]) -> Iterator[Rule]:
+    def ipv6(self, stores: Sequence[NamedSet], learning: Learning) -> Iterator[Rule]:
         """
         An IPv6 packet teaches its source. A solicitation from "::" teaches its target: that is duplicate address
         detection, the first thing that a guest does with an address.
         """
         ipv6 = Match(Field.ETHER_TYPE, Equals(0x86DD))
-        yield self._learn(Field.IP6_SRC, (self._own, ipv6, *self._new(Field.IP6_SRC)), stores)
+        link_local = {} if learning.link_local else {field: _not_link_local(field) for field in _IPV6_FIELDS}
+        source, target = ((*self._new(field), *link_local.get(field, ())) for field in _IPV6_FIELDS)
+        yield self._learn(Field.IP6_SRC, (self._own, ipv6, *source), stores)
         detection = (
             self._own,
             ipv6,
@@ -206,16 +213,18 @@ class _Lessons:
             Match(Field.L4_PROTOCOL, Equals(58)),
             Match(Field.ICMPV6_TYPE, Equals(_SOLICITATION)),
             Match(Field.IP6_NEXT_HEADER, Equals(58)),
-            *self._new(Field.ND_TARGET),
+            *target,
         )
         yield self._learn(Field.ND_TARGET, detection, stores)
 
     def only_dhcp_out(self) -> Iterator[Rule]:
-        """Without a lease the guest may ask for one and nothing else; with or without, it never answers itself."""
-        answer = (*_dhcp(_SERVER, _CLIENT), Match(Field.DHCP_CLIENT, Equals(self._mac)))
-        yield self._rule(answer, Verdict.DROP)
-        yield self._rule((self._own, *_dhcp(_CLIENT, _SERVER), _NOT_LEASED), Verdict.ACCEPT)
-        yield self._rule((_NOT_LEASED,), Verdict.DROP)
+        """
+        Without a lease the guest may ask for one and nothing else; with or without, it asks in no other name and never
+        answers itself.
+        """
+        yield from question_rules(self.rule)
+        yield self.rule((self._own, *_dhcp(_CLIENT, _SERVER), _NOT_LEASED), Verdict.ACCEPT)
+        yield self.rule((_NOT_LEASED,), Verdict.DROP)
 
     def only_leases_in(self, learning: Learning) -> Iterator[Rule]:
         """
@@ -228,9 +237,9 @@ class _Lessons:
         for ether_dst in (self._mac, _BROADCAST):
             for server in servers:
                 answer = (Match(Field.ETHER_DST, Equals(ether_dst)), *_dhcp(_SERVER, _CLIENT, *server))
-                yield self._rule((*answer, _NOT_LEASED), Verdict.JUMP, "dhcp-first")
-                yield self._rule((*answer, _LEASED), Verdict.JUMP, "dhcp")
-        yield self._rule((_NOT_LEASED,), Verdict.DROP)
+                yield self.rule((*answer, _NOT_LEASED), Verdict.JUMP, "dhcp-first")
+                yield self.rule((*answer, _LEASED), Verdict.JUMP, "dhcp")
+        yield self.rule((_NOT_LEASED,), Verdict.DROP)
 
     def lease_chains(self, stores: Sequence[NamedSet]) -> list[Chain]:
         """
@@ -246,22 +255,22 @@ class _Lessons:
         types: list[Rule] = []
         for ack_test, any_test in zip(_message_types(_ACK), _message_types(None)):
             # the first that is found decides
-            types.append(self._rule((Match(Field.DHCP_OPTIONS, ack_test),), Verdict.JUMP, "dhcp-ack"))
-            types.append(self._rule((Match(Field.DHCP_OPTIONS, any_test),), Verdict.RETURN))
+            types.append(self.rule((Match(Field.DHCP_OPTIONS, ack_test),), Verdict.JUMP, "dhcp-ack"))
+            types.append(self.rule((Match(Field.DHCP_OPTIONS, any_test),), Verdict.RETURN))
         ack = self._learn(Field.DHCP_ADDRESS, (), stores, leased=True)
         unread = self._learn(Field.DHCP_ADDRESS, (), [_UNREAD])
-        first = (self._rule((), Verdict.JUMP, "dhcp"), self._rule((), Verdict.ACCEPT))
+        first = (self.rule((), Verdict.JUMP, "dhcp"), self.rule((), Verdict.ACCEPT))
         return [
             Chain(Tree.TO_L2, "dhcp-first", first),
-            Chain(Tree.TO_L2, "dhcp", (self._rule(to_guest, Verdict.JUMP, "dhcp-reply"),)),
+            Chain(Tree.TO_L2, "dhcp", (self.rule(to_guest, Verdict.JUMP, "dhcp-reply"),)),
             Chain(Tree.TO_L2, "dhcp-reply", (*types, unread)),
             Chain(Tree.TO_L2, "dhcp-ack", (ack,)),
         ]
 
     def dhcp_at_layer_3(self) -> Iterator[tuple[Tree, Rule]]:
         """Without a lease DHCP passes layer 3 too; everything else is dropped at layer 2."""
-        yield Tree.FROM_L3, self._rule((*_dhcp(_CLIENT, _SERVER), _NOT_LEASED), Verdict.ACCEPT)
-        yield Tree.TO_L3, self._rule((*_dhcp(_SERVER, _CLIENT), _NOT_LEASED), Verdict.ACCEPT)
+        yield Tree.FROM_L3, self.rule((*_dhcp(_CLIENT, _SERVER), _NOT_LEASED), Verdict.ACCEPT)
+        yield Tree.TO_L3, self.rule((*_dhcp(_SERVER, _CLIENT), _NOT_LEASED), Verdict.ACCEPT)
 
 
 def _dhcp(source_port: int, destination_port: int, *more: Match) -> tuple[Match, ...]:
@@ -285,6 +294,11 @@ def _unicast(field: Field) -> tuple[Match, ...]:
         Match(field, Masked(prefix_mask(8, 128), 0), negated=True),
         Match(field, Masked(prefix_mask(8, 128), 0xFF << 120), negated=True),
     )
+
+
+def _not_link_local(field: Field) -> tuple[Match, ...]:
+    """An IPv6 address that isn't of fe80::/10."""
+    return (Match(field, Masked(prefix_mask(10, 128), 0xFE80 << 112), negated=True),)
 
 
 def _message_types(message: int | None) -> Iterator[Masked]:

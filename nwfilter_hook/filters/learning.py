@@ -22,6 +22,7 @@ IPV6_MODE = "CTRL_IPV6_LEARNING"
 IPV6_MAXIMUM = "CTRL_IPV6_LEARNING_MAX"
 FIXED = {"IP": "CTRL_IP_FIXED", "IPV6": "CTRL_IPV6_FIXED"}
 """By variable, the parameter with the addresses that the guest has besides those that are learned for it."""
+IPV6_LINK_LOCAL = "CTRL_IPV6_LINK_LOCAL"
 MAX_ADDRESSES = 256
 """Upper bound of both maxima."""
 MAX_FIXED = 64
@@ -45,6 +46,7 @@ def read_learning(reference: FilterRef) -> Learning:
         ipv6_maximum=_maximum(reference, IPV6_MAXIMUM, Learning().ipv6_maximum),
         fixed=_fixed(reference, "IP", mode != "none"),
         ipv6_fixed=_fixed(reference, "IPV6", ipv6),
+        link_local=_choice(reference, IPV6_LINK_LOCAL, ("mac", "any"), "mac") == "any",
     )
 
 
@@ -149,6 +151,7 @@ class Learning:
         ipv6: whether $IPV6 is learned.
         ipv6_maximum: how many addresses are learned for $IPV6.
         fixed, ipv6_fixed: addresses that the guest has besides the learned ones, and that teach nothing.
+        link_local: whether link-local addresses are among those; else the guest has the one of its MAC only.
     """
 
     mode: str = "any"
@@ -158,3 +161,4 @@ class Learning:
     ipv6_maximum: int = 8
     fixed: tuple[int | Prefix, ...] = ()
     ipv6_fixed: tuple[int | Prefix, ...] = ()
+    link_local: bool = False

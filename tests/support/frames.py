@@ -7,7 +7,7 @@ it is about. `vlan` wraps any frame in a tag.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from scapy.layers.dhcp import BOOTP, DHCP
@@ -100,9 +100,10 @@ def udp(
     dst_ip: str = OTHER_IP,
     sport: int = 40000,
     dport: int = 9,
+    payload: bytes = PAYLOAD,
 ) -> bytes:
     """A UDP datagram over IPv4."""
-    packet = IP(src=src_ip, dst=dst_ip) / UDP(sport=sport, dport=dport) / PAYLOAD
+    packet = IP(src=src_ip, dst=dst_ip) / UDP(sport=sport, dport=dport) / payload
     return bytes(Ether(src=src, dst=dst, type=0x0800) / packet)
 
 
@@ -143,6 +144,27 @@ def dhcp_discover(*, src: str = GUEST, src_ip: str = "0.0.0.0", dst_ip: str = "2
     """A client looks for a server."""
     message = BOOTP(op=1, chaddr=_octets(src), xid=1) / DHCP(options=[("message-type", "discover"), "end"])
     return _dhcp(message, src=src, dst=BROADCAST, src_ip=src_ip, dst_ip=dst_ip, sport=68, dport=67)
+
+
+def dhcp_question(
+    kind: str = "request",
+    *,
+    src: str = GUEST,
+    src_ip: str = "0.0.0.0",
+    dst_ip: str = "255.255.255.255",
+    sport: int = 68,
+    client: str = GUEST,
+    own: str = "0.0.0.0",
+    options: Sequence[Any] = (),
+    **fields: Any,
+) -> bytes:
+    """
+    What a client says to a server: `client` is chaddr, `own` ciaddr; `options` stand behind the type, `fields` are of
+    BOOTP.
+    """
+    header = {"op": 1, "chaddr": _octets(client), "ciaddr": own, "xid": 1, "flags": 0x8000, **fields}
+    message = BOOTP(**header) / DHCP(options=[("message-type", kind), *options, "end"])
+    return _dhcp(message, src=src, dst=BROADCAST, src_ip=src_ip, dst_ip=dst_ip, sport=sport, dport=67)
 
 
 def dhcp_offer(
@@ -190,9 +212,10 @@ def udp6(
     dst_ip: str = OTHER_IP6,
     sport: int = 40000,
     dport: int = 9,
+    payload: bytes = PAYLOAD,
 ) -> bytes:
     """A UDP datagram over IPv6."""
-    packet = IPv6(src=src_ip, dst=dst_ip) / UDP(sport=sport, dport=dport) / PAYLOAD
+    packet = IPv6(src=src_ip, dst=dst_ip) / UDP(sport=sport, dport=dport) / payload
     return bytes(Ether(src=src, dst=dst, type=0x86DD) / packet)
 
 
@@ -219,6 +242,12 @@ def neighbour_solicitation(*, src: str = GUEST, src_ip: str = GUEST_IP6, target_
 def dhcpv6_solicit(*, src: str = GUEST, src_ip: str = "fe80::1", dst_ip: str = "ff02::1:2") -> bytes:
     """A DHCPv6 client's ports and addresses; the message itself is no matter here."""
     return udp6(src=src, dst="33:33:00:01:00:02", src_ip=src_ip, dst_ip=dst_ip, sport=546, dport=547)
+
+
+def dhcpv6_question(kind: int, *, src_ip: str = "fe80::1", sport: int = 546) -> bytes:
+    """What a DHCPv6 client sends, of this message type (RFC 8415, 7.3)."""
+    payload = bytes((kind, 1, 2, 3)) + bytes.fromhex("0001000a00030001525400000001")
+    return udp6(dst="33:33:00:01:00:02", src_ip=src_ip, dst_ip="ff02::1:2", sport=sport, dport=547, payload=payload)
 
 
 def dhcpv6_reply(*, src: str = OTHER, dst: str = GUEST, src_ip: str = "fe80::99", dst_ip: str = "fe80::1") -> bytes:

@@ -14,7 +14,7 @@ from scapy.layers.dhcp import BOOTP, DHCP
 from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
 
-from tests.support import frames
+from tests.support import frames, wrapping
 from tests.support.domains import Parameters, domain, interface
 from tests.support.frames import (
     BROADCAST,
@@ -26,6 +26,7 @@ from tests.support.frames import (
     arp,
     arp_probe,
     dhcp_discover,
+    dhcp_question,
     incoming,
     incoming_arp,
     ipv4,
@@ -144,6 +145,66 @@ def test_an_ack_teaches(waiting: Wire, destination: str) -> None:
     assert waiting.passes(incoming(tcp, dst_ip=FIRST), "vnet1", "vnet0")
 
 
+OWN_QUESTION = {
+    "discover": dhcp_question("discover"),
+    "request": dhcp_question("request", options=[("requested_addr", FIRST)]),
+    "decline": dhcp_question("decline", options=[("requested_addr", FIRST)]),
+}
+OTHERS_QUESTION = {
+    "release": dhcp_question("release", client=OTHER, own=SECOND),
+    "release-in-its-own-name": dhcp_question("release", own=SECOND),
+    "release-from-its-address": dhcp_question("release", client=OTHER, own=FIRST, src_ip=FIRST),
+    "discover": dhcp_question("discover", client=OTHER),
+    "through-a-relay": dhcp_question("discover", giaddr="10.0.6.1"),
+    "as-a-relay": dhcp_question("release", client=OTHER, own=SECOND, sport=67),
+    "from-another-port": dhcp_question("release", client=OTHER, own=SECOND, sport=1068),
+    "another-hardware": dhcp_question("request", htype=6),
+    "a-longer-address": dhcp_question("request", hlen=16),
+    "no-address": dhcp_question("request", hlen=0),
+    "an-answer": dhcp_question("ack", op=2),
+    "in-bootp": dhcp_question("discover", client=OTHER)[: 14 + 20 + 8 + 236 + 64],
+}
+
+
+def test_a_guest_asks_in_no_other_name(wire: Wire, tmp_path: Path) -> None:
+    """
+    Before its lease and with it, a question that names another client or another's address doesn't leave, whatever it
+    is wrapped in and whatever the filter allows; the guest's own does, and with its lease those that name its address.
+    """
+    own_filter(wire, tmp_path, "<rule action='drop' direction='out'><ip match='no' srcipaddr='$IP'/></rule>")
+    (tmp_path / "open.xml").write_text(
+        "<filter name='open'><rule action='accept' direction='out' priority='-900'><ip protocol='udp'/></rule>"
+        "<filterref filter='own'/></filter>"
+    )
+    wire.start("web", domain("web", [interface("vnet0", "open", GIVEN_SERVER)]))
+    forged = {
+        f"{what} {how}": frame
+        for what, message in OTHERS_QUESTION.items()
+        for how, frame in {
+            "": message,
+            **wrapping.in_tags(message),
+            **wrapping.in_ipv4(message),
+            "in fragments": wrapping.fragmented(message, 32)[0],
+            "first of two fragments": wrapping.fragmented(message, 128)[0],
+        }.items()
+    }
+    renewal = dhcp_question("request", own=FIRST, src_ip=FIRST, dst_ip=SERVER)
+    assert [what for what, frame in forged.items() if wire.passes(frame)] == []
+    assert [what for what, frame in OWN_QUESTION.items() if not wire.passes(frame)] == []
+    assert not wire.passes(renewal)
+    assert answers(wire, reply())
+    assert [what for what, frame in forged.items() if wire.passes(frame)] == []
+    assert [what for what, frame in OWN_QUESTION.items() if not wire.passes(frame)] == []
+    release = dhcp_question("release", own=FIRST, src_ip=FIRST, dst_ip=SERVER)
+    for own in (renewal, release, vlan(renewal), udp(src_ip=FIRST), vlan(udp(src_ip=FIRST))):
+        assert wire.passes(own)
+    for part in wrapping.fragmented(udp(src_ip=FIRST, payload=bytes(200))):
+        assert wire.passes(part)
+    assert answers(wire, reply(SECOND))  # another lease: what was the guest's is not
+    assert not wire.passes(renewal)
+    assert wire.passes(dhcp_question("request", own=SECOND, src_ip=SECOND))
+
+
 NO_LEASES = {
     "offer": reply(kind="offer"),
     "nak": reply("0.0.0.0", kind="nak"),
@@ -206,7 +267,7 @@ def test_a_renewal_passes_and_changes_nothing(waiting: Wire) -> None:
     answers(waiting, reply())
     before = waiting.nft("list", "set", "bridge", "nwfilter", "learned/vnet0/lease")
     time.sleep(0.2)
-    assert waiting.passes(udp(src_ip=FIRST, dst_ip=SERVER, sport=68, dport=67))
+    assert waiting.passes(dhcp_question("request", own=FIRST, src_ip=FIRST, dst_ip=SERVER))
     assert waiting.passes(dhcp_discover())
     assert answers(waiting, reply(dst=GUEST))
     after = waiting.nft("list", "set", "bridge", "nwfilter", "learned/vnet0/lease")

@@ -30,6 +30,7 @@ from tests.unit.compiling import (
     reader,
     reference_to,
     rule_xml,
+    spell,
     spell_match,
     transaction,
 )
@@ -128,6 +129,20 @@ def test_fixed_or_given(variable: str, value: str) -> None:
     )
     with pytest.raises(BadValue, match=message):
         ruleset(parameters=parameters)
+
+
+@pytest.mark.parametrize(("value", "learns"), [(None, False), ("mac", False), ("any", True)])
+def test_link_local_addresses_are_learned_only_if_asked_for(value: str | None, learns: bool) -> None:
+    """Else neither use nor duplicate address detection teaches one."""
+    parameters = {**IPV6, **({"CTRL_IPV6_LINK_LOCAL": value} if value else {})}
+    rules = [
+        spell(rule)
+        for chain in ruleset(parameters=parameters).chains
+        for rule in chain.rules
+        if rule.verdict is Verdict.LEARN and "learned" in spell(rule) and "ip6" in spell(rule)
+    ]
+    assert len(rules) == 2
+    assert [rule.count("&ffc0::!=fe80::") for rule in rules] == ([0, 0] if learns else [1, 1])
 
 
 def test_servers_of_both_families() -> None:
