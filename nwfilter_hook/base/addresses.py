@@ -8,6 +8,7 @@ import ipaddress
 import re
 
 _MAC = re.compile(r"[0-9a-fA-F]{1,2}(:[0-9a-fA-F]{1,2}){5}")
+_LINK_LOCAL = ipaddress.IPv6Network("fe80::/10")
 _TAP_NAME = re.compile(r"[A-Za-z0-9_.-]{1,15}")
 
 
@@ -52,6 +53,14 @@ def parse_ipv6(text: str) -> int:
 def is_tap_name(text: str) -> bool:
     """Whether `text` can name chains, a file and an element of a verdict map; libvirt's own schema allows no more."""
     return _TAP_NAME.fullmatch(text) is not None and text not in (".", "..")
+
+
+def is_link_local(text: str) -> bool:
+    """Whether `text` is an IPv6 address or network within fe80::/10. RFC 4291, 2.5.6."""
+    try:
+        return ipaddress.IPv6Network(text, strict=False).subnet_of(_LINK_LOCAL)
+    except ValueError:
+        return False
 
 
 def link_local(mac: int) -> int:

@@ -5,17 +5,20 @@ In:  a `FilterRef`, the interface's MAC, and a function that reads a filter by n
 Out: `BoundRule`s in document order, depth first, one for each combination of list values.
 
 Parameters: an outer reference's value replaces an inner one's, whole list by whole list, so an inner parameter is a
-default for its subtree. MAC is the interface's; IP (and IPV6, if asked for) is learned where nobody gives it, and a
-learned address beats inner parameters, too: libvirt adds it to the interface's own.
+default for its subtree. MAC is the interface's, LINK_LOCAL the link-local address that follows from it; IP (and IPV6,
+if asked for) is learned where nobody gives it, and a learned address beats inner parameters, too: libvirt adds it to
+the interface's own.
 https://libvirt.org/formatnwfilter.html, "Usage of variables in filters", "Advanced Filter Configuration Topics".
 """
 
 from __future__ import annotations
 
+import ipaddress
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Callable, Union
 
+from ..base.addresses import is_link_local, link_local, parse_mac
 from ..base.dataclass import dataclass
 from ..base.errors import BadValue, FilterLoop, InputError, Source, UnboundVariable
 from .learning import FIXED, IPV6_MODE, check_fixed, is_learnable, read_learning
@@ -48,7 +51,7 @@ def resolve(reference: FilterRef, mac: str, read_filter: ReadFilter) -> tuple[Bo
     Every rule of the tree under `reference`, bound.
 
     Args:
-        mac: the interface's address, the value of $MAC unless the reference gives one.
+        mac: the interface's address, the value of $MAC unless the reference gives one or several.
 
     Raises:
         UnknownFilter, FilterSyntaxError: a filter isn't there or is wrong.
@@ -58,9 +61,24 @@ def resolve(reference: FilterRef, mac: str, read_filter: ReadFilter) -> tuple[Bo
     """
     check_fixed(reference)
     outer = {"MAC": (mac,), **reference.parameters}
+    outer["LINK_LOCAL"] = _link_locals(reference, outer["MAC"])
     occurrences = tuple(_walk(reference, outer, read_filter))
     learned = _learned(occurrences, reference)
     return tuple(rule for occurrence in occurrences for rule in _bind(_with(occurrence, learned), reference))
+
+
+def _link_locals(reference: FilterRef, macs: Iterable[str]) -> tuple[str, ...]:
+    """What $LINK_LOCAL is: what the reference says, or what follows from $MAC."""
+    name = "LINK_LOCAL" if "LINK_LOCAL" in reference.parameters else "MAC"
+    found = []
+    for text in reference.parameters.get("LINK_LOCAL", macs):
+        try:
+            found.append(text if name == "LINK_LOCAL" else str(ipaddress.IPv6Address(link_local(parse_mac(text)))))
+            if not is_link_local(found[-1]):
+                raise ValueError("a link-local address such as fe80::1; others are given as IPV6")
+        except ValueError as error:
+            raise BadValue(f"parameter {name}: {text!r} is not {error}", reference.source) from None
+    return tuple(found)
 
 
 def filters_in_tree(name: str, read_filter: ReadFilter) -> frozenset[str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from ..base.errors import InputError, NwfilterHookError
 from ..base.text import one_line
 from ..host import Host
+from .advice import advice
 from .floors import read_domain
 from .lifecycle import check, install, remove
 
@@ -35,6 +36,9 @@ def _check(host: Host, guest: str, operation: str, data: bytes) -> None:
 def _install(host: Host, guest: str, operation: str, data: bytes) -> None:
     domain = read_domain(host, data, _path(guest))
     install(host, domain, operation, fresh=operation == "start")
+    if operation == "start":
+        for tap, line in advice(domain, host.library):
+            host.report(f"{tap}: {line}")
 
 
 def _reconnect(host: Host, guest: str, operation: str, data: bytes) -> None:

@@ -168,6 +168,11 @@ DIFFERENCES = (
     Difference("5-dstmacaddr", _drops("<all dstmacaddr='52:54:00:00:00:98'/>"), UDP, libvirt=False),
     Difference("11-ndtarget", _drops("<ipv6 protocol='icmpv6' ndtarget='fe80::1'/>"), SOLICITATION, libvirt=False),
     Difference("11-ndlength", _drops("<ipv6 protocol='icmpv6' ndlength='24'/>"), SOLICITATION, libvirt=False),
+    Difference("11-tagged", _drops("<ip tagged='yes'/>"), UDP, libvirt=False),
+    Difference("11-snap", _drops("<mac snap='yes'/>"), UDP, libvirt=False),
+    Difference("11-laterfragment", _drops("<ip laterfragment='yes'/>"), UDP, libvirt=False),
+    Difference("11-dhcpop", _drops("<ip protocol='udp' dhcpop='2'/>"), UDP, libvirt=False),
+    Difference("11-dhcptype", _drops("<ipv6 dhcptype='8'/>"), PING6, libvirt=False),
     Difference(
         "11-ndmacaddr",
         _drops(f"<ipv6 protocol='icmpv6'/><ipv6 match='no' ndmacaddr='{MAC}'/>"),

@@ -13,6 +13,7 @@ Authentication header before another header of IPv6 (16), and of ARP only frames
 from __future__ import annotations
 
 import random
+import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 
@@ -32,6 +33,7 @@ TALLY = "libvirt at random"
 LAYER_2 = frozenset(name for name, element in ELEMENTS.items() if element.layer == 2)
 ONLY_SOURCE_MAC = frozenset(("tcp", "udp", "sctp"))
 """At layer 3 these have libvirt compare a MAC as documented, which is the source's, without a mask."""
+OURS = frozenset(("tagged", "snap", "laterfragment"))
 SIDES, OPEN = ("src", "dst"), ("0", "0.0.0.0", "::")
 PRIORITIES = (-900, -810, -800, -750, -700, -600, -500, -400, 0, 500)
 """Of chains, each at most once: 17."""
@@ -63,7 +65,7 @@ def listed(line: str) -> int | None:
         or (name == "ipv6" and bool(given & {"type", "typeend", "code", "codeend"}) and "protocol" not in given)
         or any(node.get("match") == "no" and node.get(f"{side}ipmask") in OPEN for node in rule for side in SIDES),
         10: "connlimit-above" in given,
-        11: bool(given & {"ndtarget", "ndmacaddr", "ndlength"}),
+        11: bool(given & OURS) or any(key.startswith(("nd", "dhcp")) for key in given),
         15: name == "stp" and bool(given - {"srcmacaddr", "srcmacmask"}),
     }
     return next((number for number, is_it in found.items() if is_it), None)
@@ -73,7 +75,8 @@ def random_rule(rng: random.Random, maker: Maker, prefix: str | None) -> str:
     """A rule that no difference is known of."""
     while True:
         line = mac_rule(rng) if rng.random() < 0.15 else maker.rule(prefix)
-        if listed(line) is None:
+        # ebtables reads a hardware type as decimal only, and libvirt hands it over as it is written or given
+        if listed(line) is None and not re.search(r' hwtype="(0x|\$)', line):
             return line
 
 

@@ -3,6 +3,7 @@ A guest that is a whole network stack gets its address from a real DHCP server, 
 
     server: dnsmasq on the bridge itself, 10.0.9.254        guest: busybox udhcpc behind the tap vnet7, in a namespace
     rogue:  dnsmasq at the end of vnet8, 10.0.9.253         of its own, its MAC GUEST
+    victim: udhcpc behind vnet9, which has no filter        attacker: who holds vnet0, its MAC GUEST
 """
 
 from __future__ import annotations
@@ -19,14 +20,15 @@ from pathlib import Path
 import pytest
 
 from tests.support.domains import Parameters, domain, interface
-from tests.support.frames import GUEST, OTHER, arp, incoming, ipv4, udp
+from tests.support.frames import GUEST, OTHER, THIRD, arp, dhcp_question, incoming, ipv4, udp
 from tests.support.learned import command, learned, shown
 from tests.support.netns import BRIDGE, Wire
 
 pytestmark = pytest.mark.netns
 
 SERVER, ROGUE, NEIGHBOUR = "10.0.9.254", "10.0.9.253", "10.0.9.200"
-TAP, ROGUE_TAP = "vnet7", "vnet8"
+TAP, ROGUE_TAP, VICTIM_TAP = "vnet7", "vnet8", "vnet9"
+ATTACKER_IP = "10.0.9.66"
 # What udhcpc runs when it has a lease: addresses of before go, as with a real client.
 SCRIPT = """\
 #!/bin/sh
@@ -99,8 +101,8 @@ def _wait(condition: Callable[[], bool], patience_s: float = 10) -> None:
 @contextmanager
 def dnsmasq(
     wire: Wire, device: str, addresses: str, prefix: Sequence[str] = (), options: Sequence[str] = ()
-) -> Iterator[None]:
-    """A DHCP server on `device`, which hands out `addresses` ("FIRST,LAST")."""
+) -> Iterator[Path]:
+    """A DHCP server on `device`, which hands out `addresses` ("FIRST,LAST"); its file of leases."""
     directory = wire.directory / f"dnsmasq-{device}-{time.monotonic_ns()}"
     directory.mkdir()
     log = directory / "log"
@@ -117,7 +119,7 @@ def dnsmasq(
         _wait(lambda: b"DHCP, IP range" in log.read_bytes() or process.poll() is not None)
         assert process.poll() is None, log.read_text()
         time.sleep(0.1)
-        yield
+        yield directory / "leases"
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(10)
@@ -238,6 +240,93 @@ def test_a_lease_survives_reconnect_and_relearn_ends_it(lan: Wire, guest: Stack)
         assert not guest.pings(SERVER)
         assert guest.ask() == address
         assert guest.pings(SERVER)
+
+
+@pytest.fixture
+def victim(lan: Wire) -> Iterator[Stack]:
+    """A neighbour without a filter."""
+    stack = Stack(lan, VICTIM_TAP, THIRD)
+    yield stack
+    stack.close()
+
+
+GIVEN = (("IP", ATTACKER_IP),)
+HELD_BACK = {
+    "learning": ("clean-traffic", (DHCP, KNOWN)),
+    "given": ("with-clean-traffic", GIVEN),
+    "dual": ("clean-traffic-dual", (*GIVEN, ("IPV6", "2001:db8::1"), ("LINK_LOCAL", "fe80::1"))),
+}
+WITH_CLEAN_TRAFFIC = """
+<filter name='with-clean-traffic'>
+  <filterref filter='clean-traffic'/>
+  <filterref filter='no-dhcp-spoofing'/>
+</filter>
+"""
+
+
+def held(leases: Path, address: str) -> str | None:
+    """Whose the lease is."""
+    found = [line.split() for line in leases.read_text().splitlines() if address in line.split()]
+    return found[0][1] if found else None
+
+
+def say(wire: Wire, frame: bytes) -> None:
+    """The attacker sends it, and the server has had time to act on it."""
+    wire.guests["vnet0"].send(frame)
+    time.sleep(0.3)
+
+
+@pytest.mark.parametrize("how", HELD_BACK)
+def test_a_guest_cannot_end_its_neighbours_lease(lan: Wire, victim: Stack, tmp_path: Path, how: str) -> None:
+    """A RELEASE in the neighbour's name ends its lease where no filter is, and nothing under one; nor does a flood of
+    invented clients take addresses. The guest's own request and RELEASE reach the server."""
+    with dnsmasq(lan, BRIDGE, "10.0.9.10,10.0.9.19") as leases:
+        address = victim.ask()
+        assert address is not None
+        release = dhcp_question("release", client=THIRD, own=address, options=[("server_id", SERVER)])
+        say(lan, release)
+        assert held(leases, address) is None
+        assert victim.ask("-r", address) == address
+
+        (tmp_path / "with-clean-traffic.xml").write_text(WITH_CLEAN_TRAFFIC)
+        lan.configure(filter_dirs=[tmp_path])
+        name, parameters = HELD_BACK[how]
+        lan.start("web", domain("web", [interface("vnet0", name, parameters)]))
+        say(lan, release)
+        say(lan, dhcp_question("release", own=address, options=[("server_id", SERVER)]))
+        for number in range(20):
+            invented = f"02:00:00:00:00:{number:02x}"
+            lan.guests["vnet0"].send(dhcp_question("discover", client=invented))
+            wanted = [("requested_addr", f"10.0.9.{10 + number % 10}"), ("server_id", SERVER)]
+            lan.guests["vnet0"].send(dhcp_question("request", client=invented, options=wanted))
+        say(lan, release)
+        assert held(leases, address) == THIRD
+        assert len(leases.read_text().splitlines()) == 1
+
+        own = "10.0.9.19" if address != "10.0.9.19" else "10.0.9.18"
+        say(lan, dhcp_question("request", options=[("requested_addr", own), ("server_id", SERVER)]))
+        assert held(leases, own) == GUEST
+        if how == "learning":  # else the address isn't the guest's
+            assert learned(lan) == [own]
+            say(lan, dhcp_question("release", own=own, src_ip=own, options=[("server_id", SERVER)]))
+            assert held(leases, own) is None
+
+
+@pytest.mark.parametrize("options", [(), ("--dhcp-ignore-clid",)], ids=["by-identifier", "by-mac"])
+def test_a_neighbours_client_identifier(lan: Wire, victim: Stack, options: Sequence[str]) -> None:
+    """
+    What rules can't do, as the README says: a server that knows clients by option 61 gives a guest its neighbour's
+    lease; one that goes by the MAC doesn't.
+    """
+    with dnsmasq(lan, BRIDGE, "10.0.9.10,10.0.9.19", options=options) as leases:
+        address = victim.ask()
+        assert address is not None
+        lan.start("web", domain("web", [interface("vnet0", "clean-traffic", (DHCP, KNOWN))]))
+        identifier = b"\x01" + bytes.fromhex(THIRD.replace(":", ""))
+        asked = [("client_id", identifier), ("requested_addr", address), ("server_id", SERVER)]
+        say(lan, dhcp_question("request", options=asked))
+        assert held(leases, address) == (THIRD if options else GUEST)
+        assert learned(lan) == ([] if options else [address])
 
 
 def test_there_is_no_moment_without_a_filter(wire: Wire) -> None:

@@ -24,7 +24,7 @@ def by_metadata(filter_name: str, parameters: Parameters) -> str:
 
 def test_a_network_is_all_of_its_addresses(wire: Wire) -> None:
     """A guest with networks has all of their addresses, in IPv4, ARP, IPv6 and neighbour discovery; no others."""
-    given = (("IP", "10.0.5.8/29"), ("IP", "10.0.6.1"), ("IPV6", "2001:db8:7::/64"))
+    given = (("IP", "10.0.5.8/29"), ("IP", "10.0.6.1"), ("IPV6", "2001:db8:7::/64"), ("LINK_LOCAL", "fe80::1"))
     wire.start("web", by_metadata("clean-traffic-dual", given))
     for address in ("10.0.5.8", "10.0.5.15", "10.0.6.1"):
         assert wire.passes(udp(src_ip=address))

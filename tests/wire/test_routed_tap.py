@@ -137,7 +137,7 @@ def behind(wire: Wire) -> Iterator[Behind]:
 
 def web(filter_name: str = "own", tap: str | None = TAP) -> str:
     """The guest that these tests are about."""
-    parameters = [("IP", GUEST_IP), ("IPV6", GUEST_IP6)]
+    parameters = [("IP", GUEST_IP), ("IPV6", GUEST_IP6), ("LINK_LOCAL", "fe80::1")]
     return domain("web", [device("ethernet", tap, filter_name, parameters, source="")])
 
 

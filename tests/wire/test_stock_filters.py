@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import frames
+from tests.support import frames, wrapping
 from tests.support.discovery import advertise, detect, redirect, router_advertisement, router_solicitation, solicit
 from tests.support.domains import domain, interface
 from tests.support.frames import (
@@ -25,6 +25,8 @@ from tests.support.frames import (
     arp_probe,
     dhcp_discover,
     dhcp_offer,
+    dhcp_question,
+    dhcpv6_question,
     dhcpv6_reply,
     dhcpv6_solicit,
     incoming,
@@ -48,6 +50,7 @@ STOCK_FILTERS = REPOSITORY / "filters"
 SECOND_IP = "10.0.0.2"
 GUEST_LINK_LOCAL = "fe80::1"
 OTHER_LINK_LOCAL = "fe80::99"
+LINK_LOCAL = "fe80::5054:ff:fe00:1"
 REST = "no-other-l2-traffic"
 
 
@@ -128,18 +131,15 @@ NOT_CLEAN = (
     drops(vlan(udp()), by=REST),
     drops(vlan(udp(), 0), by=REST),
     drops(vlan(arp(), 0), by=REST),
-    drops(vlan(udp(), ethertype=0x88A8), by=REST),
-    drops(vlan(vlan(udp())), by=REST),
     drops(stp_bpdu(), by=REST),
     drops(frames.ether(), by=REST),
-    drops(frames.snap(udp()), by=REST),
-    drops(frames.snap(arp()), by=REST),
     drops(frames.garbage(), by="no-ip-spoofing"),
     drops(frames.garbage(20), by="no-ip-spoofing"),
     drops(arp()[:24], by="no-arp-mac-spoofing"),
     drops(arp()[:18] + b"\x08" + arp()[19:], by="no-arp-mac-spoofing"),
     refuses(stp_bpdu(src=OTHER), by=REST),
 )
+UNREADABLE = (vlan(udp(), ethertype=0x88A8), vlan(vlan(udp())), frames.snap(udp()), frames.snap(arp()))
 
 SPECS = {
     "allow-arp": Spec(
@@ -446,6 +446,7 @@ SPECS = {
             passes(rarp_announce(), by="qemu-announce-self-rarp"),
             passes(frames.ether(ethertype=0x0835), by="qemu-announce-self"),
             *NOT_CLEAN,
+            *(drops(frame, by=REST) for frame in UNREADABLE),
             drops(ipv6(), by=REST),
             drops(vlan(ipv6()), by=REST),
             admits(incoming(ipv4), by="allow-incoming-ipv4"),
@@ -490,7 +491,9 @@ SPECS = {
             passes(dhcp_discover()),
             passes(dhcpv6_solicit()),
             passes(udp()),
-            passes(vlan(dhcp_offer(src=GUEST))),
+            passes(vlan(udp())),
+            drops(vlan(dhcp_offer(src=GUEST)), by="no-dhcp-server"),
+            drops(vlan(vlan(dhcp_offer(src=GUEST))), by="no-unreadable-packets"),
             drops(dhcp_offer(src=GUEST, src_ip=GUEST_IP), by="no-dhcp-server"),
             drops(udp(sport=1067, dport=68), by="no-dhcp-server"),
             drops(udp(sport=67, dport=67), by="no-dhcp-server"),
@@ -500,13 +503,149 @@ SPECS = {
             admits(dhcpv6_reply()),
         )
     ),
+    "no-dhcp-spoofing": Spec(
+        (
+            passes(dhcp_question("discover")),
+            passes(dhcp_question("request", own=GUEST_IP, src_ip=GUEST_IP, dst_ip=OTHER_IP)),
+            passes(dhcp_question("release", own=SECOND_IP, src_ip=SECOND_IP)),
+            passes(dhcp_question("inform", own=GUEST_IP, sport=40000)),
+            passes(vlan(dhcp_question("request"))),
+            passes(dhcp_offer(src=GUEST)),
+            passes(udp()),
+            passes(tcp(dport=67)),
+            *(passes(dhcpv6_question(kind)) for kind in (1, 3, 4, 5, 6, 11, 36)),
+            passes(dhcpv6_reply(src=GUEST, dst=OTHER)),
+            drops(dhcp_question("release", client=OTHER, own=OTHER_IP), by="no-dhcp-spoofing"),
+            drops(dhcp_question("discover", client=OTHER), by="no-dhcp-spoofing"),
+            drops(dhcp_question("release", own=OTHER_IP), by="no-dhcp-spoofing"),
+            drops(dhcp_question("discover", giaddr="10.0.1.1"), by="no-dhcp-spoofing"),
+            drops(dhcp_question("request", htype=6), by="no-dhcp-spoofing"),
+            drops(dhcp_question("request", hlen=16), by="no-dhcp-spoofing"),
+            drops(dhcp_question("request", op=2), by="no-dhcp-spoofing"),
+            drops(dhcp_question("release", client=OTHER, own=OTHER_IP, sport=67), by="no-dhcp-spoofing"),
+            drops(vlan(dhcp_question("discover", client=OTHER)), by="no-dhcp-spoofing"),
+            drops(udp(dport=67), by="no-dhcp-spoofing"),
+            *(drops(dhcpv6_question(kind), by="no-dhcp-spoofing") for kind in (2, 7, 8, 9, 10, 12, 13, 14, 20, 35, 37)),
+            admits(incoming(udp, dport=67)),
+            admits(dhcp_offer()),
+        ),
+        parameters=ADDRESSES,
+    ),
+    "no-unreadable-packets": Spec(
+        (
+            passes(ipv4()),
+            passes(arp()),
+            passes(ipv6()),
+            passes(ping6()),
+            passes(vlan(ipv4())),
+            passes(vlan(ipv6())),
+            passes(stp_bpdu()),
+            passes(frames.ether()),
+            passes(vlan(frames.ether())),
+            *(drops(frame, by="no-unreadable-packets") for frame in wrapping.unreadable(ping6()).values()),
+            *(drops(frame, by="no-unreadable-packets") for frame in wrapping.unreadable(arp()).values()),
+            admits(vlan(vlan(incoming(ipv4)))),
+            admits(frames.snap(incoming(ipv4))),
+        )
+    ),
+    "no-encapsulation": Spec(
+        (
+            passes(ipv4()),
+            passes(arp(sender=OTHER)),
+            passes(ipv6()),
+            passes(stp_bpdu()),
+            passes(frames.ether()),
+            drops(vlan(ipv4(src_ip=OTHER_IP), 0), by="no-encapsulation"),
+            drops(vlan(arp()), by="no-encapsulation"),
+            drops(vlan(frames.ether()), by="no-encapsulation"),
+            drops(vlan(udp(), 0, ethertype=0x88A8), by="no-unreadable-packets"),
+            drops(frames.snap(arp()), by="no-unreadable-packets"),
+            admits(vlan(incoming(ipv4))),
+        )
+    ),
+    "vlan-trunk": Spec(
+        (
+            passes(vlan(ipv4(), 7)),
+            passes(vlan(arp(src=OTHER), 7)),
+            passes(vlan(ipv6(), 4094)),
+            passes(vlan(frames.snap(udp()), 7)),
+            passes(vlan(udp(), 0xE007)),
+            drops(vlan(ipv4(), 8), by="vlan-trunk"),
+            drops(vlan(ipv4(), 0), by="vlan-trunk"),
+            drops(ipv4(), by="vlan-trunk"),
+            drops(arp(), by="vlan-trunk"),
+            drops(stp_bpdu(), by="vlan-trunk"),
+            drops(vlan(vlan(ipv4(), 7), 7), by="vlan-trunk"),
+            drops(vlan(vlan(ipv4(), 8), 7), by="vlan-trunk"),
+            drops(vlan(vlan(ipv4(), 7, ethertype=0x88A8), 7), by="vlan-trunk"),
+            drops(vlan(ipv4(), 7, ethertype=0x88A8), by="vlan-trunk"),
+            drops(vlan(vlan(ipv4(), 7), 7, ethertype=0x88A8), by="vlan-trunk"),
+            admits(vlan(incoming(ipv4), 7)),
+            admits(vlan(incoming_arp(), 4094)),
+            refuses(vlan(incoming(ipv4), 8), by="vlan-trunk"),
+            refuses(incoming(ipv4), by="vlan-trunk"),
+            refuses(vlan(vlan(incoming(ipv4), 8), 7), by="vlan-trunk"),
+            refuses(vlan(incoming(ipv4), 7, ethertype=0x88A8), by="vlan-trunk"),
+        ),
+        parameters=(("VLAN", "7"), ("VLAN", "4094")),
+    ),
+    "vdsm-no-mac-spoofing": Spec(
+        (
+            passes(ipv4(src_ip=OTHER_IP)),
+            passes(arp(sender_ip=OTHER_IP)),
+            passes(ipv6()),
+            passes(vlan(ipv4())),
+            drops(ipv4(src=OTHER), by="no-mac-spoofing"),
+            drops(arp(sender=OTHER), by="no-arp-mac-spoofing"),
+            admits(incoming(ipv4)),
+            admits(incoming_arp()),
+        )
+    ),
+    "nova-no-nd-reflection": Spec(
+        (
+            passes(detect()),
+            admits(detect(src=OTHER)),
+            admits(incoming(ipv6, src=GUEST)),
+            refuses(detect(), by="nova-no-nd-reflection"),
+        )
+    ),
+    "nova-nodhcp": Spec(
+        (
+            passes(ipv4()),
+            passes(arp()),
+            passes(ipv6()),
+            drops(ipv4(src=OTHER), by="no-mac-spoofing"),
+            drops(ipv4(src_ip=OTHER_IP), by="no-ip-spoofing"),
+            drops(arp(sender_ip=OTHER_IP), by="no-arp-ip-spoofing"),
+            admits(incoming(ipv4)),
+            admits(dhcp_offer()),
+            refuses(detect(), by="nova-no-nd-reflection"),
+        ),
+        parameters=ADDRESSES,
+    ),
+    "nova-base": Spec(
+        (
+            passes(ipv4()),
+            passes(dhcp_discover(), by="allow-dhcp-server"),
+            drops(ipv4(src=OTHER), by="no-mac-spoofing"),
+            drops(ipv4(src_ip=OTHER_IP), by="no-ip-spoofing"),
+            admits(dhcp_offer(), by="allow-dhcp-server"),
+            admits(incoming(ipv4)),
+            refuses(detect(), by="nova-no-nd-reflection"),
+        ),
+        parameters=(*ADDRESSES, ("DHCPSERVER", OTHER_IP)),
+    ),
     "no-router-advertisements": Spec(
         (
             passes(router_solicitation()),
             passes(solicit()),
             passes(ping6()),
+            passes(vlan(router_solicitation())),
+            passes(vlan(udp6())),
             drops(router_advertisement(), by="no-router-advertisements"),
             drops(redirect(), by="no-router-advertisements"),
+            drops(vlan(router_advertisement()), by="no-router-advertisements"),
+            drops(vlan(vlan(router_advertisement())), by="no-unreadable-packets"),
         )
     ),
     "no-ipv6-nd-spoofing": Spec(
@@ -517,8 +656,17 @@ SPECS = {
             passes(advertise(mac=None)),
             passes(detect()),
             passes(detect(nonce=True)),
+            passes(solicit(src_ip=LINK_LOCAL)),
+            passes(advertise(LINK_LOCAL, src_ip=LINK_LOCAL)),
+            passes(advertise(LINK_LOCAL, src_ip=LINK_LOCAL, mac=None)),
+            passes(detect(LINK_LOCAL)),
+            passes(vlan(advertise())),
             passes(router_solicitation()),
             passes(ipv6(src_ip="2001:db8::3")),
+            drops(vlan(advertise("2001:db8::3")), by="no-ipv6-nd-spoofing"),
+            drops(advertise(LINK_LOCAL, mac=OTHER), by="no-ipv6-nd-spoofing"),
+            drops(advertise(OTHER_LINK_LOCAL), by="no-ipv6-nd-spoofing"),
+            drops(detect(OTHER_LINK_LOCAL), by="no-ipv6-nd-spoofing"),
             drops(solicit(src_ip="2001:db8::3"), by="no-ipv6-nd-spoofing"),
             drops(solicit(mac=OTHER), by="no-ipv6-nd-spoofing"),
             drops(advertise("2001:db8::3"), by="no-ipv6-nd-spoofing"),
@@ -526,6 +674,20 @@ SPECS = {
             drops(detect("2001:db8::3"), by="no-ipv6-nd-spoofing"),
         ),
         parameters=(("IPV6", frames.GUEST_IP6), ("IPV6", GUEST_LINK_LOCAL)),
+    ),
+    "no-ipv6-address-spoofing": Spec(
+        (
+            passes(ipv6()),
+            passes(dhcpv6_solicit(src_ip=LINK_LOCAL)),
+            passes(ping6(src_ip=LINK_LOCAL)),
+            passes(ipv4(src_ip=OTHER_IP)),
+            drops(dhcpv6_solicit(src_ip=OTHER_LINK_LOCAL), by="no-ipv6-address-spoofing"),
+            drops(udp6(src_ip=OTHER_LINK_LOCAL), by="no-ipv6-address-spoofing"),
+            drops(ping6(src_ip="2001:db8::3"), by="no-ipv6-address-spoofing"),
+            drops(detect(), by="no-ipv6-address-spoofing"),
+            admits(incoming(ipv6)),
+        ),
+        parameters=(("IPV6", frames.GUEST_IP6), ("LINK_LOCAL", LINK_LOCAL)),
     ),
     "clean-traffic-dual": Spec(
         (
@@ -540,8 +702,13 @@ SPECS = {
             passes(rarp_announce(), by="qemu-announce-self-rarp"),
             drops(ping6(src=OTHER), by="no-mac-spoofing"),
             *NOT_CLEAN,
-            drops(ping6(src_ip="2001:db8::3"), by="no-ipv6-spoofing"),
-            drops(ping6(src_ip="::"), by="no-ipv6-spoofing"),
+            *(drops(frame, by="no-unreadable-packets") for frame in UNREADABLE),
+            drops(ping6(src_ip="2001:db8::3"), by="no-ipv6-address-spoofing"),
+            drops(ping6(src_ip="::"), by="no-ipv6-address-spoofing"),
+            drops(dhcpv6_solicit(src_ip=OTHER_LINK_LOCAL), by="no-ipv6-address-spoofing"),
+            drops(udp6(src_ip=OTHER_LINK_LOCAL, sport=53), by="no-ipv6-address-spoofing"),
+            drops(dhcp_question("release", client=OTHER, own=OTHER_IP), by="no-dhcp-spoofing"),
+            drops(dhcpv6_question(8), by="no-dhcp-spoofing"),
             drops(advertise("2001:db8::3"), by="no-ipv6-nd-spoofing"),
             drops(detect("2001:db8::3"), by="no-ipv6-nd-spoofing"),
             drops(router_advertisement(), by="no-router-advertisements"),

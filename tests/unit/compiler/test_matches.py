@@ -254,6 +254,92 @@ def test_neighbour_discovery_is_asked_for(attributes: str, types: str) -> None:
     assert {"ip6-next-header=58", "l4-protocol=58"} <= set(matches.split())
 
 
+# --- behind a tag, in SNAP, in fragments, in DHCP ---------------------------------------------------------------------
+
+
+def test_behind_a_tag() -> None:
+    """`yes` asks for a tag, `any` for none or one, `no` for none as without the attribute."""
+    plain = "ether-type=0x800 ip-src=10.0.0.1"
+    behind = "ether-type=0x8100 vlan-type=0x800 ip-src=10.0.0.1"
+    for value, expected in (("yes", [behind]), ("any", [plain, behind]), ("no", [plain])):
+        assert alternatives(f"<ip tagged='{value}' srcipaddr='10.0.0.1'/>") == expected
+    assert alternatives("<ipv6 tagged='yes'/><ipv6 match='no' protocol='icmpv6'/>") == [
+        "ether-type=0x8100 vlan-type=0x86dd l4-protocol!=58"
+    ]
+
+
+def test_snap() -> None:
+    """A length in place of the type, and one of the two organisations whose SNAP carries types; behind a tag too."""
+    snaps = [f"snap={0xAAAA03000000}", f"snap={0xAAAA030000F8}"]
+    assert alternatives("<mac snap='yes'/>") == [f"ether-type=0x0..0x5ff {snap}" for snap in snaps]
+    assert alternatives("<vlan snap='yes' vlanid='7'/>") == [
+        f"ether-type=0x8100 vlan-id=7 vlan-type=0x0..0x5ff {snap}" for snap in snaps
+    ]
+    assert alternatives("<mac snap='no'/>") == [""]
+
+
+def test_later_fragments() -> None:
+    """A fragment that isn't the first has an offset, in IPv6 in its fragment header."""
+    assert alternatives("<ip laterfragment='yes'/>") == ["ether-type=0x800 ip-fragment&8191!=0"]
+    assert alternatives("<ipv6 laterfragment='yes'/>") == ["ether-type=0x86dd ip6-fragment!=0"]
+    assert alternatives("<ip laterfragment='no'/>") == ["ether-type=0x800"]
+
+
+@pytest.mark.parametrize(
+    ("attributes", "conditions"),
+    [
+        ("dhcpop='1'", "dhcp-op=1"),
+        ("match='no' dhcpop='1'", "dhcp-op!=1"),
+        ("dhcpchaddr='1:1:1:1:1:1'", "dhcp-hardware=262 dhcp-client=01:01:01:01:01:01"),
+        ("match='no' dhcpchaddr='1:1:1:1:1:1'", "dhcp-hardware=262 dhcp-client!=01:01:01:01:01:01"),
+        ("dhcpciaddr='$IP' dhcpgiaddr='0.0.0.0'", "dhcp-own=@learned dhcp-relay=0.0.0.0"),
+    ],
+)
+def test_dhcp_is_asked_for(attributes: str, conditions: str) -> None:
+    """In a whole datagram; a MAC only where the client is on Ethernet (hardware type 1, 6 octets)."""
+    (found,) = alternatives(f"<ip {attributes}/>")
+    assert found == f"ether-type=0x800 ip-protocol=17 ip-fragment&16383=0 {conditions}"
+
+
+def test_dhcpv6_is_asked_for() -> None:
+    """In a datagram that follows the IPv6 header at once."""
+    head = "ether-type=0x86dd l4-protocol=17 ip6-next-header=17"
+    assert alternatives("<ipv6 dhcptype='8'/>") == [f"{head} dhcp6-type=8"]
+    assert alternatives("<ipv6 match='no' dhcptype='3' dhcptypeend='6'/>") == [f"{head} dhcp6-type!=3..6"]
+
+
+@pytest.mark.parametrize(
+    ("protocol", "said"),
+    [
+        ("<ip protocol='tcp' dhcpop='1'/>", "dhcpop on <ip> goes with protocol='udp' only"),
+        ("<ip dhcpop='1'/><ip match='no' protocol='udp'/>", "dhcpop on <ip> goes with protocol='udp' only"),
+        ("<ipv6 protocol='icmpv6' dhcptype='1'/>", "dhcptype on <ipv6> goes with protocol='udp' only"),
+        (
+            "<ipv6 type='135' dhcptype='1'/>",
+            "type and dhcptype on <ipv6> are of different protocols",
+        ),
+        ("<ipv6 match='no' tagged='yes'/>", "tagged on <ipv6> can't be negated: put it into a node without"),
+        ("<mac match='no' snap='yes'/>", "snap on <mac> can't be negated"),
+        ("<ip match='no' laterfragment='yes'/>", "laterfragment on <ip> can't be negated"),
+        ("<ip tagged='maybe'/>", "tagged='maybe' on <ip> is not yes, any or no"),
+        ("<ip tagged='$T'/>", "tagged='[$]T' on <ip>: a variable has no effect here"),
+        ("<tcp tagged='yes'/>", "unknown attribute 'tagged' on <tcp>"),
+        ("<ipv6 dhcpchaddr='1:1:1:1:1:1'/>", "unknown attribute 'dhcpchaddr' on <ipv6>"),
+    ],
+)
+def test_what_never_matches_or_says_nothing_is_an_error(protocol: str, said: str) -> None:
+    """With its line."""
+    with pytest.raises(FilterSyntaxError, match=rf"^f.xml:2: {said}"):
+        alternatives(protocol)
+
+
+def test_dhcp_with_a_protocol_from_a_variable() -> None:
+    """Once the variable is bound it must be udp."""
+    assert alternatives("<ip protocol='$P' dhcpop='1'/>", P=("17",)) == alternatives("<ip dhcpop='1'/>")
+    with pytest.raises(UnsupportedMatch, match=r"^f.xml:2: dhcpop on <ip> goes with protocol='udp' only"):
+        alternatives("<ip protocol='$P' dhcpop='1'/>", P=("6",))
+
+
 @pytest.mark.parametrize("flags", ["SYN/ACK", "NONE/SYN"])
 def test_flags_outside_their_mask_never_match(flags: str) -> None:
     """A flag that its mask takes away can't be set; negated, that holds always."""

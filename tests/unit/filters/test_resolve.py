@@ -128,6 +128,20 @@ def test_mac_is_the_interfaces() -> None:
     assert numbers(*filters, parameters={"MAC": "2:2:2:2:2:2"}) == [(0x020202020202,)]
 
 
+def test_the_link_local_address() -> None:
+    """LINK_LOCAL follows from MAC, from each if there are several, unless the reference gives it."""
+    text = filter_xml(rule_xml("<ipv6 srcipaddr='$LINK_LOCAL'/>"))
+    assert numbers(text) == [(0xFE80 << 112 | 0x505400FFFE000001,)]
+    several = numbers(text, parameters={"MAC": ("2:2:2:2:2:2", "0:0:0:0:0:1")})
+    assert several == [(0xFE80 << 112 | 0x000202FFFE020202,), (0xFE80 << 112 | 0x020000FFFE000001,)]
+    assert numbers(text, parameters={"LINK_LOCAL": "fe80::9", "MAC": "2:2:2:2:2:2"}) == [(0xFE80 << 112 | 9,)]
+    for value in ("2001:db8::1", "::", "10.0.0.1", "fe80::1/9", "fe80"):
+        with pytest.raises(BadValue, match=f"parameter LINK_LOCAL: '{value}' is not a link-local address"):
+            numbers(text, parameters={"LINK_LOCAL": ("fe80::9", value)})
+    with pytest.raises(BadValue, match=r"^domain.xml:1: parameter MAC: 'x' is not a MAC address"):
+        numbers(text, parameters={"MAC": "x"})
+
+
 def test_names_are_case_sensitive() -> None:
     """$port is not $PORT."""
     with pytest.raises(UnboundVariable, match=r"\$PORT"):
