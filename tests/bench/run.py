@@ -28,7 +28,7 @@ from tests.bench.packets import FloodedWire  # noqa: E402
 from tests.support.libvirtd import Libvirtd, PrivateHost  # noqa: E402
 
 PYTHON = "/usr/bin/python3"
-HOOK = str(ROOT / "hooks" / "qemu")
+HOOK = "/etc/libvirt/hooks/qemu.d/50-nwfilter-hook"
 ROUNDS = 15
 
 
@@ -71,6 +71,7 @@ class Bench:
         self.host = PrivateHost()
         self.installed = 0
         self.host.write("/etc/nwfilter-hook/nwfilter-hook.conf", "")
+        self.host.run("make", "--silent", "-C", str(ROOT), "hook")
         self.prefix = ["nsenter", "--target", self.host.root.parent.name, "--mount", "--net", "--pid", "--"]
 
     def command(self, *command: str, stdin: str = "") -> Callable[[], object]:
