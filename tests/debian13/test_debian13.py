@@ -162,6 +162,9 @@ LEARNING: tuple[dict[str, Values], ...] = (
 )
 
 
+GIVEN: dict[str, Values] = {"GATEWAY_MAC": MAC, "VLAN": ("7", "8")}
+
+
 def every_script() -> Iterator[tuple[str, str]]:
     """Scripts with all that can be in one: golden, every attribute, every stock filter with every way of learning."""
     for case in CASES:
@@ -172,7 +175,7 @@ def every_script() -> Iterator[tuple[str, str]]:
     for path in sorted((REPOSITORY / "filters").glob("*.xml")):
         for number, parameters in enumerate(LEARNING):
             server = "2001:db8::2" if "dhcpv6" in path.stem else "192.0.2.9"
-            reference = reference_to(path.stem, {"DHCPSERVER": server, "GATEWAY_MAC": MAC, **parameters})
+            reference = reference_to(path.stem, {**GIVEN, "DHCPSERVER": server, **parameters})
             if "dhcpv6" in path.stem and number == 1:
                 continue  # its server can't be one of DHCP
             rules = resolve(reference, MAC, library.read)

@@ -313,7 +313,9 @@ def test_many_guests_of_one_filter(box: Sandbox) -> None:
             [
                 ("DHCPSERVER", "2001:db8::2" if "v6" in name else "10.0.0.2"),
                 ("IPV6", "2001:db8::1"),
+                ("LINK_LOCAL", "fe80::1"),
                 ("GATEWAY_MAC", "52:54:00:00:00:ff"),
+                ("VLAN", "7"),
             ],
             mac=f"52:54:00:00:00:{number:02x}",
         )
