@@ -116,12 +116,14 @@ class Seen:
         missing: names of its chains and map elements that are not there.
         unread: addresses in DHCP answers to the guest that taught nothing, since their type could not be read.
         dropped: packets that drop and reject rules counted, by the rule's comment; None without counters.
+        full: comments of rules that count connections and have no room for a further source.
     """
 
     missing: tuple[str, ...]
     learned: tuple[LearnedAddress, ...]
     unread: tuple[str, ...]
     dropped: Mapping[str, int] | None
+    full: tuple[str, ...] = ()
 
 
 class Transaction:

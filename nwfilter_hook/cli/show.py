@@ -10,7 +10,7 @@ import click
 
 from ..base.errors import NwfilterHookError
 from ..base.text import one_line
-from ..operations.show import TapView, format_learned, read_views
+from ..operations.show import TapView, format_learned, format_state, read_views
 from .common import json_option, open_cli_host
 from .output import print_table
 
@@ -38,7 +38,7 @@ def _print_views(views: list[TapView]) -> None:
             view.tap,
             f"{view.filter} on {view.floor.partition(' ')[0]}" if view.floor else view.filter,
             " ".join(f"{key}={','.join(values)}" for key, values in view.parameters.items()) or "-",
-            view.state,
+            format_state(view),
             format_learned(view),
             str(len(view.chains)),
             "-" if view.dropped is None else str(view.dropped),

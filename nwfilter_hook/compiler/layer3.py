@@ -10,7 +10,7 @@ from ..base.dataclass import dataclass
 from ..filters.model import Action, BoundRule, Direction
 from ..filters.protocols import ELEMENTS
 from ..ruleset.fields import Field
-from ..ruleset.model import AnyState, CountAbove, Equals, Match, NamedSet, Rule, Tree, Verdict
+from ..ruleset.model import AnyState, CountAbove, Equals, Match, NamedSet, Rule, Tree, Uncounted, Verdict
 from .chains import rules_of
 from .implied import Alternatives, Matches
 from .matches import BRIDGED, rule_alternatives, turned_alternatives
@@ -103,13 +103,18 @@ def _counted(rule: BoundRule, part: Part, counter: NamedSet) -> Iterator[Matches
 
     Where the kernel is to count a frame that belongs to no connection it drops it, whatever the rule says
     (nft_connlimit_do_eval in net/netfilter/nft_connlimit.c). In libvirt such a frame counts as one.
+
+    A set holds so many addresses and no more; what stops frames by their number then stops those of further ones.
     """
     limit, negated = rule.values["connlimit-above"]
     assert isinstance(limit, int)
     wanted = part.states or _CONNECTED | _UNCONNECTED
     if wanted & _CONNECTED:
         count = Match(address_field(rule), CountAbove(counter, limit), negated)
-        yield Match(Field.CT_STATE, AnyState(wanted & _CONNECTED)), count
+        connected = Match(Field.CT_STATE, AnyState(wanted & _CONNECTED))
+        yield connected, count
+        if rule.action in (Action.DROP, Action.REJECT):
+            yield connected, Match(address_field(rule), Uncounted(counter))
     if wanted & _UNCONNECTED and (limit < 1) is not negated:
         yield (Match(Field.CT_STATE, AnyState(wanted & _UNCONNECTED)),)
 

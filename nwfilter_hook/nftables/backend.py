@@ -23,7 +23,7 @@ from .netlink import Hook, KernelRule, read_chains, read_elements, read_generati
 from .process import Nft
 from .refusals import explain
 from .script import Operation, Script
-from .sets import TIMEOUT_S, declaration, kind_of, set_name
+from .sets import MAX_SOURCES, TIMEOUT_S, counts_connections, declaration, kind_of, set_name
 
 Remember = Callable[[Mapping[str, Any]], None]
 
@@ -140,6 +140,7 @@ class NftBackend(Backend):
             tuple(address for each in known for address in each if address.address not in own),
             tuple(address.address for each in unread for address in each),
             dropped if counts else None,
+            tuple(dict.fromkeys(_counting_rule(installed, each.name) for each in _full_sets(installed))),
         )
 
     def fingerprints(self, installed: Sequence[Installed]) -> dict[str, str]:
@@ -209,6 +210,21 @@ def _with_counts(each: Object) -> Object:
         for rule, known in zip(each.content, counted)
     )
     return Object(each.kind, each.table, each.name, each.definition, content)
+
+
+def _full_sets(installed: Installed) -> Iterable[Object]:
+    """The sets that count connections and have no room for a further source."""
+    for each in installed.objects:
+        counts = each.kind == "set" and counts_connections(each.name)
+        if counts and len(read_elements(each.table, each.name)) >= MAX_SOURCES:
+            yield each
+
+
+def _counting_rule(installed: Installed, name: str) -> str:
+    """The comment of the rule that counts in this set."""
+    rules = (rule for each in installed.objects if each.kind == "chain" for rule in each.content)
+    counting = next((rule for rule in rules if f" add @{name} " in rule), name)
+    return counting.rpartition(' comment "')[2].rstrip('"')
 
 
 def _places(sets: Iterable[Object]) -> list[tuple[str, str]]:

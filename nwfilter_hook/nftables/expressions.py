@@ -26,6 +26,7 @@ from ..ruleset.model import (
     Ruleset,
     SameAs,
     Tree,
+    Uncounted,
     Verdict,
 )
 from .names import chain_name
@@ -218,6 +219,8 @@ def _match(tap: str, match: Match, frame: _Frame) -> tuple[str, ...]:
             name = f"{name} & {_number(field, test.set.mask, raw=name.startswith('@'))}"
         key = " . ".join([name, *(_field(other, frame) for other in test.fields)])
         return (f"{key} {sign}@{set_name(tap, test.set)}",)
+    if isinstance(test, Uncounted):
+        return (f"{name} != @{set_name(tap, test.set)}",)
     if isinstance(test, CountAbove):
         over = "" if match.negated else "over "
         return (f"add @{set_name(tap, test.set)} {{ {name} ct count {over}{test.limit} }}",)

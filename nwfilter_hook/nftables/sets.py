@@ -34,6 +34,8 @@ _TIMEOUT = "flags dynamic,timeout; timeout 3650d;"
 _DEFAULT_SIZES = {Kind.IPV4: 1, Kind.IPV6: 8}
 # One that was replaced counts until the kernel's collector has seen it, a second later.
 _NEWEST_SIZE = 64
+MAX_SOURCES = 65535
+"""How many sources of connections a set counts at a time; one goes with its last connection, a second later."""
 _LEASE = "lease"
 _ADDRESS = "address"
 
@@ -175,7 +177,7 @@ def declaration(name: str, dimensions: int = 1) -> str:
         return f"{{ typeof @nh,64,32; size 8; {_TIMEOUT} }}"
     version = "ipv6_addr" if purpose.endswith("6") else "ipv4_addr"
     if purpose.startswith(Purpose.CONNLIMIT.value):
-        return f"{{ type {version}; size 65535; flags dynamic; }}"
+        return f"{{ type {version}; size {MAX_SOURCES}; flags dynamic; }}"
     return f"{{ type {' . '.join([version] * dimensions)}; flags interval; }}"
 
 
@@ -187,7 +189,12 @@ def kind_of(name: str) -> str:
 
 def is_remembered(name: str) -> bool:
     """Whether a re-apply keeps its elements (all but what counts connections, which the kernel fills anew)."""
-    return not name.startswith(Purpose.CONNLIMIT.value)
+    return not counts_connections(name)
+
+
+def counts_connections(name: str) -> bool:
+    """Whether the set is one that counts the connections of sources."""
+    return name.startswith(Purpose.CONNLIMIT.value)
 
 
 def initial_elements(ruleset: Ruleset) -> Iterator[tuple[str, str]]:

@@ -29,6 +29,7 @@ class TapView:
         learned_since: of those of which the kernel tells it, ISO 8601 in UTC.
         unread: addresses in DHCP answers to the guest that taught nothing, since their type could not be read.
         dropped: packets that its drop and reject rules counted; None if they don't count.
+        full: FILTER:LINE of rules that count connections and have no room for a further source, whom they shut out.
     """
 
     guest: str
@@ -45,6 +46,7 @@ class TapView:
     unread: tuple[str, ...]
     chains: tuple[str, ...]
     dropped: int | None
+    full: tuple[str, ...]
 
     def as_json(self) -> dict[str, Any]:
         """For `show --json`; the keys are a contract."""
@@ -82,7 +84,13 @@ def _view(record: Record, binding: Binding, seen: Seen) -> TapView:
         unread=seen.unread,
         chains=binding.installed.names("chain"),
         dropped=None if seen.dropped is None else sum(seen.dropped.values()),
+        full=seen.full,
     )
+
+
+def format_state(view: TapView) -> str:
+    """For a table: "in force", and what has no room."""
+    return "; ".join([view.state, *(f"full: {rule}" for rule in view.full)])
 
 
 def format_learned(view: TapView) -> str:

@@ -33,6 +33,7 @@ from .model import (
     Ruleset,
     SameAs,
     Tree,
+    Uncounted,
     Verdict,
 )
 
@@ -74,6 +75,7 @@ class Context:
         counts: the tracked connections of the frame's address, its own included, by the set that counts them; 1 where
             a set isn't named.
         from_host: the host sends or routes the frame; else it is bridged.
+        full: sets that count connections and have no room for the frame's address.
     """
 
     state: State = State.NEW
@@ -81,6 +83,7 @@ class Context:
     sets: Mapping[NamedSet, frozenset[SetElement]] = {}
     counts: Mapping[NamedSet, int] = {}
     from_host: bool = False
+    full: frozenset[NamedSet] = frozenset()
 
 
 NO_CONTEXT = Context(State.UNTRACKED)
@@ -261,8 +264,10 @@ class _Walk:
         if isinstance(test, SameAs):
             other = self._value(test.other)
             return None if other is None else value == other
+        if isinstance(test, Uncounted):
+            return test.set in self.context.full
         if isinstance(test, CountAbove):
-            return self.context.counts.get(test.set, 1) > test.limit
+            return None if test.set in self.context.full else self.context.counts.get(test.set, 1) > test.limit
         return self._in_set(value, test)
 
     def _in_set(self, value: int, test: InSet) -> bool | None:

@@ -69,13 +69,23 @@ class InSet:
 
 @dataclass(frozen=True)
 class CountAbove:
-    """The tracked connections counted in `set` under this packet's `field` are more than `limit`."""
+    """
+    The tracked connections counted in `set` under this packet's `field` are more than `limit`; negated, they aren't. A
+    set that is full can't count them, and then neither holds.
+    """
 
     set: NamedSet
     limit: int
 
 
-Test = Union[Equals, Masked, Between, Present, SameAs, AnyState, InSet, CountAbove]
+@dataclass(frozen=True)
+class Uncounted:
+    """`set`, which has seen this packet in a rule before, doesn't count its `field`: it is full."""
+
+    set: NamedSet
+
+
+Test = Union[Equals, Masked, Between, Present, SameAs, AnyState, InSet, CountAbove, Uncounted]
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ from nwfilter_hook.ruleset.model import (
     Rule,
     Ruleset,
     SameAs,
+    Uncounted,
     Verdict,
 )
 
@@ -135,21 +136,27 @@ def lines_of(ruleset: Ruleset) -> list[str]:
 UNTRACKED = AnyState(frozenset(("untracked",)))
 
 
-def is_for_host_packets(rule: Rule) -> bool:
-    """Whether the rule lets through what the host makes itself or exempts (test_host_traffic, test_untracked)."""
+def stands_beside(rule: Rule) -> bool:
+    """
+    Whether the rule stands beside one that says what its filter says: it lets through what the host makes itself or
+    exempts (test_host_traffic, test_untracked), or stops what a full set can't count (test_limits).
+    """
     return any(
-        (match.field is Field.PACKET_TYPE and not match.negated) or match.test == UNTRACKED for match in rule.matches
+        (match.field is Field.PACKET_TYPE and not match.negated)
+        or match.test == UNTRACKED
+        or isinstance(match.test, Uncounted)
+        for match in rule.matches
     )
 
 
-def spelled(ruleset: Ruleset, *, host_packets: bool = False) -> dict[str, list[str]]:
+def spelled(ruleset: Ruleset, *, beside: bool = False) -> dict[str, list[str]]:
     """
-    Every chain's rules, by "from", "from/arp-mac", "to", "from-l3", "to-l3" …; those for what the host makes itself or
-    exempts from tracking only if `host_packets`.
+    Every chain's rules, by "from", "from/arp-mac", "to", "from-l3", "to-l3" …; those that stand beside others only if
+    `beside`.
     """
     return {
         chain.tree.value if chain.name is None else f"{chain.tree.value}/{chain.name}": [
-            spell(rule) for rule in chain.rules if host_packets or not is_for_host_packets(rule)
+            spell(rule) for rule in chain.rules if beside or not stands_beside(rule)
         ]
         for chain in ruleset.chains
     }
@@ -181,6 +188,8 @@ def spell_match(match: Match) -> str:
         return f"{name}{equals}{test.other.value[0]}"
     if isinstance(test, AnyState):
         return f"{name}{equals}{','.join(sorted(test.states))}"
+    if isinstance(test, Uncounted):
+        return f"uncounted({name})"
     if isinstance(test, CountAbove):
         return f"count({name}){'<=' if match.negated else '>'}{test.limit}"
     assert isinstance(test, InSet)

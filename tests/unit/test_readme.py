@@ -10,7 +10,7 @@ import pytest
 from nwfilter_hook.filters.protocols import ELEMENTS
 from nwfilter_hook.nftables.expressions import render_rule
 from nwfilter_hook.ruleset.model import Ruleset, Tree
-from tests.unit.compiling import compiled_rule, is_for_host_packets
+from tests.unit.compiling import compiled_rule, stands_beside
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 TCP = "ether type ip ip protocol 6 @th,0,24 >= 0x0"
@@ -33,7 +33,7 @@ def statements(ruleset: Ruleset, tree: Tree) -> list[str]:
         for chain in ruleset.chains
         if chain.tree is tree
         for rule in chain.rules
-        if not is_for_host_packets(rule)
+        if not stands_beside(rule)
         for statement in render_rule(ruleset, tree, rule, "none")
     ]
 

@@ -13,7 +13,7 @@ DROP_ALL = rule_xml("<all/>", direction="inout", priority=1000)
 
 def to_l3(*rules: str) -> list[str]:
     """What the guest's packets meet on their way to it."""
-    return spelled(compiled(filter_xml(*rules)), host_packets=True)["to-l3"]
+    return spelled(compiled(filter_xml(*rules)), beside=True)["to-l3"]
 
 
 def test_a_rejected_guest_gets_the_answer() -> None:

@@ -14,9 +14,7 @@ HEAD = "ct-state=untracked ether-type=0x800 ip-protocol=17"
 
 def exempt(protocol: str, action: str = "accept", direction: str = "out", **others: object) -> dict[str, list[str]]:
     """What one rule becomes for such packets, by tree."""
-    rules = spelled(
-        compiled(filter_xml(rule_xml(protocol, action=action, direction=direction, **others))), host_packets=True
-    )
+    rules = spelled(compiled(filter_xml(rule_xml(protocol, action=action, direction=direction, **others))), beside=True)
     found = {
         tree: [rule.removesuffix(f" {action}") for rule in rules if "untracked" in rule and "fragment" not in rule]
         for tree, rules in rules.items()

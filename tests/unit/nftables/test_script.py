@@ -112,7 +112,15 @@ def test_a_rule_of_layer_2(protocol: str, statement: str) -> None:
 )
 def test_a_rule_of_layer_3(protocol: str, statement: str) -> None:
     """Layer 3 rules begin with the frame's type, so that none matches inside a VLAN tag."""
-    assert rule(protocol, chain="from-l3/vnet0") == [statement]
+    assert rule(protocol, chain="from-l3/vnet0")[0] == statement
+
+
+def test_what_a_full_set_cannot_count() -> None:
+    """The address isn't in the set though a rule before has put it there."""
+    counted, uncounted = rule("<tcp connlimit-above='3'/>", chain="from-l3/vnet0")
+    head = "ether type ip ip protocol 6 ct state new,established,related"
+    assert counted == f"{head} add @connlimit/vnet0/0 {{ ip saddr ct count over 3 }} drop"
+    assert uncounted == f"{head} ip saddr != @connlimit/vnet0/0 drop"
 
 
 def test_a_stateful_pair() -> None:
