@@ -170,7 +170,7 @@ class Backend:
         raise NotImplementedError
 
     def learnable(self, installed: Installed) -> Mapping[int, int]:
-        """How many addresses the tap may learn, by IP version; {} if it learns none."""
+        """How many addresses the tap may learn, by IP version; MACs by 0; {} if it learns none."""
         raise NotImplementedError
 
     # --- the kernel ---------------------------------------------------------------------------------------------------
@@ -212,7 +212,7 @@ class Backend:
         raise NotImplementedError
 
     def set_learned(self, installed: Installed, versions: Iterable[int], addresses: Iterable[str]) -> None:
-        """Forget what the tap has learned of these IP versions; then make `addresses` what it has learned."""
+        """Forget what it has learned of these IP versions (0 is MAC); then make `addresses` what it has learned."""
         raise NotImplementedError
 
     def change_set(self, operation: str, elements: Sequence[tuple[NamedSet, str]]) -> None:

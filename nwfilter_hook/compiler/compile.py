@@ -32,6 +32,7 @@ from .host_traffic import with_answers, with_host_packets, with_later_fragments
 from .layer2 import compile_layer2
 from .layer3 import address_field, compile_layer3
 from .learning import learned_kinds, with_learning
+from .macs import with_macs
 
 
 def compile_tap(
@@ -64,13 +65,15 @@ def compile_tap(
     """
     notes: dict[str, None] = {}
     below, rules = tuple(floor), tuple(rules)
-    base = _chains(tap, attachment, below, end_of_chain, "", notes)
-    chains = with_host_packets(_chains(tap, attachment, rules, end_of_chain, "own-" if below else "", notes))
+    learning, floor_learning = learning or Learning(), floor_learning or Learning()
+    base = with_macs(_chains(tap, attachment, below, end_of_chain, "", notes), floor_learning.macs or (mac,))
+    chains = _chains(tap, attachment, rules, end_of_chain, "own-" if below else "", notes)
+    chains = with_host_packets(with_macs(chains, learning.macs or (mac,)))
     taught = learned_kinds(base)
-    chains = with_learning(chains, mac, learning or Learning(), learned_kinds(chains) - taught)
+    chains = with_learning(chains, mac, learning, learned_kinds(chains) - taught)
     if base:
         chains = with_answers(stack(with_later_fragments(base), chains))
-        chains = with_learning(chains, mac, floor_learning or Learning(), taught)
+        chains = with_learning(chains, mac, floor_learning, taught)
     return Ruleset(tap, attachment, tuple(chains), tuple(_sets(chains)), tuple(notes))
 
 

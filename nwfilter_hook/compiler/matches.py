@@ -19,6 +19,7 @@ from ..filters.protocols import ELEMENTS, IMPLIED_PROTOCOLS, Attribute, Element,
 from ..ruleset.fields import Field, max_dimensions
 from ..ruleset.model import Between, CountAbove, Equals, InSet, Masked, Match, NamedSet, Present, Purpose, SameAs, Test
 from .implied import ALWAYS, NEVER, Alternatives, Matches, implied, product
+from .macs import mac_alternatives
 
 _PACKET_HOST = 0
 FROM_HOST = Match(Field.PACKET_TYPE, Equals(_PACKET_HOST))
@@ -174,6 +175,8 @@ def _masked(field: Field, value: int, mask: int, negated: bool) -> Alternatives:
 def _learned(
     rule: BoundRule, attribute: Attribute, field: Field, value: object, mask: object, end: object, negated: bool
 ) -> Alternatives:
+    if isinstance(value, Learned) and value.variable == "MAC" and (mask is None or isinstance(mask, int)):
+        return mac_alternatives(rule, field, value, mask, negated)
     if not isinstance(value, Learned) or not (mask is None or isinstance(mask, int)) or end is not None:
         variable = next(part.variable for part in (value, mask, end) if isinstance(part, Learned))
         message = f"{attribute.name}: a range or a mask can't be learned; give parameter {variable}"

@@ -7,24 +7,25 @@ Out: a `Learning`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
-from ..base.addresses import parse_ipv4, parse_ipv6
+from ..base.addresses import parse_ipv4, parse_ipv6, parse_mac
 from ..base.dataclass import dataclass
 from ..base.errors import BadValue
 from ..base.text import did_you_mean
-from .model import FilterRef, Prefix
+from .model import FilterRef, Learned, Prefix
 from .types import number, parse_prefix
 
 MODE = "CTRL_IP_LEARNING"
 MAXIMUM = "CTRL_IP_LEARNING_MAX"
 IPV6_MODE = "CTRL_IPV6_LEARNING"
 IPV6_MAXIMUM = "CTRL_IPV6_LEARNING_MAX"
+MAC_MAXIMUM = "CTRL_MAC_LEARNING_MAX"
 FIXED = {"IP": "CTRL_IP_FIXED", "IPV6": "CTRL_IPV6_FIXED"}
 """By variable, the parameter with the addresses that the guest has besides those that are learned for it."""
 IPV6_LINK_LOCAL = "CTRL_IPV6_LINK_LOCAL"
 MAX_ADDRESSES = 256
-"""Upper bound of both maxima."""
+"""Upper bound of all three maxima."""
 MAX_FIXED = 64
 """Of one family; each makes a rule of its own."""
 
@@ -46,8 +47,31 @@ def read_learning(reference: FilterRef) -> Learning:
         ipv6_maximum=_maximum(reference, IPV6_MAXIMUM, Learning().ipv6_maximum),
         fixed=_fixed(reference, "IP", mode != "none"),
         ipv6_fixed=_fixed(reference, "IPV6", ipv6),
+        macs=_macs(reference, reference.parameters.get("MAC", ())),
         link_local=_choice(reference, IPV6_LINK_LOCAL, ("mac", "any"), "mac") == "any",
     )
+
+
+def learned_macs(reference: FilterRef, given: Iterable[str]) -> Learned | None:
+    """
+    What $MAC is where others than the `given` MACs are learned; None where none are.
+
+    Raises:
+        BadValue: a value that means nothing.
+    """
+    if MAC_MAXIMUM not in reference.parameters:
+        return None
+    return Learned("MAC", _macs(reference, given), _maximum(reference, MAC_MAXIMUM, 1))
+
+
+def _macs(reference: FilterRef, given: Iterable[str]) -> tuple[int, ...]:
+    macs: dict[int, None] = {}
+    for text in given:
+        try:
+            macs[parse_mac(text)] = None
+        except ValueError as error:
+            raise BadValue(f"parameter MAC: {text!r} is not {error}", reference.source) from None
+    return tuple(macs)
 
 
 def check_fixed(reference: FilterRef) -> None:
@@ -152,6 +176,7 @@ class Learning:
         ipv6_maximum: how many addresses are learned for $IPV6.
         fixed, ipv6_fixed: addresses that the guest has besides the learned ones, and that teach nothing.
         link_local: whether link-local addresses are among those; else the guest has the one of its MAC only.
+        macs: the MACs that parameters give; () if it has the interface's.
     """
 
     mode: str = "any"
@@ -162,3 +187,4 @@ class Learning:
     fixed: tuple[int | Prefix, ...] = ()
     ipv6_fixed: tuple[int | Prefix, ...] = ()
     link_local: bool = False
+    macs: tuple[int, ...] = ()

@@ -72,14 +72,16 @@ class Prefix:
 @dataclass(frozen=True)
 class Learned:
     """
-    Stands for the addresses that the kernel learns: the guest's IPv4 addresses for $IP, IPv6 for $IPV6.
+    Stands for the addresses that the kernel learns: the guest's IPv4 addresses for $IP, IPv6 for $IPV6, MACs for $MAC.
 
     Attributes:
         fixed: addresses and networks that it has besides.
+        maximum: how many are learned (MAC).
     """
 
     variable: str = "IP"
     fixed: tuple[int | Prefix, ...] = ()
+    maximum: int = 1
 
 
 @dataclass(frozen=True)

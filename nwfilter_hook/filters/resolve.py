@@ -21,8 +21,8 @@ from typing import Callable, Union
 from ..base.addresses import is_link_local, link_local, parse_mac
 from ..base.dataclass import dataclass
 from ..base.errors import BadValue, FilterLoop, InputError, Source, UnboundVariable
-from .learning import FIXED, IPV6_MODE, check_fixed, is_learnable, read_learning
-from .model import BoundRule, Filter, FilterRef, FilterRule, Learned, Parameters, Prefix, Setting, Value, Variable
+from .learning import FIXED, IPV6_MODE, check_fixed, is_learnable, learned_macs, read_learning
+from .model import BoundRule, Filter, FilterRef, FilterRule, Learned, Prefix, Setting, Value, Variable
 from .protocols import ELEMENTS
 from .types import parse_bound
 
@@ -60,8 +60,12 @@ def resolve(reference: FilterRef, mac: str, read_filter: ReadFilter) -> tuple[Bo
         BadValue: a value doesn't fit the attribute it is used in, or contradicts another.
     """
     check_fixed(reference)
-    outer = {"MAC": (mac,), **reference.parameters}
-    outer["LINK_LOCAL"] = _link_locals(reference, outer["MAC"])
+    macs = reference.parameters.get("MAC", (mac,))
+    outer: dict[str, tuple[_Item, ...]] = {**reference.parameters, "MAC": macs}
+    outer["LINK_LOCAL"] = _link_locals(reference, macs)
+    learned_too = learned_macs(reference, macs)
+    if learned_too:
+        outer["MAC"] = (learned_too,)
     occurrences = tuple(_walk(reference, outer, read_filter))
     learned = _learned(occurrences, reference)
     return tuple(rule for occurrence in occurrences for rule in _bind(_with(occurrence, learned), reference))
@@ -98,14 +102,14 @@ def filters_in_tree(name: str, read_filter: ReadFilter) -> frozenset[str]:
     return frozenset(found)
 
 
-def _walk(reference: FilterRef, parameters: Parameters, read_filter: ReadFilter) -> Iterator[Occurrence]:
+def _walk(reference: FilterRef, parameters: _Items, read_filter: ReadFilter) -> Iterator[Occurrence]:
     """
     Every rule, depth first. A filter that is met again with the same parameters would only repeat its rules, which
     changes no verdict, so it is passed over; else a few filters that refer to each other twice make millions.
     """
-    visited: set[tuple[str, frozenset[tuple[str, tuple[str, ...]]]]] = set()
+    visited: set[tuple[str, frozenset[tuple[str, tuple[_Item, ...]]]]] = set()
 
-    def walk(reference: FilterRef, parameters: Parameters, path: tuple[str, ...]) -> Iterator[Occurrence]:
+    def walk(reference: FilterRef, parameters: _Items, path: tuple[str, ...]) -> Iterator[Occurrence]:
         if reference.filter in path:
             cycle = " -> ".join((*path[path.index(reference.filter) :], reference.filter))
             raise FilterLoop(f"filters include each other: {cycle}; leave one of the references out", reference.source)

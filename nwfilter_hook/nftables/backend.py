@@ -19,7 +19,17 @@ from .expressions import with_counts
 from .features import check_features, needs_of
 from .fingerprints import fingerprints
 from .names import BASE_CHAINS, TABLE, is_of_tap
-from .netlink import Hook, KernelRule, read_chains, read_elements, read_generation, read_rules, read_sets, read_verdicts
+from .netlink import (
+    Hook,
+    KernelElement,
+    KernelRule,
+    read_chains,
+    read_elements,
+    read_generation,
+    read_rules,
+    read_sets,
+    read_verdicts,
+)
 from .process import Nft
 from .refusals import explain
 from .script import Operation, Script
@@ -133,7 +143,8 @@ class NftBackend(Backend):
             elif each.kind == "element" and elements[each.name].get(installed.tap) != each.content[0]:
                 missing.append(each.name)
         own = learned.own_addresses(installed)
-        known = (_since(table, name) for table, name in _places(learned.whole_sets(installed)))
+        known = [_since(table, name) for table, name in _places(learned.whole_sets(installed))]
+        known += [_since(table, name, learned.mac_of) for table, name in _places(learned.mac_sets(installed))]
         unread = (_since(table, name) for table, name in _places(learned.unread_sets(installed)))
         return Seen(
             tuple(missing),
@@ -231,13 +242,11 @@ def _places(sets: Iterable[Object]) -> list[tuple[str, str]]:
     return [(each.table, each.name) for each in sets]
 
 
-def _since(table: str, name: str) -> list[LearnedAddress]:
+def _since(table: str, name: str, spell: Callable[[KernelElement], str] = learned.address_of) -> list[LearnedAddress]:
     """The addresses in a set, and since when they are."""
     now_s = int(time.time())
     return [
-        LearnedAddress(
-            learned.address_of(element), None if element.left_s is None else now_s - (TIMEOUT_S - element.left_s)
-        )
+        LearnedAddress(spell(element), None if element.left_s is None else now_s - (TIMEOUT_S - element.left_s))
         for element in read_elements(table, name)
     ]
 

@@ -91,6 +91,7 @@ _ARP_OFFSETS = {
     Field.ARP_DST_MAC: 144,
     Field.ARP_DST_IP: 192,
 }
+_ETHERNET = {Field.ETHER_DST: "@ll,0", Field.ETHER_SRC: "@ll,48"}
 _STP_OFFSETS = {
     Field.STP_HEADER: 112,
     Field.STP_TYPE: 160,
@@ -231,11 +232,16 @@ def _match(tap: str, match: Match, frame: _Frame) -> tuple[str, ...]:
 def _same(field: Field, other: Field, negated: bool) -> tuple[str, ...]:
     """Equal: every octet's pair is in the set of equal pairs. Different: one octet's pair isn't."""
     operator = "!= " if negated else ""
-    octets = tuple(
-        f"@nh,{_ARP_OFFSETS[field] + bit},8 . @nh,{_ARP_OFFSETS[other] + bit},8 {operator}@{EQUAL_OCTETS}"
-        for bit in range(0, field.bits, 8)
-    )
+    pairs = zip(_octets(field), _octets(other))
+    octets = tuple(f"{one} . {another} {operator}@{EQUAL_OCTETS}" for one, another in pairs)
     return octets if negated else (" ".join(octets),)
+
+
+def _octets(field: Field) -> list[str]:
+    """Each octet of a field, by its place."""
+    place = f"@nh,{_ARP_OFFSETS[field]}" if field in _ARP_OFFSETS else _ETHERNET.get(field) or NAMELESS[field]
+    base, start, *_ = place.split(",")
+    return [f"{base},{int(start) + bit},8" for bit in range(0, field.bits, 8)]
 
 
 def _field(field: Field, frame: _Frame) -> str:

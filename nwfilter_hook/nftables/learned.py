@@ -11,27 +11,38 @@ import ipaddress
 from collections.abc import Iterable, Iterator, Mapping
 
 from ..backend import Installed, Object
+from ..base.addresses import format_mac
 from ..ruleset.model import Purpose
 from .netlink import KernelElement
 from .script import Operation, Script
 from .sets import LearnedName, lease_map, parse_learned
 
-_FORGOTTEN = (Purpose.LEARNED.value, f"{Purpose.LEARNED.value}6", Purpose.LEASED.value, Purpose.UNREAD.value)
+_FORGOTTEN = (
+    *(Purpose.LEARNED.value, f"{Purpose.LEARNED.value}6"),
+    *(Purpose.LEASED.value, Purpose.UNREAD.value, Purpose.MACS.value),
+)
 
 
 def learnable(installed: Installed) -> Mapping[int, int]:
-    """How many addresses the tap may learn, by IP version."""
-    return {name.version: name.size for _, name in _sets(installed)}
+    """How many addresses the tap may learn, by IP version; MACs by 0."""
+    found = {name.version: name.size for _, name in _sets(installed)}
+    for each in mac_sets(installed):
+        found[0] = int(each.name.rpartition("-")[2])
+    return found
 
 
 def set_learned(installed: Installed, versions: Iterable[int], addresses: Iterable[str]) -> Script:
-    """The transaction that forgets what was learned of `versions`, and then makes `addresses` what was learned."""
+    """
+    The transaction that forgets what was learned of `versions` (of IP; 0 are MACs), and then makes `addresses` what was
+    learned.
+    """
     versions = tuple(versions)
     parsed = [ipaddress.ip_address(text) for text in addresses]
     operations = []
     for each in installed.objects:
         purpose = each.name.split("/")[0]
-        if purpose in _FORGOTTEN and (6 if purpose.endswith("6") else 4) in versions:
+        version = 0 if purpose == Purpose.MACS.value else 6 if purpose.endswith("6") else 4
+        if purpose in _FORGOTTEN and version in versions:
             operations.append(Operation("flush", each.kind, each.table, each.name))
             operations += [_add(each, element) for element in each.content]
     for each, name in _sets(installed):
@@ -74,6 +85,16 @@ def own_addresses(installed: Installed) -> set[str]:
 def unread_sets(installed: Installed) -> list[Object]:
     """The sets of addresses in DHCP answers that were not understood."""
     return [each for each in installed.objects if each.name.split("/")[0] == Purpose.UNREAD.value]
+
+
+def mac_sets(installed: Installed) -> list[Object]:
+    """The sets of MACs that were learned."""
+    return [each for each in installed.objects if each.kind == "set" and each.name.startswith(f"{Purpose.MACS.value}/")]
+
+
+def mac_of(element: KernelElement) -> str:
+    """The MAC that an element is."""
+    return format_mac(int.from_bytes(element.key[:6], "big"))
 
 
 def address_of(element: KernelElement) -> str:

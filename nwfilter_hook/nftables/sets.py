@@ -6,6 +6,7 @@ Out: names and statements of nft.
 
     learned/TAP                addresses of the guest, as numbers; learned6/TAP for IPv6
     learned/TAP/…              /max-N: as many as N; /lease: the newest lease; /ffffff00: under this mask
+    macs/TAP/max-N             as many as N further MACs of the guest
     leased/TAP                 holds the tap once it has a lease
     leased/TAP/address         map from the tap to its newest lease
     unread/TAP                 addresses in DHCP answers whose type could not be read
@@ -93,6 +94,8 @@ def set_name(tap: str, named: NamedSet) -> str:
     if named.purpose is Purpose.CONNLIMIT:
         return f"{prefix}/{tap}/{named.name}"
     parts = [prefix, tap]
+    if named.purpose is Purpose.MACS:
+        parts.append(f"max-{named.size}")
     if named.purpose is Purpose.LEARNED:
         if named.newest:
             parts.append(_LEASE)
@@ -173,6 +176,8 @@ def declaration(name: str, dimensions: int = 1) -> str:
         return f"{{ typeof oifname : @nh,96,32; size {_NEWEST_SIZE}; {_TIMEOUT} }}"
     if purpose == Purpose.LEASED.value:
         return f"{{ type ifname; size 1; {_TIMEOUT} }}"
+    if purpose == Purpose.MACS.value:
+        return f"{{ type ether_addr; size {name.rpartition('-')[2]}; {_TIMEOUT} }}"
     if purpose == Purpose.UNREAD.value:
         return f"{{ typeof @nh,64,32; size 8; {_TIMEOUT} }}"
     version = "ipv6_addr" if purpose.endswith("6") else "ipv4_addr"

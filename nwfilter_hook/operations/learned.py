@@ -21,13 +21,14 @@ Address = Union[ipaddress.IPv4Address, ipaddress.IPv6Address]
 
 def forget(host: Host, tap: str) -> None:
     """
-    Forget every address learned for `tap`, IPv4 and IPv6: it learns as a guest that has just started.
+    Forget every address learned for `tap`, IPv4, IPv6 and MAC: it learns as a guest that has just started.
 
     Raises:
         NwfilterHookError: no such tap, or nothing is learned for it.
     """
     with host.state.locked():
-        host.backend.set_learned(_learning(host, tap).installed, (4, 6), ())
+        installed = _learning(host, tap).installed
+        host.backend.set_learned(installed, host.backend.learnable(installed), ())
 
 
 def teach(host: Host, tap: str, texts: Sequence[str]) -> tuple[Address, ...]:

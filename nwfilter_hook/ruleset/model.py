@@ -103,6 +103,7 @@ class Purpose(enum.Enum):
     LEARNED = "learned"
     LEASED = "leased"
     UNREAD = "unread"
+    MACS = "macs"
     CONNLIMIT = "connlimit"
     IPSET = "ipset"
 

@@ -15,10 +15,10 @@ import pytest
 
 from nwfilter_hook.base.errors import NwfilterHookError
 from nwfilter_hook.config import Config, parse_config
-from nwfilter_hook.domain.parse import parse_domain
 from nwfilter_hook.host import Host
 from nwfilter_hook.nftables.backend import NftBackend
 from nwfilter_hook.nftables.process import Nft
+from nwfilter_hook.operations.floors import read_domain
 from nwfilter_hook.operations.transaction import plan_domain
 from nwfilter_hook.ruleset.model import Ruleset
 from nwfilter_hook.storage.library import Library
@@ -44,7 +44,7 @@ def compile_domain() -> str:
     state = State("/nonexistent", print, readonly=True)
     backend = Unasked(Nft("/nonexistent", 1), config.counters, dict, print)
     host = Host(config, Library(["filters", STOCK]), backend, state, print, print)
-    domain = parse_domain(Path("domain.xml").read_bytes(), "domain.xml", config.defaults)
+    domain = read_domain(host, Path("domain.xml").read_bytes(), "domain.xml")
     return plan_domain(host, domain, "start", fresh=True).transaction.text
 
 

@@ -1,4 +1,4 @@
-"""What parameters mean for frames: networks as addresses, addresses besides those that are learned."""
+"""What parameters mean for frames: networks, addresses besides those that are learned, several MACs, a floor."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import pytest
 
 from tests.support.discovery import advertise, detect, solicit
 from tests.support.domains import Parameters, domain, filterref, interface
-from tests.support.frames import GUEST, arp, incoming, ipv4, ipv6, udp
-from tests.support.learned import learned
+from tests.support.frames import GUEST, arp, dhcp_discover, incoming, ipv4, ipv6, udp
+from tests.support.learned import command, learned
 from tests.support.netns import Wire
 
 pytestmark = pytest.mark.netns
@@ -105,3 +105,32 @@ def test_a_floor_and_a_filter(wire: Wire, tmp_path: Path) -> None:
     }
     assert wire.passes(incoming(udp), "vnet1", "vnet0")
     assert not wire.passes(incoming(ipv6), "vnet1", "vnet0")
+
+
+def test_guests_within_a_guest(wire: Wire) -> None:
+    """The first MACs that a nested host uses are held, in DHCP and neighbour discovery too; `relearn` forgets them."""
+    inner = [f"52:54:00:00:01:0{number}" for number in (1, 2, 3)]
+    addresses = (("IP", "10.0.5.0/24"), ("IPV6", "2001:db8:7::/64"), ("LINK_LOCAL", "fe80::1"))
+    given = (("CTRL_MAC_LEARNING_MAX", "2"), *addresses)
+    wire.start("web", by_metadata("clean-traffic-dual", given))
+    for _ in range(2):
+        assert wire.passes(udp(src_ip="10.0.5.1"))
+        for mac, passes in zip(inner, (True, True, False)):
+            assert wire.passes(udp(src=mac, src_ip="10.0.5.2")) is passes
+            assert wire.passes(arp(src=mac, sender=mac, sender_ip="10.0.5.2")) is passes
+            assert wire.passes(dhcp_discover(src=mac)) is passes
+            assert wire.passes(ipv6(src=mac, src_ip="2001:db8:7::2")) is passes
+        asked = solicit("2001:db8:7::3", src_ip="2001:db8:7::2", mac=inner[0])
+        assert wire.passes(from_mac(asked, inner[0]))
+        assert not wire.passes(from_mac(asked, inner[1]))
+        assert learned(wire) == inner[:2]
+        command(wire, "relearn", "vnet0")
+        assert learned(wire) == []
+    assert wire.passes(udp(src=inner[2], src_ip="10.0.5.2"))
+    wire.start("web", by_metadata("clean-traffic-dual", addresses))
+    assert not wire.passes(udp(src=inner[2], src_ip="10.0.5.2"))
+
+
+def from_mac(frame: bytes, mac: str) -> bytes:
+    """`frame` with another source."""
+    return frame[:6] + bytes.fromhex(mac.replace(":", "")) + frame[12:]
