@@ -20,12 +20,12 @@ from .implied import DHCP, ETHERNET_CLIENT, LATER_FRAGMENT, LENGTHS, SNAPS
 MakeRule = Callable[..., Rule]
 """(matches, verdict[, target of a jump])"""
 
-QUESTION, WRAPPED = "dhcp-question", "dhcp-wrapped"
+NOT_TCP, QUESTION, WRAPPED = "dhcp-not-tcp", "dhcp-question", "dhcp-wrapped"
 
 _CLIENT, _SERVER = 68, 67
 _BOOTREQUEST = 1
 _ANY_CLIENT = (1 << Field.DHCP_CLIENT.bits) - 1
-_UDP, _AUTHENTICATION = 17, 51
+_TCP, _UDP, _AUTHENTICATION = 6, 17, 51
 _VLAN = 0x8100
 _OTHER_TAGS = (0x88A8, 0x9100, 0x9200)
 """802.1ad, and what switches used before it."""
@@ -36,18 +36,18 @@ _FRAMES = ((_IPV4,), _IN_TAG)
 
 def question_rules(make: MakeRule) -> Iterator[Rule]:
     """
-    At the head: every IPv4 datagram is looked at in QUESTION, and what is neither IPv4 nor IPv6 in WRAPPED; both come
+    At the head: of IPv4 all but TCP is looked at in NOT_TCP, and what is neither IPv4 nor IPv6 in WRAPPED; both come
     back if nothing is wrong.
     """
     other = (Match(_IPV4.field, _IPV4.test, negated=True), Match(Field.ETHER_TYPE, Equals(0x86DD), negated=True))
-    yield make((_IPV4, Match(Field.IP_PROTOCOL, Equals(_UDP))), Verdict.JUMP, QUESTION)
-    yield make((_IPV4, Match(Field.IP_PROTOCOL, Equals(_AUTHENTICATION))), Verdict.DROP)
+    yield make((_IPV4, Match(Field.IP_PROTOCOL, Equals(_TCP), negated=True)), Verdict.JUMP, NOT_TCP)
     yield make(other, Verdict.JUMP, WRAPPED)
 
 
 def question_chains(make: MakeRule, mac: int, addresses: Iterable[Test]) -> list[Chain]:
     """The sub-chains of the tree from the guest; one of `addresses` holds for an address of its own."""
     return [
+        Chain(Tree.FROM_L2, NOT_TCP, tuple(_protocols(make, (_IPV4,)))),
         Chain(Tree.FROM_L2, QUESTION, tuple(_question(make, mac, (Equals(0), *addresses)))),
         Chain(Tree.FROM_L2, WRAPPED, tuple(_wrapped(make))),
     ]
@@ -86,9 +86,13 @@ def _proper(frame: Iterable[Match], mac: int, own: Match) -> tuple[Match, ...]:
     )
 
 
+def _protocols(make: MakeRule, frame: tuple[Match, ...]) -> Iterator[Rule]:
+    yield make((*frame, Match(Field.IP_PROTOCOL, Equals(_UDP))), Verdict.JUMP, QUESTION)
+    yield make((*frame, Match(Field.IP_PROTOCOL, Equals(_AUTHENTICATION))), Verdict.DROP)
+
+
 def _wrapped(make: MakeRule) -> Iterator[Rule]:
-    yield make((*_IN_TAG, Match(Field.IP_PROTOCOL, Equals(_UDP))), Verdict.JUMP, QUESTION)
-    yield make((*_IN_TAG, Match(Field.IP_PROTOCOL, Equals(_AUTHENTICATION))), Verdict.DROP)
+    yield from _protocols(make, _IN_TAG)
     for tag in (_VLAN, *_OTHER_TAGS):
         yield make((_IN_TAG[0], Match(Field.VLAN_TYPE, Equals(tag))), Verdict.DROP)
     for tag in _OTHER_TAGS:

@@ -243,7 +243,7 @@ TYPES: dict[str, Parser] = {
 }
 """Parser by the name of the type."""
 
-NO_VARIABLES = frozenset(("STATES", "TCPFLAGS", "IPSETFLAGS", "BOOLEAN", "TAGGED", "STRING"))
+NO_VARIABLES = frozenset(("STATES", "TCPFLAGS", "IPSETFLAGS", "BOOLEAN", "STRING"))
 """Types that take no variable: libvirt accepts one there and then ignores it, fails or gets it wrong."""
 
 HEX_IN_VARIABLES = frozenset(("ETHERTYPE", "ENCAPTYPE", "PROTOCOLTYPE"))

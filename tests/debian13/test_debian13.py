@@ -162,7 +162,7 @@ LEARNING: tuple[dict[str, Values], ...] = (
 )
 
 
-GIVEN: dict[str, Values] = {"GATEWAY_MAC": MAC, "VLAN": ("7", "8")}
+GIVEN: dict[str, Values] = {"GATEWAY_MAC": MAC, "VLAN": ("7", "8"), "TAGGED": "any"}
 
 
 def every_script() -> Iterator[tuple[str, str]]:

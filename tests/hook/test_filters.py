@@ -316,6 +316,7 @@ def test_many_guests_of_one_filter(box: Sandbox) -> None:
                 ("LINK_LOCAL", "fe80::1"),
                 ("GATEWAY_MAC", "52:54:00:00:00:ff"),
                 ("VLAN", "7"),
+                ("TAGGED", "any"),
             ],
             mac=f"52:54:00:00:00:{number:02x}",
         )

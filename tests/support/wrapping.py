@@ -38,15 +38,17 @@ def in_tags(frame: bytes) -> dict[str, bytes]:
 
 
 ONE_TAG = ("vlan-0", "vlan-7", "vlan-0-priority-7")
-READABLE = ("destination-options", "whole-in-a-fragment")
+READABLE = ("destination-options", "whole-in-a-fragment", "ah-in-vlan-0")
 
 
-def unreadable(frame: bytes) -> dict[str, bytes]:
-    """Those of them, and for IPv6 of `behind_headers`, that no filter can look into."""
-    tags = {name: wrapped for name, wrapped in in_tags(frame).items() if name not in ONE_TAG}
-    if frame[12:14] != b"\x86\xdd":
-        return tags
-    return {**tags, **{name: wrapped for name, wrapped in behind_headers(frame).items() if name not in READABLE}}
+def in_two_tags(frame: bytes) -> dict[str, bytes]:
+    """Those of `in_tags` that no filter can look into."""
+    return {name: wrapped for name, wrapped in in_tags(frame).items() if name not in ONE_TAG}
+
+
+def behind_unusual_headers(frame: bytes) -> dict[str, bytes]:
+    """Those of `behind_headers`, in no tag, that no filter can look behind."""
+    return {name: wrapped for name, wrapped in behind_headers(frame).items() if name not in READABLE}
 
 
 def behind_headers(frame: bytes) -> dict[str, bytes]:

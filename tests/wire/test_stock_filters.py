@@ -515,17 +515,20 @@ SPECS = {
             passes(tcp(dport=67)),
             *(passes(dhcpv6_question(kind)) for kind in (1, 3, 4, 5, 6, 11, 36)),
             passes(dhcpv6_reply(src=GUEST, dst=OTHER)),
-            drops(dhcp_question("release", client=OTHER, own=OTHER_IP), by="no-dhcp-spoofing"),
-            drops(dhcp_question("discover", client=OTHER), by="no-dhcp-spoofing"),
-            drops(dhcp_question("release", own=OTHER_IP), by="no-dhcp-spoofing"),
-            drops(dhcp_question("discover", giaddr="10.0.1.1"), by="no-dhcp-spoofing"),
-            drops(dhcp_question("request", htype=6), by="no-dhcp-spoofing"),
-            drops(dhcp_question("request", hlen=16), by="no-dhcp-spoofing"),
-            drops(dhcp_question("request", op=2), by="no-dhcp-spoofing"),
-            drops(dhcp_question("release", client=OTHER, own=OTHER_IP, sport=67), by="no-dhcp-spoofing"),
-            drops(vlan(dhcp_question("discover", client=OTHER)), by="no-dhcp-spoofing"),
-            drops(udp(dport=67), by="no-dhcp-spoofing"),
-            *(drops(dhcpv6_question(kind), by="no-dhcp-spoofing") for kind in (2, 7, 8, 9, 10, 12, 13, 14, 20, 35, 37)),
+            drops(dhcp_question("release", client=OTHER, own=OTHER_IP), by="no-dhcp-spoofing-rules"),
+            drops(dhcp_question("discover", client=OTHER), by="no-dhcp-spoofing-rules"),
+            drops(dhcp_question("release", own=OTHER_IP), by="no-dhcp-spoofing-rules"),
+            drops(dhcp_question("discover", giaddr="10.0.1.1"), by="no-dhcp-spoofing-rules"),
+            drops(dhcp_question("request", htype=6), by="no-dhcp-spoofing-rules"),
+            drops(dhcp_question("request", hlen=16), by="no-dhcp-spoofing-rules"),
+            drops(dhcp_question("request", op=2), by="no-dhcp-spoofing-rules"),
+            drops(dhcp_question("release", client=OTHER, own=OTHER_IP, sport=67), by="no-dhcp-spoofing-rules"),
+            drops(vlan(dhcp_question("discover", client=OTHER)), by="no-dhcp-spoofing-rules"),
+            drops(udp(dport=67), by="no-dhcp-spoofing-rules"),
+            *(
+                drops(dhcpv6_question(kind), by="no-dhcp-spoofing-rules")
+                for kind in (2, 7, 8, 9, 10, 12, 13, 14, 20, 35, 37)
+            ),
             admits(incoming(udp, dport=67)),
             admits(dhcp_offer()),
         ),
@@ -542,11 +545,45 @@ SPECS = {
             passes(stp_bpdu()),
             passes(frames.ether()),
             passes(vlan(frames.ether())),
-            *(drops(frame, by="no-unreadable-packets") for frame in wrapping.unreadable(ping6()).values()),
-            *(drops(frame, by="no-unreadable-packets") for frame in wrapping.unreadable(arp()).values()),
+            *(drops(frame, by="no-unreadable-packets") for frame in wrapping.in_two_tags(ping6()).values()),
+            *(drops(frame, by="no-unreadable-packets") for frame in wrapping.in_two_tags(arp()).values()),
+            *(drops(frame, by="no-unreadable-ipv6") for frame in wrapping.behind_unusual_headers(ping6()).values()),
             admits(vlan(vlan(incoming(ipv4)))),
             admits(frames.snap(incoming(ipv4))),
         )
+    ),
+    "no-unreadable-ipv6": Spec(
+        (
+            passes(ping6()),
+            passes(wrapping.extended(ping6(), wrapping.HIP)),
+            passes(vlan(ping6())),
+            drops(vlan(wrapping.extended(ping6(), wrapping.HIP)), by="no-unreadable-ipv6"),
+        ),
+        parameters=(("TAGGED", "yes"),),
+    ),
+    "no-router-advertisements-rules": Spec(
+        (
+            passes(router_solicitation()),
+            passes(vlan(router_advertisement())),
+            drops(router_advertisement(), by="no-router-advertisements-rules"),
+        ),
+        parameters=(("TAGGED", "no"),),
+    ),
+    "no-ipv6-nd-spoofing-rules": Spec(
+        (
+            passes(advertise("2001:db8::3")),
+            passes(vlan(advertise())),
+            drops(vlan(advertise("2001:db8::3")), by="no-ipv6-nd-spoofing-rules"),
+        ),
+        parameters=(("TAGGED", "yes"), ("IPV6", frames.GUEST_IP6), ("IPV6", GUEST_LINK_LOCAL)),
+    ),
+    "no-dhcp-spoofing-rules": Spec(
+        (
+            passes(dhcp_question("request", own=SECOND_IP)),
+            passes(vlan(dhcp_question("discover", client=OTHER))),
+            drops(dhcp_question("discover", client=OTHER), by="no-dhcp-spoofing-rules"),
+        ),
+        parameters=(("TAGGED", "no"), *ADDRESSES),
     ),
     "no-encapsulation": Spec(
         (
@@ -642,9 +679,9 @@ SPECS = {
             passes(ping6()),
             passes(vlan(router_solicitation())),
             passes(vlan(udp6())),
-            drops(router_advertisement(), by="no-router-advertisements"),
-            drops(redirect(), by="no-router-advertisements"),
-            drops(vlan(router_advertisement()), by="no-router-advertisements"),
+            drops(router_advertisement(), by="no-router-advertisements-rules"),
+            drops(redirect(), by="no-router-advertisements-rules"),
+            drops(vlan(router_advertisement()), by="no-router-advertisements-rules"),
             drops(vlan(vlan(router_advertisement())), by="no-unreadable-packets"),
         )
     ),
@@ -663,15 +700,15 @@ SPECS = {
             passes(vlan(advertise())),
             passes(router_solicitation()),
             passes(ipv6(src_ip="2001:db8::3")),
-            drops(vlan(advertise("2001:db8::3")), by="no-ipv6-nd-spoofing"),
-            drops(advertise(LINK_LOCAL, mac=OTHER), by="no-ipv6-nd-spoofing"),
-            drops(advertise(OTHER_LINK_LOCAL), by="no-ipv6-nd-spoofing"),
-            drops(detect(OTHER_LINK_LOCAL), by="no-ipv6-nd-spoofing"),
-            drops(solicit(src_ip="2001:db8::3"), by="no-ipv6-nd-spoofing"),
-            drops(solicit(mac=OTHER), by="no-ipv6-nd-spoofing"),
-            drops(advertise("2001:db8::3"), by="no-ipv6-nd-spoofing"),
-            drops(advertise(mac=OTHER), by="no-ipv6-nd-spoofing"),
-            drops(detect("2001:db8::3"), by="no-ipv6-nd-spoofing"),
+            drops(vlan(advertise("2001:db8::3")), by="no-ipv6-nd-spoofing-rules"),
+            drops(advertise(LINK_LOCAL, mac=OTHER), by="no-ipv6-nd-spoofing-rules"),
+            drops(advertise(OTHER_LINK_LOCAL), by="no-ipv6-nd-spoofing-rules"),
+            drops(detect(OTHER_LINK_LOCAL), by="no-ipv6-nd-spoofing-rules"),
+            drops(solicit(src_ip="2001:db8::3"), by="no-ipv6-nd-spoofing-rules"),
+            drops(solicit(mac=OTHER), by="no-ipv6-nd-spoofing-rules"),
+            drops(advertise("2001:db8::3"), by="no-ipv6-nd-spoofing-rules"),
+            drops(advertise(mac=OTHER), by="no-ipv6-nd-spoofing-rules"),
+            drops(detect("2001:db8::3"), by="no-ipv6-nd-spoofing-rules"),
         ),
         parameters=(("IPV6", frames.GUEST_IP6), ("IPV6", GUEST_LINK_LOCAL)),
     ),
@@ -702,16 +739,17 @@ SPECS = {
             passes(rarp_announce(), by="qemu-announce-self-rarp"),
             drops(ping6(src=OTHER), by="no-mac-spoofing"),
             *NOT_CLEAN,
-            *(drops(frame, by="no-unreadable-packets") for frame in UNREADABLE),
+            *(drops(frame, by=REST) for frame in UNREADABLE),
+            *(drops(frame, by="no-unreadable-ipv6") for frame in wrapping.behind_unusual_headers(ping6()).values()),
             drops(ping6(src_ip="2001:db8::3"), by="no-ipv6-address-spoofing"),
             drops(ping6(src_ip="::"), by="no-ipv6-address-spoofing"),
             drops(dhcpv6_solicit(src_ip=OTHER_LINK_LOCAL), by="no-ipv6-address-spoofing"),
             drops(udp6(src_ip=OTHER_LINK_LOCAL, sport=53), by="no-ipv6-address-spoofing"),
-            drops(dhcp_question("release", client=OTHER, own=OTHER_IP), by="no-dhcp-spoofing"),
-            drops(dhcpv6_question(8), by="no-dhcp-spoofing"),
-            drops(advertise("2001:db8::3"), by="no-ipv6-nd-spoofing"),
-            drops(detect("2001:db8::3"), by="no-ipv6-nd-spoofing"),
-            drops(router_advertisement(), by="no-router-advertisements"),
+            drops(dhcp_question("release", client=OTHER, own=OTHER_IP), by="no-dhcp-spoofing-rules"),
+            drops(dhcpv6_question(8), by="no-dhcp-spoofing-rules"),
+            drops(advertise("2001:db8::3"), by="no-ipv6-nd-spoofing-rules"),
+            drops(detect("2001:db8::3"), by="no-ipv6-nd-spoofing-rules"),
+            drops(router_advertisement(), by="no-router-advertisements-rules"),
             drops(vlan(ipv6()), by=REST),
             admits(incoming(ipv4), by="allow-incoming-ipv4"),
             admits(incoming(ipv6), by="allow-incoming-ipv6"),
@@ -744,6 +782,24 @@ def test_stock_filter(wire: Wire, tmp_path: Path, name: str) -> None:
 
     expected = [(case, case.passes, [case.by] if case.by else []) for case in spec.cases]
     assert [(case, *_fate(wire, case)) for case in spec.cases] == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "said"),
+    [
+        ("vlan-trunk", (), "variable has no value: $VLAN at "),
+        ("vlan-trunk", (("VLAN", "7"), ("VLAN", "4095")), "parameter VLAN: '4095' can't be vlanid on <vlan>"),
+        ("vlan-trunk", (("VLAN", "trunk"),), "parameter VLAN: 'trunk' can't be vlanid on <vlan>"),
+        ("no-dhcp-spoofing", (("TAGGED", "maybe"),), "parameter TAGGED: 'maybe' can't be tagged on <ip"),
+        ("no-dhcp-spoofing", (("CTRL_IP_LEARNING", "none"),), "variable has no value: $IP at "),
+        ("no-dhcp-spoofing", (("IP", "2001:db8::1"),), "parameter IP: '2001:db8::1' can't be dhcpciaddr on <ip>"),
+    ],
+)
+def test_a_wrong_parameter(wire: Wire, name: str, parameters: tuple[tuple[str, str], ...], said: str) -> None:
+    """What a filter needs and isn't given, or can't use, refuses the start by name."""
+    finished = wire.hook("web", "start", domain("web", [interface("vnet0", name, parameters)]))
+    assert finished.returncode == 1
+    assert said in finished.stderr
 
 
 def _route(case: Case) -> tuple[str, str]:
