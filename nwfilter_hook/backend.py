@@ -179,6 +179,10 @@ class Backend:
         """Raises MissingFeature, with the rule and the config symbol, if this kernel lacks what one of them needs."""
         raise NotImplementedError
 
+    def sees_ingress(self) -> bool:
+        """Whether rules can stand at the ingress of a bridge port's device, before the bridge."""
+        raise NotImplementedError
+
     def apply(self, transaction: Transaction) -> None:
         """
         Hand it to the kernel.

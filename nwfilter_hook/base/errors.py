@@ -21,7 +21,7 @@ from .text import one_line, shortened
 @dataclass(frozen=True)
 class Source:
     """
-    Where an element was read: the file as it was named to us, and the 1-based line.
+    Where an element was read: the file as it was named to us, and the 1-based line, 0 where there are none.
 
     Attributes:
         kept: the line that it has in the file that is written from it; None if that is the one that was read.
@@ -32,7 +32,7 @@ class Source:
     kept: int | None = None
 
     def __str__(self) -> str:
-        return f"{self.path}:{self.line}"
+        return f"{self.path}:{self.line}" if self.line else self.path
 
 
 class NwfilterHookError(Exception):

@@ -24,7 +24,7 @@ def _parameter(context: click.Context, option: click.Parameter, values: tuple[st
         if not equals:
             raise click.BadParameter(f"{text!r} is not NAME=VALUE")
         try:
-            check_parameter(name, value, Source("-p", 1), networks=True)
+            check_parameter(name, value, Source("-p", 0), networks=True)
         except InputError as error:
             raise click.BadParameter(str(error)) from None
         parameters.setdefault(name, []).append(value)
@@ -41,7 +41,7 @@ def _mac(context: click.Context, option: click.Parameter, text: str) -> str:
 def _checked_name(context: click.Context, option: click.Parameter, text: str) -> str:
     check_name = check_tap if option.name == "tap" else check_filter_name
     try:
-        return check_name(text, Source(f"--{option.name}", 1))
+        return check_name(text, Source(f"--{option.name}", 0))
     except InputError as error:
         raise click.BadParameter(str(error)) from None
 
@@ -69,7 +69,7 @@ def compile_(
     """Print the nft script that would filter a tap. Needs no root and asks no kernel."""
     host = open_cli_host(readonly=True)
     library = Library((*filters, *host.config.filter_dirs), trusting=True)
-    reference = FilterRef(filter, parameters, Source("--filter", 1))
+    reference = FilterRef(filter, parameters, Source("--filter", 0))
     end = host.config.end_of_chain
     ruleset = compile_reference(reference, tap, Attachment(attachment), mac, library, end_of_chain=end)
     for note in ruleset.notes:

@@ -29,6 +29,7 @@ from ..ruleset.model import (
 from .chains import TreeBuilder
 from .floor import stack
 from .host_traffic import with_answers, with_host_packets, with_later_fragments
+from .ingress import with_ingress
 from .layer2 import compile_layer2
 from .layer3 import address_field, compile_layer3
 from .learning import learned_kinds, with_learning
@@ -45,6 +46,7 @@ def compile_tap(
     end_of_chain: str = "return",
     floor: Iterable[BoundRule] = (),
     floor_learning: Learning | None = None,
+    ingress: bool = True,
 ) -> Ruleset:
     """
     Compile `rules` into the chains that filter `tap`.
@@ -56,6 +58,7 @@ def compile_tap(
             what comes to the end of a user-defined chain (ebtables(8), -N).
         floor: the rules of another filter that counts too, first; what is learned for its rules is learned as
             `floor_learning` says, for `rules` as well.
+        ingress: whether a bridge port's rules may stand at the ingress of its device, too.
 
     Returns:
         For each tree that has rules: its root chain, then its sub-chains by first appearance.
@@ -74,6 +77,8 @@ def compile_tap(
     if base:
         chains = with_answers(stack(with_later_fragments(base), chains))
         chains = with_learning(chains, mac, floor_learning, taught)
+    if ingress and attachment is Attachment.BRIDGE_PORT:
+        chains = with_ingress(chains)
     return Ruleset(tap, attachment, tuple(chains), tuple(_sets(chains)), tuple(notes))
 
 

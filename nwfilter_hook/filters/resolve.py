@@ -88,7 +88,7 @@ def _link_locals(reference: FilterRef, macs: Iterable[str]) -> tuple[str, ...]:
 def filters_in_tree(name: str, read_filter: ReadFilter) -> frozenset[str]:
     """Every filter name that the tree under `name` holds, itself included; what can't be read ends a branch."""
     found: set[str] = set()
-    waiting = [(name, Source("tree", 1))]
+    waiting = [(name, Source("tree", 0))]
     while waiting:
         current, wanted_by = waiting.pop()
         if current in found:

@@ -16,7 +16,7 @@ from ..base.errors import NftError
 from ..ruleset.model import NamedSet, Ruleset
 from . import learned, script
 from .expressions import with_counts
-from .features import check_features, needs_of
+from .features import check_features, find_out, needs_of
 from .fingerprints import fingerprints
 from .names import BASE_CHAINS, TABLE, is_of_tap
 from .netlink import (
@@ -85,6 +85,18 @@ class NftBackend(Backend):
             found = check_features(self._nft, needs, known)
             if found != known:
                 self._remember(found)
+
+    def sees_ingress(self) -> bool:
+        known = self._recall()
+        try:
+            found = find_out(self._nft, "ingress", known)
+        except NftError as error:
+            if error.unsure:
+                raise
+            return True  # the transaction will tell what is wrong
+        if found != known:
+            self._remember(found)
+        return bool(found.get("ingress"))
 
     def apply(self, transaction: Transaction) -> None:
         assert isinstance(transaction, Script)

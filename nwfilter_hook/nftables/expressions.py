@@ -139,7 +139,7 @@ def render_rule(ruleset: Ruleset, tree: Tree, rule: Rule, counters: str) -> tupl
     store needs them.
     """
     frame = _frame(ruleset, tree, rule.matches)
-    comment = f'comment "{rule.filter}:{rule.source.kept or rule.source.line}"'
+    comment = f'comment "{rule.provenance}"'
     variants: list[list[str]] = [[]]
     for match in rule.matches:
         texts = _match(ruleset.tap, match, frame)

@@ -17,11 +17,18 @@ from ..ruleset.model import AnyState, CountAbove, Rule, Ruleset, Verdict
 from .names import TABLE
 from .process import Nft
 
+_CHAIN = "add chain bridge {table} c {{ type filter hook prerouting priority 0; }}\nadd rule bridge {table} c "
 _PROBES = {
-    "ct": ("ct state new", "CONFIG_NF_CONNTRACK_BRIDGE (module nf_conntrack_bridge)"),
-    "reject": ("reject", "CONFIG_NFT_BRIDGE_REJECT (module nft_reject_bridge)"),
+    "ct": _CHAIN + "ct state new",
+    "reject": _CHAIN + "reject",
+    "ingress": 'add chain netdev {table} c {{ type filter hook ingress device "lo" priority 0; }}',
 }
-"""By feature: a statement that the kernel takes if it has it, and what to look for if not."""
+"""By feature: what nft's check takes if the kernel has it."""
+
+_SYMBOLS = {
+    "ct": "CONFIG_NF_CONNTRACK_BRIDGE (module nf_conntrack_bridge)",
+    "reject": "CONFIG_NFT_BRIDGE_REJECT (module nft_reject_bridge)",
+}
 
 
 def needs_of(rulesets: Iterable[Ruleset]) -> dict[str, Rule]:
@@ -50,16 +57,31 @@ def check_features(nft: Nft, needs: Mapping[str, Rule], known: Mapping[str, Any]
         MissingFeature: with the rule and the config symbol.
         NftError: nft can't be asked.
     """
-    host = f"{os.uname().release} {nft.version()}"
+    for need, rule in needs.items():
+        known = find_out(nft, need, known)
+        if not known.get(need):
+            missing = f"{_SYMBOLS[need]} (or it is not loaded)"
+            raise MissingFeature(f"{rule.source}: this kernel can't enforce the rule: it lacks {missing}")
+    return known
+
+
+def find_out(nft: Nft, need: str, known: Mapping[str, Any]) -> Mapping[str, Any]:
+    """
+    `known`, with True for `need` if this kernel has it. A no is not remembered: a module may be loaded later.
+
+    Raises:
+        NftError: nft can't be asked.
+    """
+    host = f"{os.uname().release} {nft.identity()}"
     if known.get("host") != host:
         known = {"host": host}
-    for need, rule in needs.items():
-        statement, missing = _PROBES[need]
-        if known.get(need) is not True:
-            if not _kernel_takes(nft, statement):
-                message = f"{rule.source}: this kernel can't enforce the rule: it lacks {missing} (or it is not loaded)"
-                raise MissingFeature(message)
-            known = {**known, need: True}
+    if known.get(need) is True:
+        return known
+    if _complaint(nft, _PROBES[need]) is None:
+        return {**known, need: True}
+    complaint = _complaint(nft, _CHAIN + "accept")
+    if complaint is not None:
+        raise NftError(f"nft can't be asked what this kernel can do: {complaint}")
     return known
 
 
@@ -72,21 +94,9 @@ def _needs(rule: Rule) -> Iterator[str]:
         yield "ct"
 
 
-def _kernel_takes(nft: Nft, statement: str) -> bool:
-    """Whether a rule with `statement` passes nft's check, where one without passes."""
-    if _checks(nft, statement) is None:
-        return True
-    complaint = _checks(nft, "accept")
-    if complaint is not None:
-        raise NftError(f"nft can't be asked what this kernel can do: {complaint}")
-    return False
-
-
-def _checks(nft: Nft, statement: str) -> str | None:
-    probe = (
-        f"add table bridge {TABLE}-probe\n"
-        f"add chain bridge {TABLE}-probe c {{ type filter hook prerouting priority 0; }}\n"
-        f"add rule bridge {TABLE}-probe c {statement}\n"
-    )
-    ran = nft.run(["--check", "-f", "-"], probe)
+def _complaint(nft: Nft, probe: str) -> str | None:
+    """nft's against the commands of `probe`, which aren't carried out; None if it takes them."""
+    table = f"{TABLE}-probe"
+    tables = "".join(f"add table {family} {table}\n" for family in ("bridge", "netdev") if family in probe)
+    ran = nft.run(["--check", "-f", "-"], f"{tables}{probe.format(table=table)}\n")
     return None if ran.status == 0 else (ran.err.strip().splitlines() or ["no message"])[0]

@@ -3,6 +3,7 @@ What a tap's things are called in nft, and whose a name is.
 
     from/TAP  to/TAP          chains of layer 2, what the guest sends and gets; from/TAP/CHAIN its sub-chains
     from-l3/TAP  to-l3/TAP    of layer 3
+    ingress/TAP               what the guest sends to addresses that a bridge keeps to itself; in the other table
     learned/TAP …             its sets (sets.py)
 
 A tap's name holds no "/", so a name belongs to one tap or to none. All are in tables named `nwfilter`, which are ours

@@ -7,6 +7,7 @@ Everything goes in on standard input, nothing through a shell; a run is given up
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Callable, Sequence
 
@@ -48,8 +49,7 @@ class Nft:
         Raises:
             NftError: it can't be started; or, `.unsure`, it was killed or didn't answer in time.
         """
-        environment = dict(os.environ, LC_ALL="C")
-        environment["PATH"] = os.pathsep.join([environment.get("PATH", ""), *_SBIN]).lstrip(os.pathsep)
+        environment = dict(os.environ, LC_ALL="C", PATH=_search_path())
         try:
             result = subprocess.run(
                 [self._program, *arguments],
@@ -73,6 +73,15 @@ class Nft:
             raise NftError(f"{self._program} was killed by signal {-result.returncode}", unsure=True)
         return Ran(result.returncode, result.stdout, result.stderr)
 
-    def version(self) -> str:
-        """What `nft --version` prints."""
-        return self.run(["--version"]).out.strip()
+    def identity(self) -> str:
+        """Which program that is: another one, or another version, has another identity. Starts no process."""
+        path = shutil.which(self._program, path=_search_path()) or self._program
+        try:
+            status = os.stat(path)
+        except OSError:
+            return path
+        return f"{path} {status.st_size} {status.st_mtime_ns}"
+
+
+def _search_path() -> str:
+    return os.pathsep.join([os.environ.get("PATH", ""), *_SBIN]).lstrip(os.pathsep)

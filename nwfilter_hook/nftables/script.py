@@ -74,16 +74,17 @@ def render(ruleset: Ruleset, counters: str) -> Rendered:
     Args:
         counters: which rules count packets: "none", "drops" (drop and reject), "all".
     """
-    table = ruleset.attachment.family
-    sets = [*_shared_sets(ruleset, table), *_own_sets(ruleset, table)]
+    home = ruleset.attachment.family
+    sets = [*_shared_sets(ruleset, home), *_own_sets(ruleset, home)]
     chains, elements = [], []
     origins: dict[tuple[str, str], list[tuple[str, Source]]] = {}
     for chain in ruleset.chains:
         name = chain_name(ruleset.tap, chain.tree, chain.name)
+        table = "netdev" if chain.tree is Tree.INGRESS else home
         rules = [(line, rule) for rule in chain.rules for line in render_rule(ruleset, chain.tree, rule, counters)]
         origins[table, name] = [(rule.filter, rule.source) for _, rule in rules]
         chains.append(Object("chain", table, name, _device_hook(ruleset, chain), tuple(line for line, _ in rules)))
-        if ruleset.attachment is Attachment.BRIDGE_PORT and chain.name is None:
+        if table == "bridge" and chain.name is None:
             elements.append(element_of(ruleset.tap, chain.tree, f"jump {name}"))
     return Rendered(Installed(ruleset.tap, (*sets, *chains, *elements)), origins)
 
@@ -110,11 +111,12 @@ def _own_sets(ruleset: Ruleset, table: str) -> Iterable[Object]:
 
 def _device_hook(ruleset: Ruleset, chain: Chain) -> str:
     """The hook of a netdev base chain: what the guest sends is ingress of a tap, but egress of a macvtap."""
-    if ruleset.attachment is Attachment.BRIDGE_PORT or chain.name is not None:
+    if chain.name is not None or (ruleset.attachment is Attachment.BRIDGE_PORT and chain.tree is not Tree.INGRESS):
         return ""
-    sends = chain.tree is Tree.FROM_L2
-    hook = "ingress" if sends is (ruleset.attachment is Attachment.DEVICE) else "egress"
-    return f'{{ type filter hook {hook} device "{ruleset.tap}" priority -300; policy accept; }}'
+    sends = chain.tree in (Tree.INGRESS, Tree.FROM_L2)
+    hook = "egress" if sends is (ruleset.attachment is Attachment.MACVTAP) else "ingress"
+    priority = -500 if chain.tree is Tree.INGRESS else -300
+    return f'{{ type filter hook {hook} device "{ruleset.tap}" priority {priority}; policy accept; }}'
 
 
 # --- transactions -----------------------------------------------------------------------------------------------------
@@ -134,8 +136,8 @@ def install(
     tables = sorted({each.table for each in objects})
     maps = {each.name for each in objects if each.kind == "element"}
     operations = [operation for table in tables for operation in _base(table, maps)]
-    if any(f"@{EQUAL_OCTETS}" in rule for each in objects if each.kind == "chain" for rule in each.content):
-        operations += [operation for table in tables for operation in _equal_octets(table)]
+    compared = {each.table for each in objects if any(f"@{EQUAL_OCTETS}" in line for line in each.content)}
+    operations += [operation for table in sorted(compared) for operation in _equal_octets(table)]
     for position, rendered in enumerate(everything):
         operations += _sets(rendered.installed, fresh=fresh, anew=position < len(anew))
         operations += _chains(rendered.installed)

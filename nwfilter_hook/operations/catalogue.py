@@ -19,7 +19,7 @@ from ..filters.resolve import filters_in_tree
 from ..host import Host
 from ..storage.library import Library
 
-_HERE = Source("library", 1)
+_HERE = Source("library", 0)
 
 
 @dataclass(frozen=True)

@@ -43,12 +43,13 @@ def compile_reference(
     *,
     end_of_chain: str = "return",
     floor: FilterRef | None = None,
+    ingress: bool = True,
 ) -> Ruleset:
     """
     The rules that `reference` makes for `tap`. Pure but for reading the library's files.
 
     Args:
-        end_of_chain: see compiler.compile_tap.
+        end_of_chain, ingress: see compiler.compile_tap.
         floor: a reference whose filter counts too, first; parameters of the one mean nothing to the other.
 
     Raises:
@@ -65,6 +66,7 @@ def compile_reference(
         end_of_chain=end_of_chain,
         floor=below,
         floor_learning=floor_learning,
+        ingress=ingress,
     )
 
 
@@ -103,21 +105,29 @@ def recompile(host: Host, binding: Binding) -> CompiledTap:
 def check_interface(host: Host, interface: Interface) -> Ruleset:
     """The rules that the interface's reference makes, whether it has a tap yet or not. Raises InputError."""
     assert interface.reference
-    tap = interface.tap or "tap"
-    wanted = _wanted(interface, tap)
-    return _ruleset(host, wanted, interface.reference)
+    return _ruleset(host, _wanted(interface, interface.tap or "tap"), interface.reference)
 
 
-def _ruleset(host: Host, wanted: Binding, reference: FilterRef) -> Ruleset:
-    end, floor = host.config.end_of_chain, floor_below(host, wanted.bridge, reference)
+def _ruleset(host: Host, wanted: Binding, reference: FilterRef, *, ingress: bool = True) -> Ruleset:
     return compile_reference(
-        reference, wanted.tap, wanted.attachment, wanted.mac, host.library, end_of_chain=end, floor=floor
+        reference,
+        wanted.tap,
+        wanted.attachment,
+        wanted.mac,
+        host.library,
+        end_of_chain=host.config.end_of_chain,
+        floor=floor_below(host, wanted.bridge, reference),
+        ingress=ingress,
     )
+
+
+def _sees_ingress(host: Host, wanted: Binding) -> bool:
+    return wanted.attachment is Attachment.BRIDGE_PORT and host.backend.sees_ingress()
 
 
 def _compile(host: Host, wanted: Binding, reference: FilterRef) -> CompiledTap:
     wanted = replace(wanted, floor=describe(floor_below(host, wanted.bridge, reference)))
-    ruleset = _ruleset(host, wanted, reference)
+    ruleset = _ruleset(host, wanted, reference, ingress=_sees_ingress(host, wanted))
     for note in ruleset.notes:
         host.report(f"{wanted.tap}: warning: {note}")
     host.backend.check([ruleset])
@@ -150,15 +160,17 @@ def _wanted(interface: Interface, tap: str) -> Binding:
 
 def compile_quarantine(host: Host, binding: Binding, source: Source) -> CompiledTap:
     """Rules that let nothing through, neither way, in place of those of `binding`."""
-    ruleset = quarantine(binding.tap, binding.attachment, source)
+    ruleset = quarantine(binding.tap, binding.attachment, source, ingress=_sees_ingress(host, binding))
     return _rendered(host, replace(binding, quarantined=True), ruleset)
 
 
-def quarantine(tap: str, attachment: Attachment, source: Source) -> Ruleset:
+def quarantine(tap: str, attachment: Attachment, source: Source, *, ingress: bool = True) -> Ruleset:
     """The ruleset that lets nothing through, neither way."""
     drop = Rule((), Verdict.DROP, "quarantine", source)
-    chains = (Chain(Tree.FROM_L2, None, (drop,)), Chain(Tree.TO_L2, None, (drop,)))
-    return Ruleset(tap, attachment, chains, ())
+    trees = [Tree.FROM_L2, Tree.TO_L2]
+    if ingress and attachment is Attachment.BRIDGE_PORT:
+        trees.insert(0, Tree.INGRESS)
+    return Ruleset(tap, attachment, tuple(Chain(tree, None, (drop,)) for tree in trees), ())
 
 
 def compile_domain(

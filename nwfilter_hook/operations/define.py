@@ -28,7 +28,7 @@ from .transaction import FileChange, carry_out
 from .update import TapChanges, plan_update, recover
 from .validate import validate
 
-_HERE = Source("library", 1)
+_HERE = Source("library", 0)
 
 
 @dataclass(frozen=True)

@@ -127,7 +127,7 @@ def quarantine_known(host: Host, uuid: str, reason: NwfilterHookError) -> bool:
         if record is None or not altered or _put_back(host, record):
             _tell_repaired(host, altered)
             return False
-        anew = tuple(compile_quarantine(host, binding, Source("record", 1)) for binding in record.bindings)
+        anew = tuple(compile_quarantine(host, binding, Source("record", 0)) for binding in record.bindings)
         known = known_of(host, uuid, [binding.tap for binding in record.bindings])
         carry_out(host, plan(host, [GuestChange(record.guest, uuid, record.operation, anew, (), tuple(known))]))
         return True

@@ -41,7 +41,7 @@ from .model import (
 class Way(enum.Enum):
     """Which way a frame goes; the value is the trees that it meets, in their order."""
 
-    FROM_GUEST = (Tree.FROM_L2, Tree.FROM_L3)
+    FROM_GUEST = (Tree.INGRESS, Tree.FROM_L2, Tree.FROM_L3)
     TO_GUEST = (Tree.TO_L3, Tree.TO_L2)
 
 

@@ -133,8 +133,12 @@ class NamedSet:
 
 
 class Tree(enum.Enum):
-    """The four places where a tap's traffic is filtered; "from" is what the guest sends."""
+    """
+    The places where a tap's traffic is filtered, in the order in which a frame of the guest meets them; "from" is what
+    the guest sends. INGRESS is the device itself, for bridge ports: where frames are judged that a bridge keeps.
+    """
 
+    INGRESS = "ingress"
     FROM_L2 = "from"
     TO_L2 = "to"
     FROM_L3 = "from-l3"
@@ -171,6 +175,12 @@ class Rule:
     source: Source
     target: str | None = None
     stores: tuple[tuple[Field, NamedSet], ...] = ()
+
+    @property
+    def provenance(self) -> str:
+        """ "FILTER:LINE"; only the name if it is none of a filter."""
+        line = self.source.kept or self.source.line
+        return f"{self.filter}:{line}" if line else self.filter
 
 
 @dataclass(frozen=True)

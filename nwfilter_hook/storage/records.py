@@ -56,7 +56,7 @@ class Binding:
 
     def reference(self, place: str) -> FilterRef:
         """The reference, as if it had been read from `place`."""
-        return FilterRef(self.filter, self.parameters, Source(place, 1))
+        return FilterRef(self.filter, self.parameters, Source(place, 0))
 
 
 @dataclass(frozen=True)

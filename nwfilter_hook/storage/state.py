@@ -212,7 +212,8 @@ class State:
     def read_capabilities(self) -> dict[str, Any]:
         """What was found out before; {} if nothing was, or it can't be read."""
         try:
-            with open(os.path.join(self.path, "capabilities.json"), encoding="utf-8") as file:
+            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            with open(os.open(os.path.join(self.path, "capabilities.json"), flags), encoding="utf-8") as file:
                 found = json.load(file)
             return found if isinstance(found, dict) else {}
         except (OSError, ValueError):

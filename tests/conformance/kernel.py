@@ -184,15 +184,15 @@ def _count(counts: Counts, evaluation: Evaluation) -> None:
                 isinstance(match.test, SameAs) and match.negated for match in step.rule.matches
             )
             if step.applies:
-                comment = f"{step.rule.filter}:{step.rule.source.line}"
-                counts[chain_name(TAP, layer.tree, step.chain), comment] += math.inf if several else 1
+                counts[chain_name(TAP, layer.tree, step.chain), step.rule.provenance] += math.inf if several else 1
 
 
 def _compare_counters(wire: Wire, tree: Tree, expected: Counts, frame: bytes | None) -> list[Difference]:
     counted: Counts = defaultdict(float)
-    for rule in wire.rules(tree.attachment.family):
-        if rule.packets:
-            counted[rule.chain, rule.comment] += rule.packets
+    for family in ("bridge", "netdev"):
+        for rule in wire.rules(family):
+            if rule.packets:
+                counted[rule.chain, rule.comment] += rule.packets
     return [
         Difference(tree, frame, None, f"{key} applied to {counted[key]}", f"to {expected[key]} frames")
         for key in sorted({*counted, *expected})
@@ -205,10 +205,10 @@ def why(evaluation: Evaluation) -> str:
     lines = ["passes" if evaluation.passes else "drops"]
     for layer in evaluation.layers:
         by = layer.decided_by
-        lines.append(f"  {layer.tree.value}: {layer.verdict.value} by {by and f'{by.filter}:{by.source.line}'}")
+        lines.append(f"  {layer.tree.value}: {layer.verdict.value} by {by and by.provenance}")
         for step in layer.steps:
             mark = "applies" if step.applies else f"fails at {step.failed} (has {step.value})"
-            lines.append(f"    {step.rule.filter}:{step.rule.source.line} {step.rule.verdict.value} {mark}")
+            lines.append(f"    {step.rule.provenance} {step.rule.verdict.value} {mark}")
     return "\n".join(lines)
 
 

@@ -36,6 +36,9 @@ class Unasked(NftBackend):
     def check(self, rulesets: Iterable[Ruleset]) -> None:
         pass
 
+    def sees_ingress(self) -> bool:
+        return True
+
 
 def compile_domain() -> str:
     """The transaction that starts the guest of the case in the working directory."""

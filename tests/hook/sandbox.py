@@ -105,6 +105,10 @@ class Snapshot:
 _running: dict[tuple[str, str, str], Snapshot] = {}
 
 
+OF_THE_HOST = ("lock", "capabilities.json", "~capabilities.json", "configuration")
+"""Files of the state directory that say nothing of guests."""
+
+
 class Sandbox:
     """
     Ends with the `with` block, with everything in it.
@@ -323,9 +327,9 @@ class Sandbox:
         return {tap: lines for tap, lines in self._listing(False).items() if tap is not None}
 
     def chains(self, tap: str) -> list[str]:
-        """Names of the tap's chains."""
+        """Names of the tap's chains, but for what stands at a bridge port's ingress."""
         chains = [json.loads(line).get("chain") for line in self.kernel(tap)]
-        return sorted(chain["name"] for chain in chains if chain)
+        return sorted(chain["name"] for chain in chains if chain and not chain["name"].startswith("ingress/"))
 
     def in_force(self, *taps: str) -> bool:
         """Whether each tap has chains, and traffic is led to them: by map elements, or by hooks of their own."""
@@ -333,30 +337,26 @@ class Sandbox:
         return all(_is_led_to_chains(listing.get(tap, [])) for tap in taps or (TAP,))
 
     def quarantined(self, tap: str = TAP) -> bool:
-        """Whether from/TAP and to/TAP are all the tap has, and each holds nothing but a drop."""
+        """Whether from/TAP, to/TAP and, of a bridge port, ingress/TAP are all the tap has, and each only drops."""
         if self.chains(tap) != [f"from/{tap}", f"to/{tap}"] or not self.in_force(tap):
             return False
         rules = [json.loads(line)["rule"] for line in self.kernel(tap) if '"rule"' in line]
-        for direction in ("from", "to"):
-            words = [
-                [word for expression in rule["expr"] for word in expression if word != "counter"]
-                for rule in rules
-                if rule["chain"] == f"{direction}/{tap}"
-            ]
-            if words != [["drop"]]:
-                return False
-        return True
+        words: dict[str, list[list[str]]] = {}
+        for rule in rules:
+            expressions = [word for expression in rule["expr"] for word in expression if word != "counter"]
+            words.setdefault(rule["chain"], []).append(expressions)
+        return all(found == [["drop"]] for found in words.values())
 
     # the state directory
 
     def files(self, directory: Path | None = None) -> dict[str, str]:
-        """Every file of the state directory but the lock: path to content (of a link its target)."""
+        """What the state directory says of guests: path to content (of a link its target)."""
         top = directory or self.state_dir
         found: dict[str, str] = {}
         for path in sorted(top.rglob("*")) if top.is_dir() else ():
             if path.is_symlink():
                 found[str(path.relative_to(top))] = f"link to {os.readlink(path)}"
-            elif path.is_file() and path.name != "lock":
+            elif path.is_file() and str(path.relative_to(top)) not in OF_THE_HOST:
                 found[str(path.relative_to(top))] = path.read_text(errors="surrogateescape")
         return found
 

@@ -94,7 +94,7 @@ def test_whatever_comes_next_makes_it_good(box: Sandbox, name: str) -> None:
         box.load(dead)
         assert box.hook(GUEST, "stopped", ENDED).status == 0, where
         assert set(box.by_tap()) == {BYSTANDER_TAP}, where
-        assert len(box.files()) == 3, (where, sorted(box.files()))  # the bystander's two, and the configuration
+        assert len(box.files()) == 2, (where, sorted(box.files()))
 
 
 def test_no_moment_without_the_old_rules(box: Sandbox) -> None:

@@ -394,7 +394,7 @@ def test_a_device_that_is_no_bridge_port_is_repaired_too(box: Sandbox) -> None:
     box.nft_script("flush chain netdev nwfilter from/tap-eth0\n")
     box.hook(GUEST, "reconnect", xml, command=command).excused("repaired")
     assert box.kernel() == clean
-    box.nft_script("delete table netdev nwfilter\n")
+    box.nft_script("".join(f"{verb} chain netdev nwfilter from/tap-eth0\n" for verb in ("flush", "delete")))
     box.hook(GUEST, "reconnect", xml, command=command).excused("repaired")
     assert box.kernel() == clean
     box.nft_script("flush chain netdev nwfilter from/tap-eth0\n")

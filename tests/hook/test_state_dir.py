@@ -119,6 +119,7 @@ def removal(box: Sandbox) -> Iterator[str]:
     yield from (f"flush chain bridge nwfilter {chain}\n" for chain in chains)
     yield from (f"delete chain bridge nwfilter {chain}\n" for chain in chains)
     yield f"delete set bridge nwfilter learned/{TAP}\n"
+    yield from (f"{verb} chain netdev nwfilter ingress/{TAP}\n" for verb in ("flush", "delete"))
 
 
 def test_a_full_disk_hinders_no_removal(box: Sandbox) -> None:

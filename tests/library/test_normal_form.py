@@ -233,7 +233,7 @@ def rules_of(library: Library) -> list[str] | str:
         reference = FilterRef(name, ITEMS, Source("here", 1))
         try:
             bound = resolve(reference, MAC, library.read)
-            ruleset = compile_tap("vnet0", Attachment.BRIDGE_PORT, parse_mac(MAC), bound)
+            ruleset = compile_tap("vnet0", Attachment.BRIDGE_PORT, parse_mac(MAC), bound, ingress=False)
         except InputError as error:
             return type(error).__name__
         found += lines_of(ruleset)

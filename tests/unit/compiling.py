@@ -92,10 +92,11 @@ def compiled(
     tap: str = TAP,
     attachment: Attachment = Attachment.BRIDGE_PORT,
     end_of_chain: str = "return",
+    ingress: bool = False,
 ) -> Ruleset:
     """The first of `filters` and what it refers to, compiled for `tap`."""
     rules = bound(*filters, parameters=parameters)
-    return compile_tap(tap, attachment, parse_mac(MAC), rules, end_of_chain=end_of_chain)
+    return compile_tap(tap, attachment, parse_mac(MAC), rules, end_of_chain=end_of_chain, ingress=ingress)
 
 
 def compiled_rule(

@@ -97,6 +97,9 @@ class FakeBackend(NftBackend):
         for _ in rulesets:
             pass
 
+    def sees_ingress(self) -> bool:
+        return True
+
     def apply(self, transaction: Transaction) -> None:
         assert isinstance(transaction, Script)
         if self.fails and not self.takes_it_first:

@@ -80,7 +80,7 @@ def failed(*arguments: str) -> str:
         (
             ["compile", "--filter", "gone", "--tap", "t", "--mac", "2:0:0:0:0:1"],
             1,
-            "nwfilter-hook: --filter:1: no filter",
+            "nwfilter-hook: --filter: no filter",
         ),
         (["compile"], 2, "Usage: "),
         (["nonsense"], 2, "Usage: "),
@@ -172,7 +172,7 @@ def test_compile_for_a_macvtap() -> None:
 def test_what_cannot_be_compiled(arguments: list[str], message: str) -> None:
     """What is wrong with filter or parameters is one line, nothing is printed."""
     error = failed(*COMPILE, *arguments)
-    assert error.startswith("--filter:1: ")
+    assert error.startswith("--filter: ")
     assert message in error
 
 
@@ -243,7 +243,7 @@ def test_replay_does_what_the_hook_does(backend: FakeBackend, here: Path) -> Non
     assert heading.split()[:5] == ["GUEST", "TAP", "FILTER", "PARAMETERS", "STATE"]
     assert heading.split()[-2:] == ["CHAINS", "DROPPED"]
     assert row.split()[:6] == ["web", "vnet0", "mine", "PORT=22,80", "in", "force"]
-    assert row.split()[-2:] == ["1", "-"]
+    assert row.split()[-2:] == ["2", "-"]
     assert run("show", "vnet0").stdout == run("show", "web").stdout
     assert run("replay", "web", "stopped", "--xml", "-", stdin=DOMAIN).exit_code == 0
     assert backend.kernel.taps() == set()

@@ -45,7 +45,14 @@ def stacked(
 
     (below, below_learning), (above, learning) = bound(floor, floor_parameters), bound(own, parameters)
     return compile_tap(
-        TAP, Attachment.BRIDGE_PORT, parse_mac(MAC), above, learning, floor=below, floor_learning=below_learning
+        TAP,
+        Attachment.BRIDGE_PORT,
+        parse_mac(MAC),
+        above,
+        learning,
+        floor=below,
+        floor_learning=below_learning,
+        ingress=False,
     )
 
 

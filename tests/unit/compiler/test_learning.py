@@ -48,7 +48,7 @@ def ruleset(
     name = filters[0].split("name='")[1].split("'")[0] if filters else "clean-traffic-dual"
     reference = reference_to(name, parameters)
     rules = resolve(reference, MAC, reader(*filters) if filters else STOCK.read)
-    return compile_tap(TAP, attachment, parse_mac(MAC), rules, read_learning(reference))
+    return compile_tap(TAP, attachment, parse_mac(MAC), rules, read_learning(reference), ingress=False)
 
 
 # --- parameters -------------------------------------------------------------------------------------------------------

@@ -217,7 +217,7 @@ def test_nft_takes_every_value_of_every_attribute() -> None:
             *(rule_xml(each, direction=way) for each in nodes for way in directions), name=f"row-{number}"
         )
         rules = bound(text, parameters={"V": given.value})
-        rulesets.append(compile_tap(f"tap{number}", Attachment.BRIDGE_PORT, parse_mac(MAC), rules))
+        rulesets.append(compile_tap(f"tap{number}", Attachment.BRIDGE_PORT, parse_mac(MAC), rules, ingress=False))
     assert complaints(script(*rulesets)) == []
 
 
@@ -230,7 +230,7 @@ def _either(own: Filter, other: Filter) -> ReadFilter:
 def test_nft_takes_every_match_and_every_structure() -> None:
     """The same of match='yes' and match='no' on every element, and of every value of a structural attribute."""
     lines = [rule_xml(f"<{element} match='{sign}'/>") for element in ELEMENTS for sign in ("yes", "no")]
-    rulesets = [compile_tap("match", Attachment.BRIDGE_PORT, parse_mac(MAC), bound(filter_xml(*lines)))]
+    rulesets = [compile_tap("match", Attachment.BRIDGE_PORT, parse_mac(MAC), bound(filter_xml(*lines)), ingress=False)]
     other = parse_filter(filter_xml(rule_xml("<all ipset='$A' ipsetflags='src'/>")).encode(), "f.xml")
     for good, _, template in STRUCTURE.values():
         for value in good:
@@ -238,7 +238,7 @@ def test_nft_takes_every_match_and_every_structure() -> None:
             rules = resolve(reference_to(own.name, {"A": "set"}), MAC, _either(own, other))
             assert rules
             tap = f"tap{len(rulesets)}"
-            rulesets.append(compile_tap(tap, Attachment.BRIDGE_PORT, parse_mac(MAC), rules))
+            rulesets.append(compile_tap(tap, Attachment.BRIDGE_PORT, parse_mac(MAC), rules, ingress=False))
     assert complaints(script(*rulesets)) == []
 
 

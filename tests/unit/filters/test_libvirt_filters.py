@@ -45,7 +45,7 @@ def compile_file(data: bytes, path: str) -> Ruleset:
 
     parameters = {**PARAMETERS, "IP": "192.0.2.7"}
     rules = resolve(reference_to(own.name, parameters), MAC, read)
-    return compile_tap(TAP, Attachment.BRIDGE_PORT, parse_mac(MAC), rules)
+    return compile_tap(TAP, Attachment.BRIDGE_PORT, parse_mac(MAC), rules, ingress=False)
 
 
 def as_sets(trees: dict[str, list[str]]) -> dict[str, list[str]]:

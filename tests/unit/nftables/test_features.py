@@ -27,8 +27,6 @@ class Kernel(Nft):
         self.asked = 0
 
     def run(self, arguments: Sequence[str], text: str = "") -> Ran:
-        if "--check" not in arguments:
-            return Ran(0, "nftables v1.0.6", "")
         self.asked += 1
         if self.closed:
             return Ran(1, "", "Error: Operation not permitted\nmore")

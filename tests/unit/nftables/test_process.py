@@ -158,10 +158,15 @@ def test_nft_is_found_in_sbin(program: Program, monkeypatch: pytest.MonkeyPatch)
     assert program.calls[0].startswith("-f - ")
 
 
-def test_the_version(nft: Nft, program: Program) -> None:
-    """The version is what nft prints, on one line."""
-    program.says("nftables v1.0.6 (Lester Gooch #5)")
-    assert nft.version() == "nftables v1.0.6 (Lester Gooch #5)"
+def test_its_identity(program: Program) -> None:
+    """Another program under that name, or another version of it, is another one; to tell starts no process."""
+    nft = Nft(str(program.path), timeout_s=10)
+    before = nft.identity()
+    assert nft.identity() == before
+    program.does("echo another; exit 0")
+    assert nft.identity() != before
+    assert not program.log.exists()
+    assert Nft("/nonexistent/nft", timeout_s=1).identity() == "/nonexistent/nft"
 
 
 @pytest.mark.parametrize("answer", ["", "{", "[]", '{"other": []}', '{"nftables": 5}'])
