@@ -8,6 +8,7 @@ A guest that is a whole network stack gets its address from a real DHCP server, 
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import shutil
 import signal
@@ -18,7 +19,20 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+from scapy.layers.dhcp6 import (
+    DUID_LL,
+    DHCP6_Release,
+    DHCP6_Solicit,
+    DHCP6OptClientId,
+    DHCP6OptIA_NA,
+    DHCP6OptIAAddress,
+    DHCP6OptRapidCommit,
+)
+from scapy.layers.inet6 import UDP, IPv6
+from scapy.layers.l2 import Ether
+from scapy.packet import Raw
 
+from nwfilter_hook.base.addresses import link_local, parse_mac
 from tests.support.domains import Parameters, domain, interface
 from tests.support.frames import GUEST, OTHER, THIRD, arp, dhcp_question, incoming, ipv4, udp
 from tests.support.learned import command, learned, shown
@@ -310,6 +324,45 @@ def test_a_guest_cannot_end_its_neighbours_lease(lan: Wire, victim: Stack, tmp_p
             assert learned(lan) == [own]
             say(lan, dhcp_question("release", own=own, src_ip=own, options=[("server_id", SERVER)]))
             assert held(leases, own) is None
+
+
+def dhcpv6(client: str, message: object) -> bytes:
+    """What a DHCPv6 client with this MAC sends, from the link-local address of it."""
+    source = str(ipaddress.IPv6Address(link_local(parse_mac(client))))
+    packet = IPv6(src=source, dst="ff02::1:2") / UDP(sport=546, dport=547) / message
+    return bytes(Ether(src=client, dst="33:33:00:01:00:02", type=0x86DD) / packet)
+
+
+def test_a_guest_cannot_end_its_neighbours_dhcpv6_lease(lan: Wire) -> None:
+    """A RELEASE in the neighbour's name (DUID) doesn't leave under no-dhcp-spoofing; without it the lease is gone."""
+    lan.run("sh", "-c", f"echo 0 > /proc/sys/net/ipv6/conf/{BRIDGE}/disable_ipv6")
+    lan.ip(f"addr add 2001:db8::fe/64 dev {BRIDGE} nodad")
+    name, lease = DHCP6OptClientId(duid=DUID_LL(lladdr=THIRD)), DHCP6OptIA_NA(iaid=7)
+    asks = dhcpv6(THIRD, DHCP6_Solicit(trid=1) / name / DHCP6OptRapidCommit() / lease)
+    pool = "--dhcp-range=2001:db8::10,2001:db8::20,64,120s"
+    with dnsmasq(lan, BRIDGE, "10.0.9.10,10.0.9.19", options=[pool]) as leases:
+
+        def held6() -> list[str]:
+            return [line.split()[2] for line in leases.read_text().splitlines() if "2001:db8" in line]
+
+        def asked() -> bool:
+            lan.guests["vnet1"].send(asks)
+            time.sleep(0.2)
+            return bool(held6())
+
+        _wait(asked)  # once the bridge has its link-local address
+        (address,) = held6()
+        server = bytes.fromhex(leases.read_text().partition("duid ")[2].split()[0].replace(":", ""))
+        returned = DHCP6OptIA_NA(iaid=7, ianaopts=[DHCP6OptIAAddress(addr=address)])
+        to_server = Raw(b"\0\2" + len(server).to_bytes(2, "big") + server)
+        release = dhcpv6(GUEST, DHCP6_Release(trid=2) / name / to_server / returned)
+        lan.start("web", domain("web", [interface("vnet0", "no-dhcp-spoofing", GIVEN)]))
+        say(lan, release)
+        time.sleep(1)
+        assert held6() == [address]
+        lan.stop("web", domain("web", [interface(None, "no-dhcp-spoofing", GIVEN)]))
+        say(lan, release)
+        _wait(lambda: held6() == [])
 
 
 @pytest.mark.parametrize("options", [(), ("--dhcp-ignore-clid",)], ids=["by-identifier", "by-mac"])
