@@ -192,6 +192,8 @@ def _fill(rng: random.Random, values: dict[Field, int]) -> None:
         values.setdefault(Field.TCP_FLAGS, rng.choice((0, 2, 0x12, 0x10, 4, 0x3F, 0xC2)))
     if rng.random() < 0.2:
         values.setdefault(Field.VLAN_TYPE, rng.choice((0x0800, 0x86DD, 0x0806, 0x8100, 0x0100)))
+    if rng.random() < 0.2:
+        values.setdefault(Field.VLAN_ID, rng.choice((0, 7)))
 
 
 _EXTENSIONS = ((HOP_BY_HOP,), (DESTINATION,), (ROUTING,), (FRAGMENT,), (AUTHENTICATION,), (HOP_BY_HOP, DESTINATION))
