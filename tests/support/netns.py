@@ -396,12 +396,18 @@ class Wire:
 
     def fate(self, frame: bytes, sender: str = "vnet0", to: str = "vnet1") -> Fate:
         """Does `frame`, sent by the guest of `sender`, reach the guest of `to`, and by which rules?"""
-        before = {(rule.chain, rule.handle): rule.packets for rule in self.rules()}
+        before = {(rule.chain, rule.handle): rule.packets for rule in self._rules_of_filters()}
         passed = self.passes(frame, sender, to)
         moved = (
-            rule for rule in self.rules() if rule.final and rule.packets != before.get((rule.chain, rule.handle), 0)
+            rule
+            for rule in self._rules_of_filters()
+            if rule.final and rule.packets != before.get((rule.chain, rule.handle), 0)
         )
         return Fate(passed, tuple(rule.comment for rule in moved if rule.tap in (sender, to)))
+
+    def _rules_of_filters(self) -> list[CountedRule]:
+        """Those that come from a line of a filter, in both tables: what is sent to a bridge itself meets ingress."""
+        return [rule for family in ("bridge", "netdev") for rule in self.rules(family) if ":" in rule.comment]
 
     # The libvirt hook
 
