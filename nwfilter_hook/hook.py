@@ -24,7 +24,7 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from .config import Config
 
@@ -33,6 +33,7 @@ INSTALLING = ("start", "attach")
 REMOVING = ("stopped", "release")
 VERIFYING = ("reconnect",)
 MAX_BYTES = 8 * 1024 * 1024 + 1
+MAX_MEMORY = 512 * 1024 * 1024
 
 _MARKERS = (b"filterref", b"nwfilter-hook.org/xmlns/")
 
@@ -56,15 +57,16 @@ def main(argv: Sequence[str]) -> int:
     data = _read_stdin()
     if operation not in CHECKING + INSTALLING + REMOVING + VERIFYING:
         return 0
-    return run(guest, operation, data)
+    return run(guest, operation, data, bound=_bound_memory)
 
 
-def run(guest: str, operation: str, data: bytes) -> int:
+def run(guest: str, operation: str, data: bytes, *, bound: Callable[[], None] = lambda: None) -> int:
     """
     Do what `operation` asks for.
 
     Args:
         data: the domain XML.
+        bound: called before there is work.
 
     Returns:
         Exit status, by the table above.
@@ -82,6 +84,7 @@ def run(guest: str, operation: str, data: bytes) -> int:
         import site
 
         site.main()
+    bound()
     try:
         from .host import open_host
         from .messages import log, report
@@ -90,12 +93,28 @@ def run(guest: str, operation: str, data: bytes) -> int:
         run_operation(open_host(config, lambda line: report(guest, line), log), guest, operation, data)
     except NwfilterHookError as error:
         return _failed(guest, error, fatal)
+    except MemoryError:
+        pass  # said below, when what was in the way is free again
     except Exception as error:  # a bug: keep its traceback, and fail as the operation must
         import traceback
 
         traceback.print_exc()
         return _failed(guest, error, fatal)
-    return 0
+    else:
+        return 0
+    message = f"more than {MAX_MEMORY >> 20} MiB of memory are needed: too many interfaces, rules or values"
+    return _failed(guest, NwfilterHookError(message), fatal)
+
+
+def _bound_memory() -> None:
+    """What one guest asks for takes no more than this from the host; nft, which is started then, is held to it too."""
+    import contextlib
+    import resource
+
+    with contextlib.suppress(OSError, ValueError):
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        bound = MAX_MEMORY if hard == resource.RLIM_INFINITY else min(hard, MAX_MEMORY)
+        resource.setrlimit(resource.RLIMIT_DATA, (bound, hard))
 
 
 def _configuration(guest: str, fatal: bool) -> Config:

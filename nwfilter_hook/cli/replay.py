@@ -12,6 +12,7 @@ from .. import hook
 from ..base.text import one_line
 from ..domain.parse import parse_identity
 from ..libvirtd import ask_libvirt
+from ..operations.compile import compile_domain
 from ..operations.floors import read_domain
 from ..operations.lifecycle import check, plan_removal
 from ..operations.transaction import plan_domain
@@ -45,5 +46,6 @@ def replay(
     if operation in hook.CHECKING:
         check(host, domain)
     elif operation != "started":
-        planned = plan_domain(host, domain, operation, fresh=operation == "start", tolerant=operation in hook.VERIFYING)
+        compiled = compile_domain(host, domain, tolerant=operation in hook.VERIFYING)
+        planned = plan_domain(host, domain, compiled, operation, fresh=operation == "start")
         click.echo(planned.transaction.text, nl=False)

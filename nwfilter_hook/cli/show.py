@@ -46,3 +46,6 @@ def _print_views(views: list[TapView]) -> None:
         for view in views
     ]
     print_table(headings, rows, right=("CHAINS", "DROPPED"))
+    for view in views:
+        for bypass in view.bypasses:
+            click.echo(one_line(f"{view.tap}: {bypass.text}"))

@@ -60,6 +60,7 @@ class Interface:
         bridge: name of the bridge, or None.
         reference: the filter to enforce, or None.
         problem: why the reference can't be enforced, where the reader wanted to go on (None: nothing is wrong).
+        called: what the XML calls the tap, where the host has another name for it by now.
         virtualport: type of its <virtualport>, "" without one.
     """
 
@@ -72,6 +73,7 @@ class Interface:
     carrier: Carrier | None
     source: Source
     problem: InputError | None = None
+    called: str | None = None
     virtualport: str = ""
 
 

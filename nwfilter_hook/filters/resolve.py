@@ -28,6 +28,7 @@ from .types import parse_bound
 
 MAX_DEPTH = 100
 MAX_VISITS = 5000
+MAX_RULES = 10_000
 MAX_COMBINATIONS = 4096
 """Rules made of one <rule>; libvirt has no bound and would take hours."""
 
@@ -57,7 +58,7 @@ def resolve(reference: FilterRef, mac: str, read_filter: ReadFilter) -> tuple[Bo
         UnknownFilter, FilterSyntaxError: a filter isn't there or is wrong.
         FilterLoop: filters include each other; the cycle is in the message.
         UnboundVariable: a variable has no value, its list is too short, or lists of one iterator differ in length.
-        BadValue: a value doesn't fit the attribute it is used in, or contradicts another.
+        BadValue: a value doesn't fit the attribute it is used in, or contradicts another; or they make too many rules.
     """
     check_fixed(reference)
     macs = reference.parameters.get("MAC", (mac,))
@@ -68,7 +69,12 @@ def resolve(reference: FilterRef, mac: str, read_filter: ReadFilter) -> tuple[Bo
         outer["MAC"] = (learned_too,)
     occurrences = tuple(_walk(reference, outer, read_filter))
     learned = _learned(occurrences, reference)
-    return tuple(rule for occurrence in occurrences for rule in _bind(_with(occurrence, learned), reference))
+    bound = (rule for occurrence in occurrences for rule in _bind(_with(occurrence, learned), reference))
+    rules = tuple(itertools.islice(bound, MAX_RULES + 1))
+    if len(rules) > MAX_RULES:
+        number = f"filter {reference.filter!r} makes more than {MAX_RULES} rules of its parameters"
+        raise BadValue(f"{number}; for many addresses use a network or an ipset", reference.source)
+    return rules
 
 
 def _link_locals(reference: FilterRef, macs: Iterable[str]) -> tuple[str, ...]:

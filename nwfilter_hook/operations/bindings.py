@@ -24,6 +24,7 @@ from ..domain.binding import parse_binding
 from ..filters.format import format_filterref
 from ..host import Host
 from ..storage.records import Binding, Record
+from .compile import compile_domain
 from .lifecycle import remove, sweep
 from .transaction import carry_out, plan_domain
 
@@ -44,12 +45,13 @@ def create_binding(host: Host, data: bytes, path: str) -> str:
     """
     domain = parse_binding(data, path)
     tap = domain.interfaces[0].tap or ""
+    compiled = compile_domain(host, domain, tolerant=False)
     with host.state.locked():
         sweep(host)
         for record, binding in all_bindings(host):
             if binding.tap == tap:
                 raise UpdateError(f"tap {tap} has a filter already, {binding.filter}, as a tap of {record.guest}")
-        carry_out(host, plan_domain(host, domain, OPERATION, fresh=True))
+        carry_out(host, plan_domain(host, domain, compiled, OPERATION, fresh=True))
     return tap
 
 

@@ -7,8 +7,6 @@ Out: a `CompiledTap`, which a transaction puts into force; or an error that name
 
 from __future__ import annotations
 
-from collections.abc import Container
-
 from ..backend import Installed, Rendered
 from ..base.addresses import parse_mac
 from ..base.dataclass import dataclass, replace
@@ -22,16 +20,37 @@ from ..host import Host
 from ..ruleset.model import Attachment, Chain, Rule, Ruleset, Tree, Verdict
 from ..storage.library import Library
 from ..storage.records import Binding
+from .bounds import Bound, count_rules
 from .devices import attachment_of, bridge_of, can_be_closed, read_device, refuse_userspace_datapath
 from .floors import describe, floor_below
 
 
 @dataclass(frozen=True)
 class CompiledTap:
-    """What a record will say of a tap once its rules are in the kernel, and the rules."""
+    """
+    What a record will say of a tap once its rules are in the kernel, and the rules.
+
+    Attributes:
+        rules: their number, before they are rendered.
+    """
 
     binding: Binding
     rendered: Rendered
+    rules: int
+
+
+@dataclass(frozen=True)
+class CompiledGuest:
+    """
+    A guest's taps.
+
+    Attributes:
+        failed: taps whose rules can't be made, with the reason; there is a quarantine for them among `taps` if they can
+            have one.
+    """
+
+    taps: tuple[CompiledTap, ...]
+    failed: tuple[tuple[str, NwfilterHookError], ...] = ()
 
 
 def compile_reference(
@@ -102,10 +121,19 @@ def recompile(host: Host, binding: Binding) -> CompiledTap:
     return _compile(host, replace(binding, quarantined=False), binding.reference("record"))
 
 
-def check_interface(host: Host, interface: Interface) -> Ruleset:
-    """The rules that the interface's reference makes, whether it has a tap yet or not. Raises InputError."""
-    assert interface.reference
-    return _ruleset(host, _wanted(interface, interface.tap or "tap"), interface.reference)
+def check_domain(host: Host, domain: Domain) -> None:
+    """
+    See that every filtered interface's rules can be made, whether it has a tap yet or not.
+
+    Raises:
+        InputError, MissingFeature: they can't, or not on this kernel, or there are more than a guest may have.
+    """
+    bound = Bound(domain)
+    for interface in domain.interfaces:
+        if interface.reference:
+            ruleset = _ruleset(host, _wanted(interface, interface.tap or "tap"), interface.reference)
+            bound.add(interface, count_rules(ruleset, interface.reference))
+            host.backend.check([ruleset])
 
 
 def _ruleset(host: Host, wanted: Binding, reference: FilterRef, *, ingress: bool = True) -> Ruleset:
@@ -131,12 +159,12 @@ def _compile(host: Host, wanted: Binding, reference: FilterRef) -> CompiledTap:
     for note in ruleset.notes:
         host.report(f"{wanted.tap}: warning: {note}")
     host.backend.check([ruleset])
-    return _rendered(host, wanted, ruleset)
+    return _rendered(host, wanted, ruleset, count_rules(ruleset, reference))
 
 
-def _rendered(host: Host, wanted: Binding, ruleset: Ruleset) -> CompiledTap:
+def _rendered(host: Host, wanted: Binding, ruleset: Ruleset, rules: int) -> CompiledTap:
     rendered = host.backend.render(ruleset)
-    return CompiledTap(replace(wanted, installed=rendered.installed), rendered)
+    return CompiledTap(replace(wanted, installed=rendered.installed), rendered, rules)
 
 
 def _wanted(interface: Interface, tap: str) -> Binding:
@@ -144,6 +172,7 @@ def _wanted(interface: Interface, tap: str) -> Binding:
     device = read_device(tap)
     return Binding(
         tap=tap,
+        called=interface.called or tap,
         mac=interface.mac,
         type=interface.type,
         attachment=attachment_of(interface, device),
@@ -161,7 +190,7 @@ def _wanted(interface: Interface, tap: str) -> Binding:
 def compile_quarantine(host: Host, binding: Binding, source: Source) -> CompiledTap:
     """Rules that let nothing through, neither way, in place of those of `binding`."""
     ruleset = quarantine(binding.tap, binding.attachment, source, ingress=_sees_ingress(host, binding))
-    return _rendered(host, replace(binding, quarantined=True), ruleset)
+    return _rendered(host, replace(binding, quarantined=True), ruleset, 0)
 
 
 def quarantine(tap: str, attachment: Attachment, source: Source, *, ingress: bool = True) -> Ruleset:
@@ -173,30 +202,39 @@ def quarantine(tap: str, attachment: Attachment, source: Source, *, ingress: boo
     return Ruleset(tap, attachment, tuple(Chain(tree, None, (drop,)) for tree in trees), ())
 
 
-def compile_domain(
-    host: Host, domain: Domain, *, tolerant: bool, kept: Container[str] = ()
-) -> tuple[list[CompiledTap], list[tuple[str, NwfilterHookError]]]:
-    """Every filtered interface's rules; with `tolerant` a quarantine, or nothing if it is `kept`, for what fails."""
+def compile_domain(host: Host, domain: Domain, *, tolerant: bool) -> CompiledGuest:
+    """
+    Every filtered interface's rules.
+
+    Args:
+        tolerant: True for a quarantine in place of what fails.
+
+    Raises:
+        InputError, MissingFeature: rules can't be made, unless tolerant; two interfaces have one tap, or there are more
+            rules than a guest may have.
+    """
     failed: list[tuple[str, NwfilterHookError]] = []
     compiled: list[CompiledTap] = []
     sources: dict[str, Source] = {}
+    bound = Bound(domain)
     for interface in domain.interfaces:
         if not interface.reference and not interface.problem:
             continue
         try:
             made = compile_interface(host, interface)
+            bound.add(interface, made.rules)
         except (InputError, MissingFeature) as error:
             if not tolerant:
                 raise
             failed.append((interface.tap or "(no tap)", error))
-            if interface.tap in kept or not _has_usable_tap(interface):
+            if not _has_usable_tap(interface):
                 continue
             made = compile_quarantine(host, _wanted(interface, interface.tap or ""), interface.source)
         if made.binding.tap in sources:
             raise DomainError(f"two interfaces have the tap {made.binding.tap}", interface.source)
         sources[made.binding.tap] = interface.source
         compiled.append(made)
-    return compiled, failed
+    return CompiledGuest(tuple(compiled), tuple(failed))
 
 
 def _has_usable_tap(interface: Interface) -> bool:

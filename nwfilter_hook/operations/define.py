@@ -22,6 +22,7 @@ from ..filters.format import as_kept, format_filter
 from ..filters.model import Filter, FilterRef
 from ..host import Host
 from ..storage.library import Library
+from .bypasses import connections_that_go_on
 from .catalogue import Definition, find_definition, read_definition, tree_of, users_of
 from .lifecycle import sweep
 from .transaction import FileChange, carry_out
@@ -250,6 +251,7 @@ def _put_in_force(
 
 def _describe(name: str, planned: TapChanges, notes: Iterable[str], diff: Iterable[str]) -> Update:
     changed = tuple((change.guest, change.before.tap) for change in planned.changes)
+    notes = (*notes, *connections_that_go_on(*(tap for _, tap in changed)))
     return Update(name, changed, tuple(notes), tuple(diff))
 
 

@@ -5,12 +5,15 @@ What a tap is on this host, as /sys tells.
 from __future__ import annotations
 
 import contextlib
+import enum
 import os
 
 from ..base.dataclass import dataclass
 from ..base.errors import Unfilterable
 from ..domain.model import Interface, PortKind
 from ..ruleset.model import Attachment
+
+_NET = "/sys/class/net"
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,7 @@ class Device:
         bridge: the bridge that it is a port of, or None.
     """
 
+    name: str
     index: int
     is_macvtap: bool
     bridge: str | None
@@ -30,7 +34,7 @@ class Device:
 
 def read_device(name: str) -> Device | None:
     """The device of that name; None if there is none."""
-    path = f"/sys/class/net/{name}"
+    path = f"{_NET}/{name}"
     try:
         with open(f"{path}/ifindex", encoding="ascii") as file:
             index = int(file.read())
@@ -39,19 +43,60 @@ def read_device(name: str) -> Device | None:
     bridge = None
     with contextlib.suppress(OSError):
         bridge = os.path.basename(os.readlink(f"{path}/brport/bridge"))
-    return Device(index, os.path.exists(f"{path}/macvtap"), bridge)
+    return Device(name, index, os.path.exists(f"{path}/macvtap"), bridge)
+
+
+def find_device(index: int) -> Device | None:
+    """The device of that index, whatever it is called; None if there is none."""
+    with contextlib.suppress(OSError):
+        for name in os.listdir(_NET):
+            device = read_device(name)
+            if device is not None and device.index == index:
+                return device
+    return None
+
+
+class Whereabouts(enum.Enum):
+    """What became of the device of a tap since its rules were made."""
+
+    THERE = "there"
+    RENAMED = "renamed"
+    REPLACED = "replaced by another device"
+    GONE = "gone"
+    UNBRIDGED = "out of its bridge"
+    MOVED = "in another bridge"
+
+
+def locate(
+    tap: str, index: int | None, attachment: Attachment, bridge: str | None
+) -> tuple[Whereabouts, Device | None]:
+    """
+    The device that a tap was, and what became of it.
+
+    Args:
+        index, attachment, bridge: what it was; an index of None was not known, and then nothing can be told.
+    """
+    device = read_device(tap)
+    if index is None:
+        return Whereabouts.THERE, device
+    if device is None or device.index != index:
+        other = find_device(index)
+        if other is not None:
+            return Whereabouts.RENAMED, other
+        return (Whereabouts.GONE, None) if device is None else (Whereabouts.REPLACED, device)
+    if attachment is Attachment.BRIDGE_PORT and device.bridge is None:
+        return Whereabouts.UNBRIDGED, device
+    moved = device.bridge != (bridge if attachment is Attachment.BRIDGE_PORT else None)
+    return (Whereabouts.MOVED if moved else Whereabouts.THERE), device
 
 
 def attachment_of(interface: Interface, device: Device | None) -> Attachment:
-    """
-    Where the interface's traffic can be seen; an `ethernet` device, or one of which the XML tells too little, is asked
-    what it is, and whether in a bridge.
-    """
+    """Where the interface's traffic can be seen: what the XML says, unless the device shows something else."""
     if interface.kind is PortKind.MACVTAP:
         return Attachment.MACVTAP
     if interface.kind is PortKind.OPENVSWITCH:
         return Attachment.DEVICE
-    if interface.kind in (PortKind.ETHERNET, PortKind.OTHER) and device is not None:
+    if device is not None:
         # libvirt takes a macvtap that somebody else has made, too: <target managed='no'/>
         if device.is_macvtap:
             return Attachment.MACVTAP

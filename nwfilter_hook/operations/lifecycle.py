@@ -10,11 +10,13 @@ What a failure means for libvirt is hook.py's matter.
 from __future__ import annotations
 
 from ..backend import Transaction
-from ..base.errors import NftError, NwfilterHookError
+from ..base.dataclass import replace
+from ..base.errors import DomainError, NftError, NwfilterHookError
 from ..domain.model import Domain
 from ..host import Host
 from ..storage.records import Record
-from .compile import check_interface
+from .compile import check_domain, compile_domain
+from .devices import read_device
 from .transaction import carry_out, own, plan_domain, remove_installed, unrecorded
 from .update import recover
 
@@ -26,23 +28,50 @@ def check(host: Host, domain: Domain) -> None:
     Raises:
         InputError, MissingFeature: what libvirt should refuse the start for.
     """
-    host.backend.check([check_interface(host, interface) for interface in domain.interfaces if interface.reference])
+    check_domain(host, domain)
 
 
 def install(host: Host, domain: Domain, operation: str, *, fresh: bool) -> None:
     """
-    Put the guest's filters in force, in one transaction.
+    Put the guest's filters in force, in one transaction. What takes long, to compile them, is done before the lock.
 
     Raises:
         InputError, MissingFeature, NftError, StateError: nothing has changed; if nft was given up, what it may have
             done is remembered and removed with the guest.
     """
+    compiled = compile_domain(host, domain, tolerant=False)
     with host.state.locked():
         sweep(host)
-        planned = plan_domain(host, domain, operation, fresh=fresh)
+        refuse_taken(host, domain)
+        if not host.library.is_current():
+            host = replace(host, library=host.library.read_anew())
+            compiled = compile_domain(host, domain, tolerant=False)
+        planned = plan_domain(host, domain, compiled, operation, fresh=fresh)
         carry_out(host, planned)
         if planned.record.bindings:
             host.state.keep_configuration(host.config.text)
+
+
+def refuse_taken(host: Host, domain: Domain) -> None:
+    """
+    Refuse a tap that another guest has, unless the kernel shows that its device is gone.
+
+    Raises:
+        DomainError: naming both guests.
+    """
+    for interface in domain.interfaces:
+        owner = host.state.owner(interface.tap) if interface.tap else None
+        device = read_device(interface.tap or "")
+        if owner in (None, domain.uuid) or device is None:
+            continue
+        record = host.state.read(owner or "")
+        for binding in record.bindings if record else ():
+            if record and binding.tap == interface.tap and binding.index in (None, device.index):
+                raise DomainError(
+                    f"{domain.name} can't have the tap {binding.tap}: {record.guest} runs with it; "
+                    f"if it doesn't any more: nwfilter-hook replay {record.guest} stopped",
+                    interface.source,
+                )
 
 
 def plan_removal(host: Host, uuid: str) -> Transaction:

@@ -14,8 +14,9 @@ from ..base.errors import InputError, NftError, NwfilterHookError, Source, State
 from ..domain.model import Domain, Interface
 from ..host import Host
 from ..storage.records import Binding, Record
-from .compile import compile_domain, compile_quarantine
-from .devices import attachment_of, bridge_of, read_device
+from .bypasses import find_bypasses
+from .compile import CompiledGuest, compile_domain, compile_quarantine
+from .devices import Device, Whereabouts, attachment_of, bridge_of, locate
 from .floors import describe, floor_below
 from .lifecycle import sweep
 from .transaction import GuestChange, Plan, carry_out, known_of, plan, plan_domain
@@ -23,20 +24,62 @@ from .transaction import GuestChange, Plan, carry_out, known_of, plan, plan_doma
 
 def reconcile(host: Host, domain: Domain, operation: str) -> None:
     """
-    See that the kernel has what the guest's record holds, if that is what the guest asks for, and put back what it
-    hasn't; else make the guest's filters anew. A tap whose filter can't be compiled keeps its recorded rules, or is
-    quarantined. Where nothing can be written down the rules are put into force all the same: the guest runs. What the
-    administrator should know goes to `host.report`.
+    See that the kernel has what the guest's record holds, if that is what the guest asks for and its devices are what
+    they were; put back what it hasn't. Else make the guest's filters anew, for its devices as they are now. A tap whose
+    filter can't be compiled keeps its recorded rules, or is quarantined. Where nothing can be written down the rules
+    are put into force all the same: the guest runs. What the administrator should know goes to `host.report`.
 
     Raises:
         NftError, DomainError: it failed. StateError: it could not be written down.
     """
     try:
         with host.state.locked():
-            _reconcile(host, domain, operation)
+            sweep(host)
+            record = _settled_record(host, domain.uuid)
+            domain = _relocated(host, domain, record)
+            if record and _restore(host, domain, record):
+                return
+        compiled = compile_domain(host, domain, tolerant=True)
+        with host.state.locked():
+            _make_anew(host, domain, compiled, operation)
     except StateError:
         _enforce_unrecorded(host, domain)
         raise
+    finally:
+        for bypass in find_bypasses(*(each.tap for each in domain.interfaces if each.tap and each.reference)):
+            host.report(f"{bypass.tap}: {bypass.text}")
+
+
+def _settled_record(host: Host, uuid: str) -> Record | None:
+    """The guest's record; None if a transaction was cut off, so that it isn't what is in the kernel."""
+    return host.state.read(uuid) if host.state.read_pending(uuid) is None else None
+
+
+def _relocated(host: Host, domain: Domain, record: Record | None) -> Domain:
+    """The guest with its taps as they are called now, and what became of them reported."""
+    called = {binding.called: binding for binding in record.bindings} if record else {}
+    interfaces = []
+    for interface in domain.interfaces:
+        binding = called.get(interface.tap or "")
+        where, device = _locate(binding) if binding else (Whereabouts.THERE, None)
+        if device is not None and where is Whereabouts.RENAMED:
+            host.report(f"{interface.tap}: this device is called {device.name} now, and filtered under that name")
+        elif where is not Whereabouts.THERE:
+            host.report(f"{interface.tap}: it is {where.value}{_what_then(where, device)}")
+        if device is not None and device.name != interface.tap:
+            interface = replace(interface, tap=device.name, called=interface.tap)
+        interfaces.append(interface)
+    return replace(domain, interfaces=tuple(interfaces))
+
+
+def _what_then(where: Whereabouts, device: Device | None) -> str:
+    if where is Whereabouts.UNBRIDGED:
+        return ", and filtered on the device itself"
+    return f", {device.bridge or 'none'}" if device and where is Whereabouts.MOVED else ""
+
+
+def _locate(binding: Binding) -> tuple[Whereabouts, Device | None]:
+    return locate(binding.tap, binding.index, binding.attachment, binding.bridge)
 
 
 def _enforce_unrecorded(host: Host, domain: Domain) -> None:
@@ -47,24 +90,29 @@ def _enforce_unrecorded(host: Host, domain: Domain) -> None:
         record = None
     if record and _as_wished(host, domain, record) and not _altered(host, record):
         return
-    compiled, failed = compile_domain(host, domain, tolerant=True)
-    if compiled:
-        host.backend.apply(host.backend.install([each.rendered for each in compiled]))
-    for tap, error in failed:
+    compiled = compile_domain(host, domain, tolerant=True)
+    if compiled.taps:
+        host.backend.apply(host.backend.install([each.rendered for each in compiled.taps]))
+    for tap, error in compiled.failed:
         host.report(f"{tap}: not filtered as it should be: {error}")
 
 
-def _reconcile(host: Host, domain: Domain, operation: str) -> None:
-    sweep(host)
-    record = host.state.read(domain.uuid)
-    if host.state.read_pending(domain.uuid) is not None:
-        record = None  # a transaction was cut off: the record isn't what is in the kernel
+def _restore(host: Host, domain: Domain, record: Record) -> bool:
+    """Whether the guest has what it wants, if need be from its record."""
+    if not _as_wished(host, domain, record):
+        return False
+    altered = _altered(host, record)
+    if altered and not _put_back(host, record):
+        return False
+    _tell_repaired(host, altered)
+    return True
+
+
+def _make_anew(host: Host, domain: Domain, compiled: CompiledGuest, operation: str) -> None:
+    record = _settled_record(host, domain.uuid)
     altered = _altered(host, record) if record else set()
-    if record and _as_wished(host, domain, record) and (not altered or _put_back(host, record)):
-        _tell_repaired(host, altered)
-        return
-    before = {binding.tap: binding for binding in record.bindings if binding.installed.whole} if record else {}
-    planned = plan_domain(host, domain, operation, fresh=False, tolerant=True, kept=before)
+    before = {each.tap: each for each in record.bindings if _can_stay(each)} if record else {}
+    planned = plan_domain(host, domain, compiled, operation, fresh=False, kept=before)
     try:
         carry_out(host, planned)
     except NftError as error:
@@ -72,6 +120,11 @@ def _reconcile(host: Host, domain: Domain, operation: str) -> None:
             raise
         planned = _quarantine_all(host, domain, operation, error)
     _tell(host, planned, before, altered)
+
+
+def _can_stay(binding: Binding) -> bool:
+    """Whether the recorded rules can be put back: they are known, and made for what the device is now."""
+    return binding.installed.whole and _locate(binding)[0] in (Whereabouts.THERE, Whereabouts.MOVED)
 
 
 def _altered(host: Host, record: Record) -> set[str]:
@@ -138,7 +191,8 @@ def _quarantine_all(host: Host, domain: Domain, operation: str, reason: Nwfilter
     interfaces = tuple(
         replace(each, problem=problem) if each.reference or each.problem else each for each in domain.interfaces
     )
-    planned = plan_domain(host, replace(domain, interfaces=interfaces), operation, fresh=False, tolerant=True)
+    closed = replace(domain, interfaces=interfaces)
+    planned = plan_domain(host, closed, compile_domain(host, closed, tolerant=True), operation, fresh=False)
     carry_out(host, planned)
     return planned
 
@@ -153,10 +207,11 @@ def _as_wished(host: Host, domain: Domain, record: Record) -> bool:
 def _is_wished(host: Host, interface: Interface, binding: Binding | None) -> bool:
     if interface.problem or not interface.reference or binding is None or binding.quarantined:
         return False
-    device = read_device(binding.tap)
+    where, device = _locate(binding)
     floor = describe(floor_below(host, bridge_of(interface, device), interface.reference))
     return (
-        interface.mac == binding.mac
+        where is Whereabouts.THERE
+        and interface.mac == binding.mac
         and interface.reference.filter == binding.filter
         and dict(interface.reference.parameters) == dict(binding.parameters)
         # what is left of a broken configuration is nobody's wish

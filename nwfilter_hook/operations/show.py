@@ -15,6 +15,8 @@ from ..backend import Seen
 from ..base.dataclass import as_dict, dataclass
 from ..host import Host
 from ..storage.records import Binding, Record
+from .bypasses import Bypass, find_bypasses
+from .devices import Whereabouts, locate
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,10 @@ class TapView:
 
     Attributes:
         floor: the filter that the configuration has for all of its bridge, FILTER NAME=VALUE …; "" without one.
-        state: "in force", "quarantined", or "missing" (what the record names is not in the kernel).
+        state: "in force", "quarantined", "missing" (what the record names is not in the kernel), or what became of the
+            device since: one of `Whereabouts`.
+        device: what the device is called now; None if it is gone or can't be told.
+        bypasses: ways past the filter that root, or another program of root's, has put onto the tap.
         learned: the addresses that the kernel has learned.
         learned_since: of those of which the kernel tells it, ISO 8601 in UTC.
         unread: addresses in DHCP answers to the guest that taught nothing, since their type could not be read.
@@ -41,6 +46,8 @@ class TapView:
     floor: str
     attachment: str
     state: str
+    device: str | None
+    bypasses: tuple[Bypass, ...]
     learned: tuple[str, ...]
     learned_since: Mapping[str, str]
     unread: tuple[str, ...]
@@ -62,13 +69,21 @@ def read_views(host: Host) -> list[TapView]:
         NftError: the kernel can't be asked.
     """
     records = host.state.records()
-    seen = host.backend.look([binding.installed for record in records for binding in record.bindings])
-    return [_view(record, binding, seen[binding.tap]) for record in records for binding in record.bindings]
+    bindings = [(record, binding) for record in records for binding in record.bindings]
+    seen = host.backend.look([binding.installed for _, binding in bindings])
+    bypasses = find_bypasses(*(binding.tap for _, binding in bindings))
+    return [
+        _view(record, binding, seen[binding.tap], tuple(each for each in bypasses if each.tap == binding.tap))
+        for record, binding in bindings
+    ]
 
 
-def _view(record: Record, binding: Binding, seen: Seen) -> TapView:
+def _view(record: Record, binding: Binding, seen: Seen, bypasses: tuple[Bypass, ...]) -> TapView:
     since = {each.address: each.since_s for each in seen.learned if each.since_s is not None}
+    where, device = locate(binding.tap, binding.index, binding.attachment, binding.bridge)
     state = "missing" if seen.missing else "quarantined" if binding.quarantined else "in force"
+    if where is not Whereabouts.THERE:
+        state = where.value
     return TapView(
         guest=record.guest,
         uuid=record.uuid,
@@ -79,6 +94,8 @@ def _view(record: Record, binding: Binding, seen: Seen) -> TapView:
         floor=binding.floor,
         attachment=binding.attachment.value,
         state=state,
+        device=device.name if device else None,
+        bypasses=bypasses,
         learned=tuple(each.address for each in seen.learned),
         learned_since={address: datetime.fromtimestamp(at, timezone.utc).isoformat() for address, at in since.items()},
         unread=seen.unread,
@@ -89,8 +106,10 @@ def _view(record: Record, binding: Binding, seen: Seen) -> TapView:
 
 
 def format_state(view: TapView) -> str:
-    """For a table: "in force", and what has no room."""
-    return "; ".join([view.state, *(f"full: {rule}" for rule in view.full)])
+    """For a table: "in force", what gets past, and what has no room."""
+    renamed = f" to {view.device}" if view.state == Whereabouts.RENAMED.value else ""
+    passed = ["bypassed: " + ", ".join(dict.fromkeys(each.way for each in view.bypasses))] if view.bypasses else []
+    return "; ".join([view.state + renamed, *passed, *(f"full: {rule}" for rule in view.full)])
 
 
 def format_learned(view: TapView) -> str:

@@ -26,7 +26,7 @@ from ..base.errors import NftError, NwfilterHookError, StateError
 from ..domain.model import Domain
 from ..host import Host
 from ..storage.records import Binding, Record
-from .compile import CompiledTap, compile_domain
+from .compile import CompiledGuest, CompiledTap
 
 
 @dataclass(frozen=True)
@@ -92,28 +92,27 @@ class FileChange:
 def plan_domain(
     host: Host,
     domain: Domain,
+    compiled: CompiledGuest,
     operation: str,
     *,
     fresh: bool,
-    tolerant: bool = False,
     kept: Mapping[str, Binding] | None = None,
 ) -> Plan:
     """
-    The transaction that puts exactly `domain`'s filters in force, whatever an earlier one left.
+    The transaction that puts exactly `compiled` in force, whatever an earlier one left.
 
     Args:
+        compiled: see compile_domain.
         fresh: forget learned addresses.
-        tolerant: a tap whose filter can't be compiled is quarantined instead.
         kept: by tap, recorded bindings that are put back if the tap's filter can't be compiled.
-
-    Raises:
-        InputError, MissingFeature: unless tolerant.
     """
-    compiled, failed = compile_domain(host, domain, tolerant=tolerant, kept=kept or {})
-    staying = tuple(kept[tap] for tap, _ in failed if kept and tap in kept)
-    known = known_of(host, domain.uuid, [interface.tap for interface in domain.interfaces if interface.tap])
-    change = GuestChange(domain.name, domain.uuid, operation, tuple(compiled), staying, tuple(known))
-    return plan(host, [change], fresh=fresh, put_back=True, failed=failed)
+    staying = tuple(kept[tap] for tap, _ in compiled.failed if kept and tap in kept)
+    taps = {binding.tap for binding in staying}
+    anew = tuple(each for each in compiled.taps if each.binding.tap not in taps)
+    every_tap = [interface.tap for interface in domain.interfaces if interface.tap]
+    known = known_of(host, domain.uuid, list(dict.fromkeys(every_tap)))
+    change = GuestChange(domain.name, domain.uuid, operation, anew, staying, tuple(known))
+    return plan(host, [change], fresh=fresh, put_back=True, failed=compiled.failed)
 
 
 def plan(

@@ -15,6 +15,7 @@ from ..base.errors import NwfilterHookError, UpdateError
 from ..host import Host
 from ..storage.records import Binding, Record
 from .compile import CompiledTap, recompile
+from .devices import Whereabouts, locate
 from .transaction import GuestChange, Plan, carry_out, own, plan
 
 Choice = Callable[[Binding], bool]
@@ -59,6 +60,10 @@ def plan_update(host: Host, chosen: Choice) -> TapChanges:
         anew = []
         for binding in usable if pending else wanted:
             if host.state.owner(binding.tap) not in (record.uuid, None):
+                continue
+            where, _ = locate(binding.tap, binding.index, binding.attachment, binding.bridge)
+            if where in (Whereabouts.RENAMED, Whereabouts.REPLACED, Whereabouts.GONE):
+                host.report(f"{record.guest}: {binding.tap}: the device is {where.value}; its rules are left alone")
                 continue
             made = _recompile(host, record, binding)
             if pending or binding.quarantined or made.binding.installed != binding.installed:

@@ -46,6 +46,7 @@ class Library:
         self.directories = tuple(map(os.path.normpath, directories))
         self._filters: dict[str, Filter] = dict(defined or {})
         self._data: dict[str, bytes] = {}
+        self._seen: dict[str, tuple[int, ...] | None] = {}
         self._hidden = hidden
         self._trusting = trusting
         self._trusted: set[str] = set()
@@ -81,8 +82,17 @@ class Library:
             OSError
         """
         if path not in self._data:
+            self._seen[path] = _signature(path)
             self._data[path] = read_filter_file(path)
         return self._data[path]
+
+    def is_current(self) -> bool:
+        """Whether every file that was read, or looked for in vain, is still as it was."""
+        return all(_signature(path) == seen for path, seen in self._seen.items())
+
+    def read_anew(self) -> Library:
+        """The same library, of which nothing has been read yet."""
+        return Library(self.directories, trusting=self._trusting)
 
     def paths(self, name: str) -> list[str]:
         """The files that hold `name`, the one that wins first."""
@@ -185,6 +195,14 @@ class Library:
         if directory == self.directories[0] and base.startswith(".define-") and base.endswith(".new"):
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
+
+
+def _signature(path: str) -> tuple[int, ...] | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def read_filter_file(path: str) -> bytes:

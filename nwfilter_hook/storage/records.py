@@ -30,6 +30,7 @@ class Binding:
     One interface under filter: all that a rebuild needs without the domain XML, and what it has in the kernel.
 
     Attributes:
+        called: the device's name in the domain XML; its own may be another by now.
         index: of the device, as the kernel counts them; None if it isn't known.
         fingerprint: of what the kernel made of it (Backend.fingerprints); "" if it isn't known.
         quarantined: True if its filter could not be compiled and everything is dropped instead.
@@ -37,6 +38,7 @@ class Binding:
     """
 
     tap: str
+    called: str
     mac: str
     type: str
     attachment: Attachment
@@ -114,6 +116,7 @@ def _binding(found: Any) -> Binding:
         Binding,
         found,
         tap=tap,
+        called=text,
         mac=text,
         type=text,
         attachment=Attachment,

@@ -28,6 +28,7 @@ def _binding(found: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **{name: found[name] for name in same},
         "index": None,
+        "called": found["tap"],
         "floor": "",
         "installed": installed,
         "fingerprint": "",

@@ -215,14 +215,14 @@ class State:
             flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
             with open(os.open(os.path.join(self.path, "capabilities.json"), flags), encoding="utf-8") as file:
                 found = json.load(file)
-            return found if isinstance(found, dict) else {}
+            return found if isinstance(found, dict) and self._is_ours() else {}
         except (OSError, ValueError):
             return {}
 
     def write_capabilities(self, capabilities: Mapping[str, Any]) -> None:
         """Remember, if that is possible; else it is found out again next time."""
         with contextlib.suppress(StateError):
-            if not self._readonly and os.path.isdir(self.path):
+            if not self._readonly and self._is_ours():
                 self._write(os.path.join(self.path, "capabilities.json"), json.dumps(capabilities))
 
     # --- configuration ------------------------------------------------------------------------------------------------
@@ -233,6 +233,14 @@ class State:
         with contextlib.suppress(StateError, OSError, UnicodeDecodeError):
             if text is not None and (not os.path.exists(path) or _text(path) != text):
                 self._write(path, text)
+
+    def _is_ours(self) -> bool:
+        """Whether the directory is there and nobody else may write to it."""
+        try:
+            status = os.lstat(self.path)
+        except OSError:
+            return False
+        return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o022
 
     # --- files --------------------------------------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from nwfilter_hook.config import Config, parse_config
 from nwfilter_hook.host import Host
 from nwfilter_hook.nftables.backend import NftBackend
 from nwfilter_hook.nftables.process import Nft
+from nwfilter_hook.operations.compile import compile_domain
 from nwfilter_hook.operations.floors import read_domain
 from nwfilter_hook.operations.transaction import plan_domain
 from nwfilter_hook.ruleset.model import Ruleset
@@ -40,7 +41,7 @@ class Unasked(NftBackend):
         return True
 
 
-def compile_domain() -> str:
+def script_of_case() -> str:
     """The transaction that starts the guest of the case in the working directory."""
     conf = Path("nwfilter-hook.conf")
     config = parse_config(conf.read_text(), conf.name) if conf.exists() else Config()
@@ -48,7 +49,8 @@ def compile_domain() -> str:
     backend = Unasked(Nft("/nonexistent", 1), config.counters, dict, print)
     host = Host(config, Library(["filters", STOCK]), backend, state, print, print)
     domain = read_domain(host, Path("domain.xml").read_bytes(), "domain.xml")
-    return plan_domain(host, domain, "start", fresh=True).transaction.text
+    compiled = compile_domain(host, domain, tolerant=False)
+    return plan_domain(host, domain, compiled, "start", fresh=True).transaction.text
 
 
 def test_there_are_cases() -> None:
@@ -65,7 +67,7 @@ def test_compiles_to_what_is_expected(case: Path, update_golden: bool, monkeypat
     """A case's domain.xml and filters/ compile to exactly its expected.nft, or fail with exactly its expected.err."""
     monkeypatch.chdir(case)
     try:
-        name, actual = "expected.nft", compile_domain()
+        name, actual = "expected.nft", script_of_case()
     except NwfilterHookError as error:
         name, actual = "expected.err", f"{error}\n"
     if update_golden:

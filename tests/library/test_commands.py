@@ -316,11 +316,16 @@ def test_a_binding_that_leads_to_a_device(site: Site) -> None:
     with site.inside():
         assert not os.path.exists("/sys/class/net/lone"), "the tests' process sees another /sys"
     environment = {**os.environ, "NWFILTER_HOOK_CONF": str(site.conf), "PYTHONPATH": str(REPOSITORY)}
-    command = (sys.executable, "-m", "nwfilter_hook", "binding-create", "-")
-    wire.run(*command, stdin=binding("lone"), environment=environment, own_sysfs=True)
+
+    def run(*arguments: str, stdin: str = "") -> None:
+        wire.run(
+            sys.executable, "-m", "nwfilter_hook", *arguments, stdin=stdin, environment=environment, own_sysfs=True
+        )
+
+    run("binding-create", "-", stdin=binding("lone"))
     assert site.record_of_tap("lone")["bindings"][0]["attachment"] == "device"
     other = f"<rule action='drop' direction='in'><ip srcipaddr='{OTHER_IP}'/></rule>"
-    site.define(filter_xml("no-mac-spoofing", drop_udp(9), other)).fine()
+    run("define", "-", stdin=filter_xml("no-mac-spoofing", drop_udp(9), other))
     assert site.record_of_tap("lone")["bindings"][0]["attachment"] == "device"
     assert [rule.comment for rule in wire.rules("netdev")] == ["no-mac-spoofing:3", "no-mac-spoofing:6"]
     site.cli("binding-delete", "lone").fine()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from nwfilter_hook.backend import Transaction
+from nwfilter_hook.backend import Rendered, Transaction
 from nwfilter_hook.base.dataclass import replace
 from nwfilter_hook.base.errors import DomainError, InputError, NftError, UnboundVariable
 from nwfilter_hook.config import Config
@@ -16,6 +17,7 @@ from nwfilter_hook.domain.parse import parse_domain
 from nwfilter_hook.host import Host
 from nwfilter_hook.operations.lifecycle import check, install, plan_removal, remove
 from nwfilter_hook.operations.reconnect import quarantine_known, reconcile
+from nwfilter_hook.ruleset.model import Ruleset
 from nwfilter_hook.storage.library import Library
 from nwfilter_hook.storage.state import State
 from tests.unit.compiling import filter_xml, rule_xml
@@ -260,6 +262,39 @@ def test_a_failed_start_does_not_hide_what_another_left(bench: Bench, failure: N
     assert {name for table, name in bench.backend.kernel.chains if "/" in name and table == "bridge"} == {"from/vnet0"}
     bench.stop(new)
     assert bench.backend.kernel.taps() == set()
+
+
+def test_rules_are_compiled_before_the_lock(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits for one guest's rules; a filter that has changed meanwhile is compiled anew, under the lock."""
+    events: list[str] = []
+    render, locked = bench.backend.render, bench.state.locked
+
+    def rendering(ruleset: Ruleset) -> Rendered:
+        events.append("compiled")
+        return render(ruleset)
+
+    @contextlib.contextmanager
+    def locking() -> Iterator[None]:
+        events.append("locked")
+        with locked():
+            yield
+
+    monkeypatch.setattr(bench.backend, "render", rendering)
+    monkeypatch.setattr(bench.state, "locked", locking)
+    bench.start(guest(A, vnet0="arp"))
+    assert events == ["compiled", "locked"]
+
+    @contextlib.contextmanager
+    def changing() -> Iterator[None]:
+        (bench.filters / "arp.xml").write_text(filter_xml(rule_xml("<rarp/>"), name="arp"))
+        with locking():
+            yield
+
+    events.clear()
+    monkeypatch.setattr(bench.state, "locked", changing)
+    bench.start(guest(A, vnet0="arp"))
+    assert events == ["compiled", "locked", "compiled"]
+    assert "ether type 0x8035" in bench.backend.kernel.chains["bridge", "from/vnet0"][0]
 
 
 # --- reconnect --------------------------------------------------------------------------------------------------------

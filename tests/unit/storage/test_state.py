@@ -37,6 +37,7 @@ INSTALLED = Installed(
 )
 BINDING = Binding(
     tap="vnet0",
+    called="vnet0",
     mac="52:54:00:00:00:01",
     type="bridge",
     attachment=Attachment.BRIDGE_PORT,
