@@ -11,6 +11,7 @@ Out: a `Config`; every key has a default.
     counters = drops
     nft = nft
     timeout_s = 20
+    connections = 1/32
     [language]
     end_of_chain = return
     [defaults]
@@ -26,16 +27,9 @@ from __future__ import annotations
 import os
 import sys
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 CONFIG_FILE = "/etc/nwfilter-hook/nwfilter-hook.conf"
 CONFIG_VARIABLE = "NWFILTER_HOOK_CONF"
-COUNTERS = ("none", "drops", "all")
-ENDS_OF_CHAIN = ("return", "accept")
 DEFAULTS_FOR = ("network", "bridge", "floor")
-MAX_TIMEOUT_S = 600
 MAX_BYTES = 256 * 1024
 _TYPE, _REGULAR = 0o170000, 0o100000  # S_IFMT, S_IFREG
 
@@ -85,12 +79,14 @@ class Config:
         counters: "none", "drops" or "all".
         nft: the program, a path or a name to look up.
         timeout_s: after which an nft that doesn't answer is given up.
+        connections: how many a guest may have open: a number, "1/N" of the kernel's table, or "none" for any number.
         end_of_chain: what happens to a frame at the end of a sub-chain: "return" to the root chain, or "accept".
         defaults, floors: in the file's order; of each the first that fits an interface counts.
         text: of the file, "" without one; None if this is not what the file says.
     """
 
     __slots__ = (
+        "connections",
         "counters",
         "defaults",
         "end_of_chain",
@@ -108,6 +104,7 @@ class Config:
         self.counters = "drops"
         self.nft = "nft"
         self.timeout_s = 20.0
+        self.connections = "1/32"
         self.end_of_chain = "return"
         self.defaults: tuple[Default, ...] = ()
         self.floors: tuple[Default, ...] = ()
@@ -226,9 +223,11 @@ def parse_config(text: str, path: str, *, tolerant: bool = False) -> Config:
 
 
 def _section(line: str, place: str) -> str:
+    from .settings import SECTIONS
+
     section = line[1:-1].strip()
-    if section not in _SECTIONS:
-        raise _unknown(place, "section", f"[{section}]", [f"[{name}]" for name in _SECTIONS])
+    if section not in SECTIONS:
+        raise _unknown(place, "section", f"[{section}]", [f"[{name}]" for name in SECTIONS])
     return section
 
 
@@ -236,6 +235,8 @@ def _read_line(
     config: Config, section: str | None, seen: set[tuple[str, str]], line: str, path: str, number: int
 ) -> None:
     """Take over what a line of `section` says; `seen` holds section and key of the lines before."""
+    from .settings import SECTIONS
+
     place = f"{path}:{number}"
     key, equals, value = line.partition("=")
     key, value = key.strip(), value.strip()
@@ -250,10 +251,13 @@ def _read_line(
             config.floors += (default,)
         else:
             config.defaults += (default,)
-    elif key in _SECTIONS[section]:
-        setattr(config, key, _SECTIONS[section][key](value, key, place))
+    elif key in SECTIONS[section]:
+        try:
+            setattr(config, key, SECTIONS[section][key](value, key))
+        except ValueError as error:
+            raise _error(f"{place}: {error}") from None
     else:
-        raise _unknown(place, "key", key, list(_SECTIONS[section]))
+        raise _unknown(place, "key", key, list(SECTIONS[section]))
 
 
 def _default(key: str, value: str, path: str, number: int) -> Default:
@@ -278,58 +282,6 @@ def _default(key: str, value: str, path: str, number: int) -> Default:
     if fault:
         raise _error(f"{place}: {key}: {fault}")
     return Default(kind, pattern, filter_name, tuple(parameters), path, number)
-
-
-# --- values -----------------------------------------------------------------------------------------------------------
-
-
-def _path(value: str, key: str, place: str) -> str:
-    if not value.startswith("/"):
-        raise _error(f"{place}: {key}: {value!r} is not an absolute path")
-    return value
-
-
-def _paths(value: str, key: str, place: str) -> tuple[str, ...]:
-    return tuple(_path(part, key, place) for part in value.split(":"))
-
-
-def _program(value: str, key: str, place: str) -> str:
-    if not value:
-        raise _error(f"{place}: {key} needs a path")
-    return value
-
-
-def _counters(value: str, key: str, place: str) -> str:
-    return _one_of(COUNTERS, value, key, place)
-
-
-def _end_of_chain(value: str, key: str, place: str) -> str:
-    return _one_of(ENDS_OF_CHAIN, value, key, place)
-
-
-def _one_of(known: tuple[str, ...], value: str, key: str, place: str) -> str:
-    if value not in known:
-        raise _error(f"{place}: {key} = {value!r} is not one of {' '.join(known)}")
-    return value
-
-
-def _seconds(value: str, key: str, place: str) -> float:
-    try:
-        seconds = float(value)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds <= MAX_TIMEOUT_S:
-        raise _error(f"{place}: {key} = {value!r} is not a number of seconds above 0 and up to {MAX_TIMEOUT_S}")
-    return seconds
-
-
-_SECTIONS: dict[str, dict[str, Callable[[str, str, str], object]]] = {
-    "paths": {"state_dir": _path, "filter_dirs": _paths},
-    "nftables": {"counters": _counters, "nft": _program, "timeout_s": _seconds},
-    "language": {"end_of_chain": _end_of_chain},
-    "defaults": {},
-}
-"""Section, key, and what makes the attribute of that name of the value, the key and the place."""
 
 
 # --- errors -----------------------------------------------------------------------------------------------------------

@@ -45,7 +45,7 @@ def open_host(config: Config, report: Report, log: Report | None = None, *, read
     return Host(
         config=config,
         library=Library(config.filter_dirs),
-        backend=NftBackend(nft, config.counters, state.read_capabilities, state.write_capabilities),
+        backend=NftBackend(nft, config.counters, state.read_capabilities, state.write_capabilities, config.connections),
         state=state,
         report=report,
         log=log or report,

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import Any
 
 from ..backend import Backend, Installed, LearnedAddress, Object, Rendered, Seen, Transaction
 from ..base.errors import NftError
 from ..ruleset.model import NamedSet, Ruleset
-from . import learned, script
+from . import bounds, learned, script
+from .commands import Operation, Script
 from .expressions import with_counts
 from .features import check_features, find_out, needs_of
 from .fingerprints import fingerprints
-from .names import BASE_CHAINS, TABLE, is_of_tap
+from .names import BOUNDS, LOOKUPS, MAPS, TABLE, is_of_tap
 from .netlink import (
     Hook,
     KernelElement,
@@ -32,8 +33,8 @@ from .netlink import (
 )
 from .process import Nft
 from .refusals import explain
-from .script import Operation, Script
 from .sets import MAX_SOURCES, TIMEOUT_S, counts_connections, declaration, kind_of, set_name
+from .tracking import bound_of
 
 Remember = Callable[[Mapping[str, Any]], None]
 
@@ -45,16 +46,25 @@ class NftBackend(Backend):
     Args:
         counters: which rules count packets: "none", "drops" (drop and reject), "all".
         recall, remember: read and write what was found out about kernel and nft.
+        connections: how many each guest may have open, see tracking.py.
     """
 
-    def __init__(self, nft: Nft, counters: str, recall: Callable[[], Mapping[str, Any]], remember: Remember) -> None:
+    def __init__(
+        self,
+        nft: Nft,
+        counters: str,
+        recall: Callable[[], Mapping[str, Any]],
+        remember: Remember,
+        connections: str = "none",
+    ) -> None:
         self._nft = nft
         self._counters = counters
+        self._connections = connections
         self._recall = recall
         self._remember = remember
 
     def render(self, ruleset: Ruleset) -> Rendered:
-        return script.render(ruleset, self._counters)
+        return script.render(ruleset, self._counters, bounded=self._connections != "none")
 
     def install(
         self,
@@ -64,7 +74,8 @@ class NftBackend(Backend):
         stale: Iterable[Installed] = (),
         fresh: bool = False,
     ) -> Script:
-        return script.install(anew, put_back, stale, fresh=fresh)
+        bound = bound_of(self._connections) if self._recall().get("count") else 0
+        return script.install(anew, put_back, stale, fresh=fresh, bound=bound, counters=self._counters)
 
     def remove(self, installed: Iterable[Installed]) -> Script:
         return script.remove(installed)
@@ -83,6 +94,8 @@ class NftBackend(Backend):
         if needs:
             known = self._recall()
             found = check_features(self._nft, needs, known)
+            if "ct" in needs:
+                found = find_out(self._nft, "count", found)
             if found != known:
                 self._remember(found)
 
@@ -107,6 +120,18 @@ class NftBackend(Backend):
             # of two refusals the first is told: its lines are the transaction's
             if roomy is None or self._nft.run(["-f", "-"], roomy.text).status:
                 raise NftError(explain(transaction, ran.err))
+        if any(each.verb == "delete" and each.name in _TRACKING for each in transaction.operations):
+            self._track_no_longer()
+
+    def _track_no_longer(self) -> None:
+        """If that was the last tap whose connections are looked at, no other's are tracked for the bounds' sake."""
+        try:
+            if not read_rules("bridge", BOUNDS.name) or any(read_verdicts(name) for name in _LAYER_3):
+                return
+            if not any(map(bounds.is_own, read_verdicts(BOUNDS.map).values())):
+                self._nft.run(["-f", "-"], Script(tuple(bounds.no_bounds(read_chains("bridge")))).text)
+        except NftError:
+            pass  # it costs a little, and the next one to go tries again
 
     def find(self, tap: str) -> Installed | None:
         objects: list[Object] = []
@@ -115,10 +140,10 @@ class NftBackend(Backend):
             objects += [Object(kind_of(name), table, name) for name in sets]
             chains = sorted(read_chains(table), key=lambda name: (name.count("/"), name))
             objects += [Object("chain", table, name) for name in chains if is_of_tap("chain", name, tap)]
-        for base in BASE_CHAINS:
+        for base in LOOKUPS:
             verdict = read_verdicts(base.map).get(tap)
             if verdict is not None:
-                objects.append(script.element_of(tap, base.tree, verdict))
+                objects.append(script.element_of(tap, base.map, verdict))
         return Installed(tap, tuple(objects), whole=False) if objects else None
 
     def with_counts(self, installed: Installed) -> Installed:
@@ -131,8 +156,9 @@ class NftBackend(Backend):
         for table in tables:
             for rule in read_rules(table):
                 rules.setdefault((table, rule.chain), []).append(rule)
-        elements = {base.map: read_verdicts(base.map) for base in BASE_CHAINS} if "bridge" in tables else {}
-        return {one.tap: self._seen(one, chains, rules, elements) for one in installed}
+        elements = {base.map: read_verdicts(base.map) for base in LOOKUPS} if "bridge" in tables else {}
+        over = {element.text for element in read_elements("bridge", bounds.OVER_BOUND)} if elements else set()
+        return {one.tap: self._seen(one, chains, rules, elements, over) for one in installed}
 
     def _seen(
         self,
@@ -140,6 +166,7 @@ class NftBackend(Backend):
         chains: Mapping[str, Mapping[str, Hook | None]],
         rules: Mapping[tuple[str, str], list[KernelRule]],
         elements: Mapping[str, Mapping[str, str]],
+        over: Container[str],
     ) -> Seen:
         missing = []
         dropped: dict[str, int] = {}
@@ -163,7 +190,10 @@ class NftBackend(Backend):
             tuple(address for each in known for address in each if address.address not in own),
             tuple(address.address for each in unread for address in each),
             dropped if counts else None,
-            tuple(dict.fromkeys(_counting_rule(installed, each.name) for each in _full_sets(installed))),
+            (
+                *dict.fromkeys(_counting_rule(installed, each.name) for each in _full_sets(installed)),
+                *(("connections",) if installed.tap in over else ()),
+            ),
         )
 
     def fingerprints(self, installed: Sequence[Installed]) -> dict[str, str]:
@@ -264,6 +294,9 @@ def _since(table: str, name: str, spell: Callable[[KernelElement], str] = learne
 
 
 _HOOK_NUMBERS = {"ingress": 0, "egress": 1}
+_LAYER_3 = ("from-guest-l3", "to-guest-l3")
+_TRACKING = (*_LAYER_3, BOUNDS.map)
+"""The maps of taps whose connections are looked at, or may be."""
 
 
 def _making_room(transaction: Script) -> Script | None:
@@ -277,7 +310,7 @@ def _making_room(transaction: Script) -> Script | None:
     operations: list[Operation] = []
     for each in transaction.operations:
         if each.verb == "add" and each.kind == "element" and each.value and each.table == "bridge":
-            known = maps.setdefault(each.name, read_verdicts(each.name)) if each.name in _MAPS else {}
+            known = maps.setdefault(each.name, read_verdicts(each.name)) if each.name in MAPS else {}
             if known.pop(each.key.strip('"'), each.value) != each.value:
                 operations.append(Operation("delete", "element", each.table, each.name, each.key))
         elif each.verb == "add" and each.kind == "chain" and each.table == "netdev" and each.value:
@@ -288,6 +321,3 @@ def _making_room(transaction: Script) -> Script | None:
                 operations += [Operation(verb, "chain", "netdev", each.name) for verb in ("flush", "delete")]
         operations.append(each)
     return Script(tuple(operations)) if len(operations) > len(transaction.operations) else None
-
-
-_MAPS = frozenset(base.map for base in BASE_CHAINS)

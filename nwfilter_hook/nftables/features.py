@@ -21,6 +21,7 @@ _CHAIN = "add chain bridge {table} c {{ type filter hook prerouting priority 0; 
 _PROBES = {
     "ct": _CHAIN + "ct state new",
     "reject": _CHAIN + "reject",
+    "count": _CHAIN + "ct count over 1",
     "ingress": 'add chain netdev {table} c {{ type filter hook ingress device "lo" priority 0; }}',
 }
 """By feature: what nft's check takes if the kernel has it."""
@@ -28,21 +29,25 @@ _PROBES = {
 _SYMBOLS = {
     "ct": "CONFIG_NF_CONNTRACK_BRIDGE (module nf_conntrack_bridge)",
     "reject": "CONFIG_NFT_BRIDGE_REJECT (module nft_reject_bridge)",
+    "count": "CONFIG_NFT_CONNLIMIT (module nft_connlimit)",
 }
 
 
-def needs_of(rulesets: Iterable[Ruleset]) -> dict[str, Rule]:
-    """What the rules need of the kernel beside nftables itself, each with the first rule that does."""
-    first: dict[str, Rule] = {}
+def needs_of(rulesets: Iterable[Ruleset]) -> dict[str, str]:
+    """What they need of the kernel beside nftables itself, each with what is to be said of the first that does."""
+    first: dict[str, str] = {}
     for ruleset in rulesets:
         for chain in ruleset.chains:
             for rule in chain.rules:
                 for need in _needs(rule):
-                    first.setdefault(need, rule)
+                    first.setdefault(need, f"{rule.source}: this kernel can't enforce the rule")
+        if ruleset.connections:
+            for need in ("ct", "count"):
+                first.setdefault(need, f"this kernel can't count the connections of {ruleset.tap}")
     return first
 
 
-def check_features(nft: Nft, needs: Mapping[str, Rule], known: Mapping[str, Any]) -> Mapping[str, Any]:
+def check_features(nft: Nft, needs: Mapping[str, str], known: Mapping[str, Any]) -> Mapping[str, Any]:
     """
     Refuse, by name, what the running kernel can't do.
 
@@ -54,14 +59,14 @@ def check_features(nft: Nft, needs: Mapping[str, Rule], known: Mapping[str, Any]
         The same, with what was found out now.
 
     Raises:
-        MissingFeature: with the rule and the config symbol.
+        MissingFeature: with what can't be and the config symbol.
         NftError: nft can't be asked.
     """
-    for need, rule in needs.items():
+    for need, said in needs.items():
         known = find_out(nft, need, known)
         if not known.get(need):
             missing = f"{_SYMBOLS[need]} (or it is not loaded)"
-            raise MissingFeature(f"{rule.source}: this kernel can't enforce the rule: it lacks {missing}")
+            raise MissingFeature(f"{said}: it lacks {missing}")
     return known
 
 
@@ -92,6 +97,8 @@ def _needs(rule: Rule) -> Iterator[str]:
         isinstance(match.test, (AnyState, CountAbove)) or match.field is Field.CT_DIRECTION for match in rule.matches
     ):
         yield "ct"
+    if any(isinstance(match.test, CountAbove) for match in rule.matches):
+        yield "count"
 
 
 def _complaint(nft: Nft, probe: str) -> str | None:

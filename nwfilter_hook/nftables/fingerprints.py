@@ -56,5 +56,6 @@ def _digest(
             add(*((rule.comment, rule.program) for rule in rules.get((each.table, each.name), ())))
         elif each.kind == "element":
             add(each.name, verdicts[each.name].get(installed.tap))
-            add(*(rule.program for rule in rules.get(bases[each.name], ())))
+            # a bound is looked up only while connections are tracked
+            add(*(rule.program for rule in rules.get(bases.get(each.name, ("", "")), ())))
     return digest.hexdigest()

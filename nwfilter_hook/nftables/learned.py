@@ -13,8 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from ..backend import Installed, Object
 from ..base.addresses import format_mac
 from ..ruleset.model import Purpose
+from .commands import Operation, Script
 from .netlink import KernelElement
-from .script import Operation, Script
 from .sets import LearnedName, lease_map, parse_learned
 
 _FORGOTTEN = (

@@ -21,9 +21,14 @@ TABLE = "nwfilter"
 
 @dataclass(frozen=True)
 class BaseChain:
-    """One of our hooks for bridge ports: which map it looks the interface up in, and where it stands."""
+    """
+    One of our hooks for bridge ports: which map it looks the interface up in, and where it stands.
 
-    tree: Tree
+    Attributes:
+        tree: whose roots the map leads to; None for the bounds on connections (bounds.py).
+    """
+
+    tree: Tree | None
     name: str
     map: str
     hook: str
@@ -37,8 +42,12 @@ BASE_CHAINS = (
     BaseChain(Tree.TO_L3, "l3-postrouting", "to-guest-l3", "postrouting", 0, "oifname"),
     BaseChain(Tree.TO_L2, "l2-postrouting", "to-guest-l2", "postrouting", 300, "oifname"),
 )
-BASE_OF = {base.tree: base for base in BASE_CHAINS}
-MAPS = frozenset(base.map for base in BASE_CHAINS)
+BOUNDS = BaseChain(None, "bound-prerouting", "bounds", "prerouting", -140, "ct status & confirmed == 0 iifname")
+LOOKUPS = (*BASE_CHAINS, BOUNDS)
+LOOKUP = "{ type ifname : verdict; }"
+"""What each map is made with."""
+MAP_OF = {base.tree: base.map for base in BASE_CHAINS if base.tree}
+MAPS = frozenset(base.map for base in LOOKUPS)
 
 _CHAIN_PREFIXES = frozenset(tree.value for tree in Tree)
 _SET_PREFIXES = frozenset(purpose.value + version for purpose in Purpose for version in ("", "6"))

@@ -79,6 +79,11 @@ class KernelElement:
     data: bytes | str | None
     left_s: int | None
 
+    @property
+    def text(self) -> str:
+        """Of an interface's name, which stands for itself."""
+        return _text(self.key)
+
 
 def read_generation() -> int:
     """The number of the last transaction that anybody made, in this network namespace. Raises NftError."""
@@ -126,7 +131,7 @@ def read_elements(table: str, name: str) -> list[KernelElement]:
 
 def read_verdicts(map_name: str) -> dict[str, str]:
     """Interface to verdict, of one of our maps; {} if it isn't there. Raises NftError."""
-    return {_text(element.key): str(element.data) for element in read_elements("bridge", map_name)}
+    return {element.text: str(element.data) for element in read_elements("bridge", map_name)}
 
 
 def _hook(nested: bytes) -> Hook:

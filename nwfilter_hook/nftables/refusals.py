@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 
-from .script import Script
+from .commands import Script
 
 _LOCATION = re.compile(r"^(?:/dev/stdin|-):(\d+):\d+-\d+: (?:Error|error): (.*)$", re.MULTILINE)
 

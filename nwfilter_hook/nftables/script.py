@@ -12,67 +12,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from ..backend import Installed, Object, Rendered, Transaction
-from ..base.dataclass import dataclass
+from ..backend import Installed, Object, Rendered
 from ..base.errors import Source
 from ..ruleset.model import Attachment, Chain, Purpose, Ruleset, Tree
+from .bounds import bound_element, bound_operations, leading_to
+from .commands import Operation, Script
 from .expressions import EQUAL_OCTETS, render_rule
-from .names import BASE_CHAINS, BASE_OF, TABLE, chain_name
+from .names import BASE_CHAINS, LOOKUP, MAP_OF, chain_name
 from .sets import declaration, initial_elements, is_remembered, kind_of, names_of, set_name
-
-
-@dataclass(frozen=True)
-class Operation:
-    """
-    One command of a transaction.
-
-    Attributes:
-        verb: "add", "flush" or "delete".
-        kind: "table", "chain", "rule", "set", "map" or "element".
-        name: of the chain (a rule's too), set or map (an element's too).
-        key: of an element.
-        value: what is added: a chain's hook, a rule, a declaration, what an element maps to.
-        origin: of a rule that a filter made.
-    """
-
-    verb: str
-    kind: str
-    table: str
-    name: str = ""
-    key: str = ""
-    value: str = ""
-    origin: tuple[str, Source] | None = None
-
-    @property
-    def text(self) -> str:
-        words = [self.verb, self.kind, self.table, TABLE, self.name]
-        if self.kind == "element":
-            words += ["{", self.key, *((":", self.value) if self.value else ()), "}"]
-        elif self.value:
-            words.append(self.value)
-        return " ".join(filter(None, words))
-
-
-@dataclass(frozen=True)
-class Script(Transaction):
-    """One transaction of nft."""
-
-    operations: tuple[Operation, ...]
-
-    @property
-    def text(self) -> str:
-        return "".join(f"{operation.text}\n" for operation in self.operations)
-
 
 # --- what a ruleset becomes -------------------------------------------------------------------------------------------
 
 
-def render(ruleset: Ruleset, counters: str) -> Rendered:
+def render(ruleset: Ruleset, counters: str, *, bounded: bool = False) -> Rendered:
     """
     What `ruleset` is in the kernel.
 
     Args:
         counters: which rules count packets: "none", "drops" (drop and reject), "all".
+        bounded: the host has a bound on the connections of taps that have none of their own.
     """
     home = ruleset.attachment.family
     sets = [*_shared_sets(ruleset, home), *_own_sets(ruleset, home)]
@@ -85,13 +43,16 @@ def render(ruleset: Ruleset, counters: str) -> Rendered:
         origins[table, name] = [(rule.filter, rule.source) for _, rule in rules]
         chains.append(Object("chain", table, name, _device_hook(ruleset, chain), tuple(line for line, _ in rules)))
         if table == "bridge" and chain.name is None:
-            elements.append(element_of(ruleset.tap, chain.tree, f"jump {name}"))
+            elements.append(element_of(ruleset.tap, MAP_OF[chain.tree], f"jump {name}"))
+    own = ruleset.connections
+    if home == "bridge" and ruleset.chains and own != 0 and (bounded or own):
+        elements.append(bound_element(ruleset.tap, own))
     return Rendered(Installed(ruleset.tap, (*sets, *chains, *elements)), origins)
 
 
-def element_of(tap: str, tree: Tree, verdict: str) -> Object:
-    """The tap's element in the map of `tree`."""
-    return Object("element", "bridge", BASE_OF[tree].map, f'"{tap}"', (verdict,))
+def element_of(tap: str, map_name: str, verdict: str) -> Object:
+    """The tap's element in one of the maps."""
+    return Object("element", "bridge", map_name, f'"{tap}"', (verdict,))
 
 
 def _shared_sets(ruleset: Ruleset, table: str) -> Iterable[Object]:
@@ -123,19 +84,28 @@ def _device_hook(ruleset: Ruleset, chain: Chain) -> str:
 
 
 def install(
-    anew: Sequence[Rendered], put_back: Iterable[Installed] = (), stale: Iterable[Installed] = (), *, fresh: bool
+    anew: Sequence[Rendered],
+    put_back: Iterable[Installed] = (),
+    stale: Iterable[Installed] = (),
+    *,
+    fresh: bool,
+    bound: int = 0,
+    counters: str = "drops",
 ) -> Script:
     """
     The transaction after which `anew` and `put_back` are in the kernel, and none of `stale` that isn't in them.
 
     Args:
         fresh: of `anew`, forget what was learned.
+        bound: on the connections of taps that have none of their own; 0 for none.
+        counters: whether what stops packets there counts them.
     """
     everything = [*anew, *(Rendered(installed, {}) for installed in put_back)]
     objects = [each for rendered in everything for each in rendered.installed.objects]
     tables = sorted({each.table for each in objects})
     maps = {each.name for each in objects if each.kind == "element"}
     operations = [operation for table in tables for operation in _base(table, maps)]
+    operations += bound_operations(objects, bound, counters=counters)
     compared = {each.table for each in objects if any(f"@{EQUAL_OCTETS}" in line for line in each.content)}
     operations += [operation for table in sorted(compared) for operation in _equal_octets(table)]
     for position, rendered in enumerate(everything):
@@ -159,7 +129,7 @@ def _base(table: str, maps: set[str]) -> Iterable[Operation]:
     if table != "bridge":
         return
     for base in BASE_CHAINS:
-        yield Operation("add", "map", table, base.map, value="{ type ifname : verdict; }")
+        yield Operation("add", "map", table, base.map, value=LOOKUP)
     for base in BASE_CHAINS:
         if base.map in maps:
             where = f"{{ type filter hook {base.hook} priority {base.priority}; policy accept; }}"
@@ -221,6 +191,7 @@ def _remove(stale: Iterable[Installed], kept: set[tuple[str, str, str, str]]) ->
                 gone.append(each)
     chains = [each for each in gone if each.kind == "chain"]
     operations = [operation for table in sorted({each.table for each in gone}) for operation in _base(table, set())]
+    operations += leading_to(gone)
     for each in chains:
         operations.append(Operation("add", "chain", each.table, each.name))
         operations.append(Operation("flush", "chain", each.table, each.name))

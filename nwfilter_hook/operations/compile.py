@@ -10,9 +10,10 @@ from __future__ import annotations
 from ..backend import Installed, Rendered
 from ..base.addresses import parse_mac
 from ..base.dataclass import dataclass, replace
-from ..base.errors import DomainError, InputError, MissingFeature, NwfilterHookError, Source
+from ..base.errors import BadValue, DomainError, InputError, MissingFeature, NwfilterHookError, Source
 from ..compiler.compile import compile_tap
 from ..domain.model import Carrier, Domain, Interface, check_tap
+from ..filters.connections import CONNECTIONS, read_connections, under_floor
 from ..filters.learning import Learning, read_learning
 from ..filters.model import BoundRule, FilterRef
 from ..filters.resolve import resolve, uses_learned
@@ -76,7 +77,13 @@ def compile_reference(
     """
     rules, learning = _resolved(reference, mac, library)
     below, floor_learning = _resolved(floor, mac, library) if floor else ((), None)
-    return compile_tap(
+    connections = read_connections(reference)
+    if floor is not None:
+        connections = under_floor(connections, read_connections(floor))
+    if connections and attachment is not Attachment.BRIDGE_PORT:
+        message = f"parameter {CONNECTIONS}: connections are counted of bridge ports only, and {tap} is none"
+        raise BadValue(message, reference.source)
+    compiled = compile_tap(
         tap,
         attachment,
         parse_mac(mac),
@@ -87,6 +94,7 @@ def compile_reference(
         floor_learning=floor_learning,
         ingress=ingress,
     )
+    return replace(compiled, connections=connections)
 
 
 def _resolved(reference: FilterRef, mac: str, library: Library) -> tuple[tuple[BoundRule, ...], Learning | None]:
@@ -199,7 +207,7 @@ def quarantine(tap: str, attachment: Attachment, source: Source, *, ingress: boo
     trees = [Tree.FROM_L2, Tree.TO_L2]
     if ingress and attachment is Attachment.BRIDGE_PORT:
         trees.insert(0, Tree.INGRESS)
-    return Ruleset(tap, attachment, tuple(Chain(tree, None, (drop,)) for tree in trees), ())
+    return Ruleset(tap, attachment, tuple(Chain(tree, None, (drop,)) for tree in trees), (), connections=0)
 
 
 def compile_domain(host: Host, domain: Domain, *, tolerant: bool) -> CompiledGuest:

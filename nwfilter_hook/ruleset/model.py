@@ -217,6 +217,8 @@ class Ruleset:
         chains: roots before their sub-chains.
         sets: what the rules name.
         notes: what the administrator should know, one line each.
+        connections: how many the guest may have open; None for as many as the host lets any guest have, 0 for any
+            number.
     """
 
     tap: str
@@ -224,3 +226,4 @@ class Ruleset:
     chains: tuple[Chain, ...]
     sets: tuple[NamedSet, ...]
     notes: tuple[str, ...] = ()
+    connections: int | None = None

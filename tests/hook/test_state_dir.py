@@ -113,7 +113,7 @@ def test_a_running_guest_is_never_left_open(box: Sandbox, name: str, known: bool
 
 def removal(box: Sandbox) -> Iterator[str]:
     """A script that takes the guest's tap out of the kernel behind our back."""
-    for name in ("from-guest-l2", "to-guest-l2"):
+    for name in ("from-guest-l2", "to-guest-l2", "bounds"):
         yield f'delete element bridge nwfilter {name} {{ "{TAP}" }}\n'
     chains = box.chains(TAP)
     yield from (f"flush chain bridge nwfilter {chain}\n" for chain in chains)

@@ -21,7 +21,8 @@ from nwfilter_hook.compiler.compile import compile_tap
 from nwfilter_hook.filters.model import BoundRule, Filter, FilterRef
 from nwfilter_hook.filters.parse import parse_filter
 from nwfilter_hook.filters.resolve import ReadFilter, resolve
-from nwfilter_hook.nftables.script import Script, install, render
+from nwfilter_hook.nftables.commands import Script
+from nwfilter_hook.nftables.script import install, render
 from nwfilter_hook.ruleset.fields import Field, Kind
 from nwfilter_hook.ruleset.model import (
     AnyState,

@@ -13,9 +13,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from nwfilter_hook.backend import Installed, Object, Seen, Transaction
 from nwfilter_hook.base.errors import NftError
 from nwfilter_hook.nftables.backend import NftBackend
+from nwfilter_hook.nftables.commands import Operation, Script
 from nwfilter_hook.nftables.names import BASE_CHAINS, is_of_tap
 from nwfilter_hook.nftables.process import Nft
-from nwfilter_hook.nftables.script import Operation, Script
 from nwfilter_hook.ruleset.model import Ruleset
 
 

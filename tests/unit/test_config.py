@@ -28,6 +28,7 @@ DEFAULTS = {
     "counters": "drops",
     "nft": "nft",
     "timeout_s": 20.0,
+    "connections": "1/32",
     "end_of_chain": "return",
     "defaults": [],
     "floors": [],
@@ -51,6 +52,7 @@ state_dir=/tmp/state
 counters = all
 nft = /usr/sbin/nft
 timeout_s = 0.5
+connections = 5000
 [language]
 end_of_chain = accept
 [defaults]
@@ -65,19 +67,20 @@ floor.br-* = no-mac-spoofing
         "counters": "all",
         "nft": "/usr/sbin/nft",
         "timeout_s": 0.5,
+        "connections": "5000",
         "end_of_chain": "accept",
         "defaults": [
-            ("bridge", "br0", "clean-traffic", (), "c:12"),
-            ("bridge", "br.1", "no-mac-spoofing", (), "c:13"),
+            ("bridge", "br0", "clean-traffic", (), "c:13"),
+            ("bridge", "br.1", "no-mac-spoofing", (), "c:14"),
             (
                 "network",
                 "my net",
                 "clean-traffic",
                 (("CTRL_IP_LEARNING", "dhcp"), ("DHCPSERVER", "10.0.0.1"), ("DHCPSERVER", "10.0.0.2")),
-                "c:14",
+                "c:15",
             ),
         ],
-        "floors": [("floor", "br-*", "no-mac-spoofing", (), "c:15")],
+        "floors": [("floor", "br-*", "no-mac-spoofing", (), "c:16")],
     }
 
 
@@ -104,6 +107,11 @@ floor.br-* = no-mac-spoofing
         ("[nftables]\ntimeout_s = nan", "c:2: timeout_s"),
         ("[nftables]\ntimeout_s = inf", "c:2: timeout_s"),
         ("[nftables]\ntimeout_s = 5s", "c:2: timeout_s = '5s'"),
+        ("[nftables]\nconnections = 0", "c:2: connections = '0' is not 1/N, a number from 1 to 1000000, or none"),
+        *(
+            (f"[nftables]\nconnections = {text}", f"c:2: connections = {text!r} is not")
+            for text in ("", "1/0", "2/3", "1/", "-5", "1e3", "1000001", "1/1000001", "many", "\u0663")
+        ),
         (
             "[defaults]\nbr0 = x",
             "c:2: unknown key 'br0' in [defaults]; it holds network.NAME, bridge.NAME, floor.NAME = FILTER",

@@ -139,7 +139,7 @@ def test_a_wrong_configuration(
 
 
 def test_nothing_to_do_imports_next_to_nothing(tmp_path: Path) -> None:
-    """A call without work imports os and sys and two modules of ours: no lxml, no re, no subprocess, nothing else."""
+    """A call without work imports os and sys and three modules of ours: no lxml, no re, no subprocess, nothing else."""
     (tmp_path / "c.conf").write_text(f"[paths]\nstate_dir = {tmp_path}/state\n")
     program = (
         "import os, sys\n"
@@ -157,4 +157,5 @@ def test_nothing_to_do_imports_next_to_nothing(tmp_path: Path) -> None:
     )
     status, *modules = done.stdout.decode().split()
     assert status == "0"
-    assert set(modules) - {"__future__"} == {"nwfilter_hook", "nwfilter_hook.hook", "nwfilter_hook.config"}
+    ours = {f"nwfilter_hook.{name}" for name in ("hook", "config", "settings")}
+    assert set(modules) - {"__future__"} == {"nwfilter_hook", *ours}

@@ -20,7 +20,7 @@ FLOORS = (
     {"compiler", "nftables", "domain", "storage"},
     {"filters", "backend"},
     {"ruleset", "config", "messages", "libvirtd", "network"},
-    {"base", "trust"},
+    {"base", "settings", "trust"},
     {"__init__"},
 )
 """From the edge to the base; a room is a folder, or a module beside the folders."""

@@ -6,27 +6,21 @@ Guest a is under filter, guest b floods.
 
 from __future__ import annotations
 
-import os
 import socket
 import struct
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from unittest import mock
 
 import pytest
 from click.testing import CliRunner
 
-from nwfilter_hook import hook
 from nwfilter_hook.cli.main import cli
-from nwfilter_hook.config import CONFIG_VARIABLE, read_config
-from nwfilter_hook.host import open_host
 from nwfilter_hook.nftables.sets import MAX_SOURCES
-from nwfilter_hook.operations.show import TapView, format_state, read_views
-from tests.support.domains import domain, interface
-from tests.support.netns import REPOSITORY
+from nwfilter_hook.operations.show import format_state
 from tests.vm.flows import Got, exchange, udp, udp_connected
+from tests.vm.hooked import Hooked
 from tests.vm.lan import Lan, Station, run
 from tests.vm.packets import ETH_IPV6, ethernet, ipv4
 from tests.vm.packets import udp as udp_packet
@@ -60,29 +54,11 @@ def flood(sender: Station, frame: bytes, offset: int, sources: int) -> None:
             wire.send(frame[: offset - 3] + number.to_bytes(3, "big") + frame[offset:])
 
 
-def start(wire: Lan, directory: Path, *rules: str) -> dict[str, str]:
-    """Guest a starts under a filter of these rules; returns the environment of commands."""
-    (directory / "filters").mkdir()
-    (directory / "filters" / "mine.xml").write_text("\n".join(["<filter name='mine'>", *rules, "</filter>"]))
-    conf = directory / "nwfilter-hook.conf"
-    directories = f"{directory}/filters:{REPOSITORY}/filters"
-    conf.write_text(f"[paths]\nstate_dir = {directory}/state\nfilter_dirs = {directories}\n")
-    environment = {CONFIG_VARIABLE: str(conf)}
-    with wire.host.inside(), mock.patch.dict(os.environ, environment):
-        assert hook.run("a", "start", domain("a", [interface(wire.a.tap, "mine", mac=wire.a.mac)]).encode()) == 0
-    return environment
-
-
-def shown(wire: Lan, environment: dict[str, str]) -> TapView:
-    """What `show` has of the tap."""
-    with wire.host.inside(), mock.patch.dict(os.environ, environment):
-        (view,) = read_views(open_host(read_config(), print, readonly=True))
-    return view
-
-
 def test_a_full_connlimit_lets_no_further_source_in(wire: Lan, tmp_path: Path) -> None:
     """And `show` says which rule; who was counted before goes on, and once there is room others come in again."""
-    environment = start(wire, tmp_path, rule("drop", "in", "udp connlimit-above='2'"))
+    hooked = Hooked(wire, tmp_path)
+    hooked.define("mine", rule("drop", "in", "udp connlimit-above='2'"))
+    hooked.start(wire.a, "mine")
     opening = ethernet(wire.b.mac, wire.a.mac, udp_packet("11.0.0.0", 7, wire.a.ip, 9))
     with tracking_many(wire), udp_connected(wire.b, wire.a) as (near, far):
         assert exchange(near, far) is Got.ANSWER
@@ -92,14 +68,14 @@ def test_a_full_connlimit_lets_no_further_source_in(wire: Lan, tmp_path: Path) -
         flood(wire.b, opening, 30, MAX_SOURCES + 100)
         assert udp(wire.host, wire.a) is Got.NOTHING
         assert exchange(near, far) is Got.ANSWER
-        view = shown(wire, environment)
+        view = hooked.shown()["a"]
         assert (view.full, format_state(view)) == (("mine:2",), "in force; full: mine:2")
         with wire.host.inside():
             run("conntrack", "-F")
         deadline = time.monotonic() + GONE_S
         while udp(wire.host, wire.a) is not Got.ANSWER:
             assert time.monotonic() < deadline
-        assert shown(wire, environment).full == ()
+        assert hooked.shown()["a"].full == ()
 
 
 OPEN_WITH_ROOM = (

@@ -9,8 +9,8 @@ import pytest
 
 from nwfilter_hook.base.errors import NftError
 from nwfilter_hook.nftables.backend import NftBackend
+from nwfilter_hook.nftables.commands import Script
 from nwfilter_hook.nftables.process import Nft
-from nwfilter_hook.nftables.script import Script
 from nwfilter_hook.ruleset.fields import Kind
 from nwfilter_hook.ruleset.model import NamedSet, Purpose
 from tests.unit.compiling import compiled, filter_xml, rule_xml, transaction
