@@ -129,7 +129,10 @@ def _configuration(guest: str, fatal: bool) -> Config:
         from .messages import report
         from .storage.configuration import fall_back
 
-        config, which = fall_back()
+        found = fall_back()
+        if found is None:
+            raise
+        config, which = found
         report(guest, f"{error}; {which}")
         return config
 

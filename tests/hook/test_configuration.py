@@ -127,6 +127,49 @@ def test_a_broken_configuration_keeps_no_running_guest_from_its_rules(box: Sandb
     box.assert_nothing_left()
 
 
+@pytest.mark.parametrize("how", ["fifo", "text", "writable", "gone wrong before any start"])
+def test_the_hosts_own_configuration(box: Sandbox, how: str) -> None:
+    """libvirt names no file: for a broken one in /etc stands what the host's state directory has, or the defaults."""
+    etc, run = box.directory / "etc", box.directory / "run"
+    conf = etc / "nwfilter-hook" / "nwfilter-hook.conf"
+    conf.parent.mkdir(parents=True)
+    run.mkdir()
+    conf.write_text("[nftables]\ncounters = none\n")
+    mounts = f'mount --bind {etc} /etc; mount --bind {run} /run; exec "$@"'
+    command = ("env", "-u", "NWFILTER_HOOK_CONF", "unshare", "--mount", "sh", "-ec", mounts, "sh", HOOK)
+    box.hook(GUEST, "start", guest_xml(), command=command).fine()
+    before = box.kernel(TAP)
+    if how == "fifo":
+        conf.unlink()
+        os.mkfifo(conf)
+    elif how == "writable":
+        conf.chmod(0o666)
+    else:
+        conf.write_text("[nftables]\ncounter = all\n")
+    if how.startswith("gone"):
+        (run / "nwfilter-hook" / "configuration").unlink()
+    box.forget_bystander()
+    box.nft_script("flush ruleset\n")
+    which = "the lines of it that are right" if how.startswith("gone") else "the last good one, /run/nwfilter-hook/conf"
+    box.hook(GUEST, "reconnect", guest_xml(), command=command).excused("/etc/nwfilter-hook/", f"going by {which}")
+    assert box.kernel(TAP) == before
+    assert box.hook(GUEST, "stopped", guest_xml(GUEST, None), command=command).status == 0
+    assert box.kernel(TAP) == []
+
+
+@pytest.mark.parametrize("text", ["", "[nonsense]\n", "[paths]\nstate_dri = /elsewhere\n"])
+def test_a_broken_trial_is_no_reason_to_touch_the_host(box: Sandbox, text: str) -> None:
+    """What NWFILTER_HOOK_CONF names, and doesn't say where its state is, leads to nobody else's state."""
+    xml = box.start()
+    box.conf.write_text(text + "[language]\nend_of_chain = maybe\n")
+    before = Path("/run/nwfilter-hook").exists()
+    with box.unchanged():
+        for operation in ("reconnect", "stopped", "release"):
+            line = box.hook(GUEST, operation, xml).excused(str(box.conf))
+            assert "going by" not in line
+    assert Path("/run/nwfilter-hook").exists() == before
+
+
 def test_without_a_last_good_configuration_the_good_lines_count(box: Sandbox) -> None:
     """What the file says in lines that are right is used, and the defaults for the rest."""
     xml = box.start()
