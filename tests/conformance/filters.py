@@ -101,9 +101,12 @@ class Tree:
     attachment: Attachment = Attachment.BRIDGE_PORT
     end_of_chain: str = "return"
 
-    def compile(self, tap: str = TAP, mac: str = MAC) -> Ruleset:
+    def compile(self, tap: str = TAP, mac: str = MAC, *, ingress: bool = True) -> Ruleset:
         """
         As the hook does it; filters that the tree doesn't hold are stock filters.
+
+        Args:
+            ingress: False to leave out what libvirt doesn't have at all (difference 19).
 
         Raises:
             InputError: one of the rules can't be.
@@ -116,7 +119,7 @@ class Tree:
 
         reference = FilterRef(self.parts[0].name, dict(self.parameters), Source("domain.xml", 1))
         rules = resolve(reference, mac, read)
-        return compile_tap(tap, self.attachment, parse_mac(mac), rules, end_of_chain=self.end_of_chain)
+        return compile_tap(tap, self.attachment, parse_mac(mac), rules, end_of_chain=self.end_of_chain, ingress=ingress)
 
     def smaller(self) -> Iterator[Tree]:
         """This tree without one line, in every way."""

@@ -25,7 +25,7 @@ from nwfilter_hook.operations.compile import compile_reference
 from nwfilter_hook.operations.devices import attachment_of
 from nwfilter_hook.ruleset.evaluate import Context, State, Way, evaluate
 from nwfilter_hook.ruleset.fields import Field
-from nwfilter_hook.ruleset.model import Attachment, NamedSet, Purpose, Ruleset
+from nwfilter_hook.ruleset.model import Attachment, NamedSet, Purpose, Ruleset, Tree
 from nwfilter_hook.storage.library import Library
 from tests.conformance.filters import MAC, TAP, Part
 from tests.conformance.libvirt_side import Bench, Parameters
@@ -192,6 +192,7 @@ DIFFERENCES = (
         {**ARP, Field.ARP_HLEN: 5},
         libvirt=False,
     ),
+    Difference("19-reserved", _drops("<vlan/>"), {**UDP, Field.ETHER_DST: 0x0180C2000000}, libvirt=True),
     Difference("13-mac", _drops(f"<arp arpsrcmacaddr='{MAC}'/>"), {**ARP, Field.ARP_PLEN: 5}, libvirt=False),
     Difference("15-type", _drops("<stp type='128'/>"), {Field.STP_TYPE: 128}, libvirt=True),
     Difference("15-flags", _drops("<stp flags='0'/>"), {Field.STP_FLAGS: 1}, libvirt=False),
@@ -621,7 +622,8 @@ def test_deliberate_difference_17_chains_of_one_priority(bench: Bench) -> None:
     assert sorted(chains) == sorted(part.chain for part in EQUALS)
     assert chains != [part.chain for part in EQUALS]
 
-    steps = evaluate(ours("equals", PARAMETERS), build(ARP), Way.FROM_GUEST, Context(State.NEW)).layers[0].steps
+    layers = evaluate(ours("equals", PARAMETERS), build(ARP), Way.FROM_GUEST, Context(State.NEW)).layers
+    steps = next(layer.steps for layer in layers if layer.tree is Tree.FROM_L2)
     order = dict.fromkeys(step.rule.filter for step in steps if step.rule.filter.startswith("equal-"))
     assert list(order) == [part.name for part in EQUALS]
 
