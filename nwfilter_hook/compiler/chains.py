@@ -10,17 +10,18 @@ from ..filters.model import BoundRule
 from ..filters.protocols import chain_prefix
 from ..ruleset.fields import Field
 from ..ruleset.model import Chain, Equals, Match, Rule, Tree, Verdict
+from ..ruleset.numbers import EtherType
 from .implied import BPDU_ADDRESS, Matches
 from .matches import narrow
 
 _JUMP_CONDITIONS = {
     "mac": (),
     "stp": (Match(Field.ETHER_DST, Equals(BPDU_ADDRESS)),),
-    "vlan": (Match(Field.ETHER_TYPE, Equals(0x8100)),),
-    "ipv4": (Match(Field.ETHER_TYPE, Equals(0x0800)),),
-    "ipv6": (Match(Field.ETHER_TYPE, Equals(0x86DD)),),
-    "arp": (Match(Field.ETHER_TYPE, Equals(0x0806)),),
-    "rarp": (Match(Field.ETHER_TYPE, Equals(0x8035)),),
+    "vlan": (Match(Field.ETHER_TYPE, Equals(EtherType.VLAN)),),
+    "ipv4": (Match(Field.ETHER_TYPE, Equals(EtherType.IPV4)),),
+    "ipv6": (Match(Field.ETHER_TYPE, Equals(EtherType.IPV6)),),
+    "arp": (Match(Field.ETHER_TYPE, Equals(EtherType.ARP)),),
+    "rarp": (Match(Field.ETHER_TYPE, Equals(EtherType.RARP)),),
 }
 _MAX_INLINED = 4
 """Rules of a sub-chain that go into the root chain instead: a chain costs nft time to read, and a packet a jump."""

@@ -15,6 +15,7 @@ from typing import Callable
 
 from ..ruleset.fields import Field
 from ..ruleset.model import Between, Chain, Equals, Match, Rule, Test, Tree, Verdict
+from ..ruleset.numbers import DHCP_CLIENT_PORT, DHCP_SERVER_PORT, EtherType, Protocol
 from .implied import DHCP, ETHERNET_CLIENT, LATER_FRAGMENT, LENGTHS, SNAPS
 
 MakeRule = Callable[..., Rule]
@@ -22,15 +23,12 @@ MakeRule = Callable[..., Rule]
 
 NOT_TCP, QUESTION, WRAPPED = "dhcp-not-tcp", "dhcp-question", "dhcp-wrapped"
 
-_CLIENT, _SERVER = 68, 67
 _BOOTREQUEST = 1
 _ANY_CLIENT = (1 << Field.DHCP_CLIENT.bits) - 1
-_TCP, _UDP, _AUTHENTICATION = 6, 17, 51
-_VLAN = 0x8100
-_OTHER_TAGS = (0x88A8, 0x9100, 0x9200)
+_OTHER_TAGS = (EtherType.VLAN_AD, 0x9100, 0x9200)
 """802.1ad, and what switches used before it."""
-_IPV4 = Match(Field.ETHER_TYPE, Equals(0x0800))
-_IN_TAG = (Match(Field.ETHER_TYPE, Equals(_VLAN)), Match(Field.VLAN_TYPE, Equals(0x0800)))
+_IPV4 = Match(Field.ETHER_TYPE, Equals(EtherType.IPV4))
+_IN_TAG = (Match(Field.ETHER_TYPE, Equals(EtherType.VLAN)), Match(Field.VLAN_TYPE, Equals(EtherType.IPV4)))
 _FRAMES = ((_IPV4,), _IN_TAG)
 
 
@@ -39,8 +37,11 @@ def question_rules(make: MakeRule) -> Iterator[Rule]:
     At the head: of IPv4 all but TCP is looked at in NOT_TCP, and what is neither IPv4 nor IPv6 in WRAPPED; both come
     back if nothing is wrong.
     """
-    other = (Match(_IPV4.field, _IPV4.test, negated=True), Match(Field.ETHER_TYPE, Equals(0x86DD), negated=True))
-    yield make((_IPV4, Match(Field.IP_PROTOCOL, Equals(_TCP), negated=True)), Verdict.JUMP, NOT_TCP)
+    other = (
+        Match(_IPV4.field, _IPV4.test, negated=True),
+        Match(Field.ETHER_TYPE, Equals(EtherType.IPV6), negated=True),
+    )
+    yield make((_IPV4, Match(Field.IP_PROTOCOL, Equals(Protocol.TCP), negated=True)), Verdict.JUMP, NOT_TCP)
     yield make(other, Verdict.JUMP, WRAPPED)
 
 
@@ -56,13 +57,16 @@ def question_chains(make: MakeRule, mac: int, addresses: Iterable[Test]) -> list
 def _question(make: MakeRule, mac: int, owns: Sequence[Test]) -> Iterator[Rule]:
     """Of a datagram: the guest answers no one in its own name, and asks in no other."""
     client = Match(Field.DHCP_CLIENT, Equals(mac))
-    server_port, client_port = Match(Field.SRC_PORT, Equals(_SERVER)), Match(Field.DST_PORT, Equals(_CLIENT))
+    server_port, client_port = (
+        Match(Field.SRC_PORT, Equals(DHCP_SERVER_PORT)),
+        Match(Field.DST_PORT, Equals(DHCP_CLIENT_PORT)),
+    )
     yield make((server_port, client_port, client), Verdict.DROP)
-    yield make((Match(Field.DST_PORT, Equals(_SERVER), negated=True),), Verdict.RETURN)
+    yield make((Match(Field.DST_PORT, Equals(DHCP_SERVER_PORT), negated=True),), Verdict.RETURN)
     for frame in _FRAMES:
         for own in owns:
             yield make(_proper(frame, mac, Match(Field.DHCP_OWN, own)), Verdict.RETURN)
-    to_server = Match(Field.DST_PORT, Equals(_SERVER))
+    to_server = Match(Field.DST_PORT, Equals(DHCP_SERVER_PORT))
     yield make((to_server, Match(Field.DHCP_CLIENT, Between(0, _ANY_CLIENT))), Verdict.DROP)
     for frame in _FRAMES:
         # one that ends before a client could stand in it is no DHCP, if nothing more of it follows
@@ -77,7 +81,7 @@ def _proper(frame: Iterable[Match], mac: int, own: Match) -> tuple[Match, ...]:
         Match(Field.ETHER_SRC, Equals(mac)),
         *frame,
         *DHCP,
-        Match(Field.DST_PORT, Equals(_SERVER)),
+        Match(Field.DST_PORT, Equals(DHCP_SERVER_PORT)),
         Match(Field.DHCP_OP, Equals(_BOOTREQUEST)),
         Match(Field.DHCP_HARDWARE, Equals(ETHERNET_CLIENT)),
         own,
@@ -87,13 +91,13 @@ def _proper(frame: Iterable[Match], mac: int, own: Match) -> tuple[Match, ...]:
 
 
 def _protocols(make: MakeRule, frame: tuple[Match, ...]) -> Iterator[Rule]:
-    yield make((*frame, Match(Field.IP_PROTOCOL, Equals(_UDP))), Verdict.JUMP, QUESTION)
-    yield make((*frame, Match(Field.IP_PROTOCOL, Equals(_AUTHENTICATION))), Verdict.DROP)
+    yield make((*frame, Match(Field.IP_PROTOCOL, Equals(Protocol.UDP))), Verdict.JUMP, QUESTION)
+    yield make((*frame, Match(Field.IP_PROTOCOL, Equals(Protocol.AH))), Verdict.DROP)
 
 
 def _wrapped(make: MakeRule) -> Iterator[Rule]:
     yield from _protocols(make, _IN_TAG)
-    for tag in (_VLAN, *_OTHER_TAGS):
+    for tag in (EtherType.VLAN, *_OTHER_TAGS):
         yield make((_IN_TAG[0], Match(Field.VLAN_TYPE, Equals(tag))), Verdict.DROP)
     for tag in _OTHER_TAGS:
         yield make((Match(Field.ETHER_TYPE, Equals(tag)),), Verdict.DROP)

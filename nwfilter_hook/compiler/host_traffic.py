@@ -14,24 +14,24 @@ from collections.abc import Iterator, Sequence
 
 from ..ruleset.fields import TRANSPORT_FIELDS, Field
 from ..ruleset.model import AnyState, Chain, CountAbove, Equals, Match, Rule, Tree, Verdict
+from ..ruleset.numbers import EtherType, Protocol
 from .implied import LATER_FRAGMENT
 from .matches import FROM_HOST, narrow
 
-_IPV4, _IPV6 = 0x0800, 0x86DD
 _NO_CONNECTION = Match(Field.CT_STATE, AnyState(frozenset(("invalid",))))
 # port unreachable: RFC 792; RFC 4443, 3.1
 _ANSWER = {
-    _IPV4: (
-        Match(Field.ETHER_TYPE, Equals(_IPV4)),
-        Match(Field.IP_PROTOCOL, Equals(1)),
+    EtherType.IPV4: (
+        Match(Field.ETHER_TYPE, Equals(EtherType.IPV4)),
+        Match(Field.IP_PROTOCOL, Equals(Protocol.ICMP)),
         Match(Field.ICMP_TYPE, Equals(3)),
         Match(Field.ICMP_CODE, Equals(3)),
         FROM_HOST,
         _NO_CONNECTION,
     ),
-    _IPV6: (
-        Match(Field.ETHER_TYPE, Equals(_IPV6)),
-        Match(Field.L4_PROTOCOL, Equals(58)),
+    EtherType.IPV6: (
+        Match(Field.ETHER_TYPE, Equals(EtherType.IPV6)),
+        Match(Field.L4_PROTOCOL, Equals(Protocol.ICMPV6)),
         Match(Field.ICMPV6_TYPE, Equals(1)),
         Match(Field.ICMPV6_CODE, Equals(4)),
         FROM_HOST,
@@ -88,7 +88,7 @@ def _with_later_fragments(rules: Sequence[Rule]) -> Iterator[Rule]:
         counts = any(isinstance(match.test, CountAbove) for match in rest)
         if rule.verdict is Verdict.ACCEPT and len(rest) < len(rule.matches) and not counts and rest not in seen:
             seen.add(rest)
-            matches = narrow(rest, (LATER_FRAGMENT[_version(rule) == _IPV6], FROM_HOST))
+            matches = narrow(rest, (LATER_FRAGMENT[_version(rule) == EtherType.IPV6], FROM_HOST))
             assert matches is not None
             yield Rule(matches, Verdict.ACCEPT, rule.filter, rule.source)
         yield rule

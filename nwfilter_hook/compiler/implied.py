@@ -14,6 +14,7 @@ from ..filters.model import BoundRule
 from ..filters.protocols import Element
 from ..ruleset.fields import Field
 from ..ruleset.model import Between, Equals, Masked, Match
+from ..ruleset.numbers import EtherType, Protocol
 
 Matches = tuple[Match, ...]
 Alternatives = tuple[Matches, ...]
@@ -22,7 +23,6 @@ ALWAYS: Alternatives = ((),)
 NEVER: Alternatives = ()
 
 BPDU_ADDRESS = 0x0180C2000000
-_VLAN = 0x8100
 _ND_TYPES = (135, 136)  # neighbour solicitation and advertisement, RFC 4861 4.3 and 4.4
 LENGTHS = Between(0, 0x5FF)  # in place of an EtherType: IEEE 802.3
 # LLC aa aa 03, and the organisations whose SNAP carries EtherTypes: RFC 1042; IEEE 802.1H
@@ -36,9 +36,12 @@ LATER_FRAGMENT = {
 }
 """Of an IPv4, an IPv6 packet (True): a fragment that isn't the first."""
 # no fragment, since what a later one holds isn't seen: neither "more fragments" nor an offset
-DHCP = (Match(Field.IP_FRAGMENT, Masked(0x3FFF, 0)), Match(Field.IP_PROTOCOL, Equals(17)))
-_DHCP6 = (Match(Field.IP6_NEXT_HEADER, Equals(17)), Match(Field.L4_PROTOCOL, Equals(17)))
+DHCP = (Match(Field.IP_FRAGMENT, Masked(0x3FFF, 0)), Match(Field.IP_PROTOCOL, Equals(Protocol.UDP)))
+_DHCP6 = (Match(Field.IP6_NEXT_HEADER, Equals(Protocol.UDP)), Match(Field.L4_PROTOCOL, Equals(Protocol.UDP)))
 
+# where the addresses of ARP stand is known for these only, RFC 826
+ARP_OF_ETHERNET, ARP_OF_IPV4 = Match(Field.ARP_HTYPE, Equals(1)), Match(Field.ARP_PTYPE, Equals(EtherType.IPV4))
+ARP_LENGTHS = (Match(Field.ARP_HLEN, Equals(6)), Match(Field.ARP_PLEN, Equals(4)))
 _ARP_MACS = (Field.ARP_SRC_MAC, Field.ARP_DST_MAC)
 _ARP_IPS = (Field.ARP_SRC_IP, Field.ARP_DST_IP)
 
@@ -52,9 +55,12 @@ def implied(rule: BoundRule, element: Element) -> Alternatives:
         field = Field.L4_PROTOCOL if element.is_ipv6 else Field.IP_PROTOCOL
         matches.append(Match(field, Equals(element.protocol)))
     if any(name.startswith("nd") for name in rule.values):
-        matches.append(Match(Field.IP6_NEXT_HEADER, Equals(58)))
+        matches.append(Match(Field.IP6_NEXT_HEADER, Equals(Protocol.ICMPV6)))
         if "type" not in rule.values:
-            matches += [Match(Field.L4_PROTOCOL, Equals(58)), Match(Field.ICMPV6_TYPE, Between(*_ND_TYPES))]
+            matches += [
+                Match(Field.L4_PROTOCOL, Equals(Protocol.ICMPV6)),
+                Match(Field.ICMPV6_TYPE, Between(*_ND_TYPES)),
+            ]
     if "ndmacaddr" in rule.values:
         matches.append(Match(Field.ND_OPTION, _MAC_OPTION))
     if any(name.startswith("dhcp") for name in rule.values):
@@ -67,11 +73,11 @@ def implied(rule: BoundRule, element: Element) -> Alternatives:
         fields = {attribute.field for name, attribute in element.attributes.items() if name in rule.values}
         addresses = rule.values.get("gratuitous", (False, False))[0] or fields.intersection(_ARP_IPS)
         if fields.intersection(_ARP_MACS):
-            matches.append(Match(Field.ARP_HTYPE, Equals(1)))
+            matches.append(ARP_OF_ETHERNET)
         if addresses:
-            matches.append(Match(Field.ARP_PTYPE, Equals(0x0800)))
+            matches.append(ARP_OF_IPV4)
         if addresses or fields.intersection(_ARP_MACS):
-            matches += [Match(Field.ARP_HLEN, Equals(6)), Match(Field.ARP_PLEN, Equals(4))]
+            matches += ARP_LENGTHS
     return product([_frame_types(rule, element), (tuple(matches),), _snap(rule)])
 
 
@@ -81,7 +87,7 @@ def _frame_types(rule: BoundRule, element: Element) -> Alternatives:
         return ALWAYS
     tagged = rule.values.get("tagged", ("no", False))[0]
     plain = (Match(Field.ETHER_TYPE, Equals(element.ether_type)),)
-    behind = (Match(Field.ETHER_TYPE, Equals(_VLAN)), Match(Field.VLAN_TYPE, Equals(element.ether_type)))
+    behind = (Match(Field.ETHER_TYPE, Equals(EtherType.VLAN)), Match(Field.VLAN_TYPE, Equals(element.ether_type)))
     return {"no": (plain,), "yes": (behind,), "any": (plain, behind)}[str(tagged)]
 
 

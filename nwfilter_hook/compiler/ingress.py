@@ -19,11 +19,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from ..base.errors import Source
 from ..ruleset.fields import Field
 from ..ruleset.model import Chain, Equals, InSet, Masked, Match, Purpose, Rule, Tree, Verdict
+from ..ruleset.numbers import EtherType
 
 _RESERVED, _RESERVED_MASK = 0x0180C2000000, 0xFFFFFFFFFFF0
 _TO_OTHERS = Match(Field.ETHER_DST, Masked(_RESERVED_MASK, _RESERVED), negated=True)
-_WITH_ADDRESSES = (0x0800, 0x0806, 0x8035, 0x86DD)
-"""EtherTypes of IPv4, ARP, RARP and IPv6."""
+_WITH_ADDRESSES = (EtherType.IPV4, EtherType.ARP, EtherType.RARP, EtherType.IPV6)
 _NAME, _PLACE = "reserved-destination", Source("nwfilter-hook", 0)
 
 

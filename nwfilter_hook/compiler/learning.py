@@ -25,17 +25,17 @@ from ..filters.learning import Learning
 from ..filters.model import Prefix
 from ..ruleset.fields import Field, Kind
 from ..ruleset.model import Chain, Equals, InSet, Masked, Match, NamedSet, Purpose, Rule, Tree, Verdict
+from ..ruleset.numbers import DHCP_CLIENT_PORT, DHCP_COOKIE, DHCP_SERVER_PORT, EtherType, Protocol
 from .dhcp_questions import question_chains, question_rules
+from .implied import ARP_LENGTHS, ARP_OF_ETHERNET, ARP_OF_IPV4
 
 _BROADCAST = 0xFFFFFFFFFFFF
-_COOKIE = 0x63825363
-_CLIENT, _SERVER = 68, 67
 _BOOTREPLY = 2
 _ACK = 5
 _SOLICITATION = 135
 _IPV6_FIELDS = (Field.IP6_SRC, Field.ND_TARGET)
 
-_IPV4 = Match(Field.ETHER_TYPE, Equals(0x0800))
+_IPV4 = Match(Field.ETHER_TYPE, Equals(EtherType.IPV4))
 _LEASED = Match(Field.TAP, InSet(NamedSet(Purpose.LEASED, "", Kind.INTERFACE)))
 _NOT_LEASED = Match(_LEASED.field, _LEASED.test, negated=True)
 _UNREAD = NamedSet(Purpose.UNREAD, "", Kind.IPV4, size=8)
@@ -188,11 +188,10 @@ class _Lessons:
         """An IPv4 packet teaches its source, an ARP frame its sender (0.0.0.0 in a probe, and so nothing)."""
         yield self._learn(Field.IP_SRC, (self._own, _IPV4, *self._new(Field.IP_SRC)), stores)
         ethernet_arp = (
-            Match(Field.ETHER_TYPE, Equals(0x0806)),
-            Match(Field.ARP_HTYPE, Equals(1)),
-            Match(Field.ARP_PTYPE, Equals(0x0800)),
-            Match(Field.ARP_HLEN, Equals(6)),
-            Match(Field.ARP_PLEN, Equals(4)),
+            Match(Field.ETHER_TYPE, Equals(EtherType.ARP)),
+            ARP_OF_ETHERNET,
+            ARP_OF_IPV4,
+            *ARP_LENGTHS,
             Match(Field.ARP_SRC_MAC, Equals(self._mac)),
         )
         yield self._learn(Field.ARP_SRC_IP, (self._own, *ethernet_arp, *self._new(Field.ARP_SRC_IP)), stores)
@@ -202,7 +201,7 @@ class _Lessons:
         An IPv6 packet teaches its source. A solicitation from "::" teaches its target: that is duplicate address
         detection, the first thing that a guest does with an address.
         """
-        ipv6 = Match(Field.ETHER_TYPE, Equals(0x86DD))
+        ipv6 = Match(Field.ETHER_TYPE, Equals(EtherType.IPV6))
         link_local = {} if learning.link_local else {field: _not_link_local(field) for field in _IPV6_FIELDS}
         source, target = ((*self._new(field), *link_local.get(field, ())) for field in _IPV6_FIELDS)
         yield self._learn(Field.IP6_SRC, (self._own, ipv6, *source), stores)
@@ -210,9 +209,9 @@ class _Lessons:
             self._own,
             ipv6,
             Match(Field.IP6_SRC, Equals(0)),
-            Match(Field.L4_PROTOCOL, Equals(58)),
+            Match(Field.L4_PROTOCOL, Equals(Protocol.ICMPV6)),
             Match(Field.ICMPV6_TYPE, Equals(_SOLICITATION)),
-            Match(Field.IP6_NEXT_HEADER, Equals(58)),
+            Match(Field.IP6_NEXT_HEADER, Equals(Protocol.ICMPV6)),
             *target,
         )
         yield self._learn(Field.ND_TARGET, detection, stores)
@@ -223,7 +222,7 @@ class _Lessons:
         answers itself.
         """
         yield from question_rules(self.rule)
-        yield self.rule((self._own, *_dhcp(_CLIENT, _SERVER), _NOT_LEASED), Verdict.ACCEPT)
+        yield self.rule((self._own, *_dhcp(DHCP_CLIENT_PORT, DHCP_SERVER_PORT), _NOT_LEASED), Verdict.ACCEPT)
         yield self.rule((_NOT_LEASED,), Verdict.DROP)
 
     def only_leases_in(self, learning: Learning) -> Iterator[Rule]:
@@ -236,7 +235,10 @@ class _Lessons:
         ]
         for ether_dst in (self._mac, _BROADCAST):
             for server in servers:
-                answer = (Match(Field.ETHER_DST, Equals(ether_dst)), *_dhcp(_SERVER, _CLIENT, *server))
+                answer = (
+                    Match(Field.ETHER_DST, Equals(ether_dst)),
+                    *_dhcp(DHCP_SERVER_PORT, DHCP_CLIENT_PORT, *server),
+                )
                 yield self.rule((*answer, _NOT_LEASED), Verdict.JUMP, "dhcp-first")
                 yield self.rule((*answer, _LEASED), Verdict.JUMP, "dhcp")
         yield self.rule((_NOT_LEASED,), Verdict.DROP)
@@ -249,7 +251,7 @@ class _Lessons:
         to_guest = (
             Match(Field.DHCP_OP, Equals(_BOOTREPLY)),
             Match(Field.DHCP_CLIENT, Equals(self._mac)),
-            Match(Field.DHCP_COOKIE, Equals(_COOKIE)),
+            Match(Field.DHCP_COOKIE, Equals(DHCP_COOKIE)),
             *_unicast(Field.DHCP_ADDRESS),
         )
         types: list[Rule] = []
@@ -269,15 +271,15 @@ class _Lessons:
 
     def dhcp_at_layer_3(self) -> Iterator[tuple[Tree, Rule]]:
         """Without a lease DHCP passes layer 3 too; everything else is dropped at layer 2."""
-        yield Tree.FROM_L3, self.rule((*_dhcp(_CLIENT, _SERVER), _NOT_LEASED), Verdict.ACCEPT)
-        yield Tree.TO_L3, self.rule((*_dhcp(_SERVER, _CLIENT), _NOT_LEASED), Verdict.ACCEPT)
+        yield Tree.FROM_L3, self.rule((*_dhcp(DHCP_CLIENT_PORT, DHCP_SERVER_PORT), _NOT_LEASED), Verdict.ACCEPT)
+        yield Tree.TO_L3, self.rule((*_dhcp(DHCP_SERVER_PORT, DHCP_CLIENT_PORT), _NOT_LEASED), Verdict.ACCEPT)
 
 
 def _dhcp(source_port: int, destination_port: int, *more: Match) -> tuple[Match, ...]:
     return (
         _IPV4,
         *more,
-        Match(Field.IP_PROTOCOL, Equals(17)),
+        Match(Field.IP_PROTOCOL, Equals(Protocol.UDP)),
         Match(Field.SRC_PORT, Equals(source_port)),
         Match(Field.DST_PORT, Equals(destination_port)),
     )

@@ -18,6 +18,7 @@ from ..filters.model import BoundRule, Learned, Prefix, SetFlags, TcpFlags
 from ..filters.protocols import ELEMENTS, IMPLIED_PROTOCOLS, Attribute, Element, icmp_fields
 from ..ruleset.fields import Field, max_dimensions
 from ..ruleset.model import Between, CountAbove, Equals, InSet, Masked, Match, NamedSet, Present, Purpose, SameAs, Test
+from ..ruleset.numbers import Protocol
 from .implied import ALWAYS, NEVER, Alternatives, Matches, implied, product
 from .macs import mac_alternatives
 
@@ -28,7 +29,8 @@ BRIDGED = Match(Field.PACKET_TYPE, Equals(_PACKET_HOST), negated=True)
 # LLC 42 42 03, protocol identifier 0, version 0: all that the kernel's ebt_stp takes for a BPDU
 _BPDU_HEADER = 0x424203000000
 _CONFIGURATION_BPDU = 0
-_ORDER = {field: index for index, field in enumerate(Field)}
+_ORDER = {field: position for position, field in enumerate(Field)}
+"""Matches are tested in the order of the table of fields."""
 _EXCHANGED = {
     Field.ETHER_SRC: Field.ETHER_DST,
     Field.IP_SRC: Field.IP_DST,
@@ -245,7 +247,7 @@ def _icmpv6_ranges(rule: BoundRule) -> list[Alternatives]:
         for name, field in (("type", Field.ICMPV6_TYPE), ("code", Field.ICMPV6_CODE))
         for test in _octet_range(rule, name)
     ]
-    implied = _one(Field.L4_PROTOCOL, Equals(58))
+    implied = _one(Field.L4_PROTOCOL, Equals(Protocol.ICMPV6))
     if not negated:
         return [implied, (tuple(tests),)]
     alternatives: list[Matches] = []

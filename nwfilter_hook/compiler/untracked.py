@@ -17,11 +17,11 @@ from ..filters.model import BoundRule
 from ..filters.protocols import ELEMENTS
 from ..ruleset.fields import Field
 from ..ruleset.model import AnyState, Between, Equals, Match
+from ..ruleset.numbers import Protocol
 from .implied import ALWAYS, NEVER, Alternatives, Matches
 from .matches import narrow
 
 _UNTRACKED = Match(Field.CT_STATE, AnyState(frozenset(("untracked",))))
-_AUTHENTICATION, _ICMPV6 = 51, 58
 # multicast listeners, routers, neighbours; version 2 of a listener's report
 _NEVER_TRACKED = (Between(130, 136), Equals(143))
 _TRACKED_TYPE = tuple(Match(Field.ICMPV6_TYPE, test, negated=True) for test in _NEVER_TRACKED)
@@ -40,17 +40,17 @@ def _exempt(rule: BoundRule) -> Alternatives:
     """What tells a packet that the host exempts from one that the kernel never tracks."""
     assert rule.element is not None
     element = ELEMENTS[rule.element]
-    if not element.is_ipv6 or element.protocol not in (None, _AUTHENTICATION, _ICMPV6):
+    if not element.is_ipv6 or element.protocol not in (None, Protocol.AH, Protocol.ICMPV6):
         return ALWAYS
-    if element.protocol == _ICMPV6:
+    if element.protocol == Protocol.ICMPV6:
         type_, negated = rule.values.get("type", (None, False))
         if type_ is None or negated:
             return (_TRACKED_TYPE,)
         never = isinstance(type_, int) and (130 <= type_ <= 136 or type_ == 143)
         return NEVER if never else ALWAYS
     # connection tracking looks behind an Authentication header, nft doesn't
-    if element.protocol == _AUTHENTICATION:
+    if element.protocol == Protocol.AH:
         return NEVER
-    is_icmpv6 = Match(Field.L4_PROTOCOL, Equals(_ICMPV6))
-    others = tuple(Match(Field.L4_PROTOCOL, Equals(each), negated=True) for each in (_AUTHENTICATION, _ICMPV6))
+    is_icmpv6 = Match(Field.L4_PROTOCOL, Equals(Protocol.ICMPV6))
+    others = tuple(Match(Field.L4_PROTOCOL, Equals(each), negated=True) for each in (Protocol.AH, Protocol.ICMPV6))
     return others, (is_icmpv6, *_TRACKED_TYPE)

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 
 from ..base.dataclass import dataclass
 from ..ruleset.fields import Field
+from ..ruleset.numbers import EtherType, Protocol
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Element:
 
     @property
     def is_ipv6(self) -> bool:
-        return self.ether_type == 0x86DD
+        return self.ether_type == EtherType.IPV6
 
 
 def _plain(name: str, type_name: str, field: Field) -> tuple[Attribute, ...]:
@@ -156,27 +157,31 @@ _IPV6 = (
 )
 
 IMPLIED_PROTOCOLS = {
-    **dict.fromkeys(("type", "typeend", "code", "codeend", "ndlength", "ndtarget", "ndmacaddr"), ("icmpv6", 58)),
-    **dict.fromkeys(("dhcpop", "dhcpciaddr", "dhcpgiaddr", "dhcpchaddr", "dhcptype", "dhcptypeend"), ("udp", 17)),
+    **dict.fromkeys(
+        ("type", "typeend", "code", "codeend", "ndlength", "ndtarget", "ndmacaddr"), ("icmpv6", Protocol.ICMPV6)
+    ),
+    **dict.fromkeys(
+        ("dhcpop", "dhcpciaddr", "dhcpgiaddr", "dhcpchaddr", "dhcptype", "dhcptypeend"), ("udp", Protocol.UDP)
+    ),
 }
 """Attributes of <ip> and <ipv6> that imply a `protocol`, and which."""
 
 # Only these two layer 3 families' names differ: <tcp>, <tcp-ipv6>. (IPv4 name, IPv6 name, protocol number)
 _L3_ELEMENTS = (
-    ("tcp", "tcp-ipv6", 6),
-    ("udp", "udp-ipv6", 17),
-    ("udplite", "udplite-ipv6", 136),
-    ("esp", "esp-ipv6", 50),
-    ("ah", "ah-ipv6", 51),
-    ("sctp", "sctp-ipv6", 132),
-    ("icmp", None, 1),
-    (None, "icmpv6", 58),
-    ("igmp", "igmp-ipv6", 2),
+    ("tcp", "tcp-ipv6", Protocol.TCP),
+    ("udp", "udp-ipv6", Protocol.UDP),
+    ("udplite", "udplite-ipv6", Protocol.UDPLITE),
+    ("esp", "esp-ipv6", Protocol.ESP),
+    ("ah", "ah-ipv6", Protocol.AH),
+    ("sctp", "sctp-ipv6", Protocol.SCTP),
+    ("icmp", None, Protocol.ICMP),
+    (None, "icmpv6", Protocol.ICMPV6),
+    ("igmp", "igmp-ipv6", Protocol.IGMP),
     ("all", "all-ipv6", None),
 )
-_L3_WITH_PORTS = (6, 17, 132)
+_L3_WITH_PORTS = (Protocol.TCP, Protocol.UDP, Protocol.SCTP)
 _L3_WITH_MAC_MASKS = ("udplite", "esp", "ah", "icmp", "igmp", "all")  # in the 2010 document only
-_ICMP = {1: (Field.ICMP_TYPE, Field.ICMP_CODE), 58: (Field.ICMPV6_TYPE, Field.ICMPV6_CODE)}
+_ICMP = {Protocol.ICMP: (Field.ICMP_TYPE, Field.ICMP_CODE), Protocol.ICMPV6: (Field.ICMPV6_TYPE, Field.ICMPV6_CODE)}
 
 
 def _l3_attributes(name: str, protocol: int | None, *, ipv6: bool) -> tuple[Attribute, ...]:
@@ -191,7 +196,7 @@ def _l3_attributes(name: str, protocol: int | None, *, ipv6: bool) -> tuple[Attr
     )
     if protocol in _L3_WITH_PORTS:
         attributes += _PORTS
-    if protocol == 6:
+    if protocol == Protocol.TCP:
         attributes += (Attribute("option", "UINT8", Field.TCP_OPTION), Attribute("flags", "TCPFLAGS", Field.TCP_FLAGS))
     if protocol in _ICMP:
         attributes += (Attribute("type", "UINT8"), Attribute("code", "UINT8", part_of="type"))
@@ -207,7 +212,7 @@ def _l3_attributes(name: str, protocol: int | None, *, ipv6: bool) -> tuple[Attr
 
 def icmp_fields(element: Element) -> tuple[Field, Field]:
     """The type and the code field that the element's `type` and `code` attributes test."""
-    return _ICMP[58 if element.is_ipv6 else 1]
+    return _ICMP[Protocol.ICMPV6 if element.is_ipv6 else Protocol.ICMP]
 
 
 def _elements() -> Iterable[Element]:
@@ -225,23 +230,23 @@ def _elements() -> Iterable[Element]:
     mac_type = _plain("protocolid", "ETHERTYPE", Field.ETHER_TYPE)
     vlan = _plain("vlanid", "VLANID", Field.VLAN_ID) + _plain("encap-protocol", "ENCAPTYPE", Field.VLAN_TYPE)
     yield element("mac", 2, None, _ETHERNET + mac_type + _SNAP + _COMMENT)
-    yield element("vlan", 2, 0x8100, _ETHERNET + vlan + _SNAP + _COMMENT)
+    yield element("vlan", 2, EtherType.VLAN, _ETHERNET + vlan + _SNAP + _COMMENT)
     yield element("stp", 2, None, _STP, aliases=STP_ALIASES)
-    yield element("arp", 2, 0x0806, _ARP)
-    yield element("rarp", 2, 0x8035, _ARP)
-    yield element("ip", 2, 0x0800, _IP)
-    yield element("ipv6", 2, 0x86DD, _IPV6)
+    yield element("arp", 2, EtherType.ARP, _ARP)
+    yield element("rarp", 2, EtherType.RARP, _ARP)
+    yield element("ip", 2, EtherType.IPV4, _IP)
+    yield element("ipv6", 2, EtherType.IPV6, _IPV6)
     for ipv4_name, ipv6_name, protocol in _L3_ELEMENTS:
         if ipv4_name:
-            yield element(ipv4_name, 3, 0x0800, _l3_attributes(ipv4_name, protocol, ipv6=False), protocol)
+            yield element(ipv4_name, 3, EtherType.IPV4, _l3_attributes(ipv4_name, protocol, ipv6=False), protocol)
         if ipv6_name:
-            yield element(ipv6_name, 3, 0x86DD, _l3_attributes(ipv6_name, protocol, ipv6=True), protocol)
+            yield element(ipv6_name, 3, EtherType.IPV6, _l3_attributes(ipv6_name, protocol, ipv6=True), protocol)
 
 
 ELEMENTS: dict[str, Element] = {element.name: element for element in _elements()}
 """Element by name: mac, vlan, stp, arp, rarp, ip, ipv6 (layer 2), and tcp … all-ipv6 (layer 3)."""
 
-PORT_PROTOCOLS = (6, 17, 33, 132)
+PORT_PROTOCOLS = (Protocol.TCP, Protocol.UDP, Protocol.DCCP, Protocol.SCTP)
 """The protocols that may stand beside ports on <ip> and <ipv6>: tcp, udp, dccp, sctp."""
 
 CHAIN_PRIORITIES = {

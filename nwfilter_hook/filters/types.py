@@ -14,11 +14,12 @@ from collections.abc import Mapping
 from typing import Callable
 
 from ..base.addresses import parse_ipv4, parse_ipv6, parse_mac, prefix_mask
+from ..ruleset.numbers import EtherType, Protocol
 from .model import Prefix, SetFlags, TcpFlags, Value
 
 Parser = Callable[[str], Value]
 
-ETHERTYPES = {"arp": 0x0806, "rarp": 0x8035, "ipv4": 0x0800, "ipv6": 0x86DD, "vlan": 0x8100}
+ETHERTYPES = {name: getattr(EtherType, name.upper()) for name in ("arp", "rarp", "ipv4", "ipv6", "vlan")}
 ARP_OPCODES = {
     "request": 1,
     "reply": 2,
@@ -31,15 +32,8 @@ ARP_OPCODES = {
     "arp_nak": 9,
 }
 PROTOCOLS = {
-    "tcp": 6,
-    "udp": 17,
-    "udplite": 136,
-    "esp": 50,
-    "ah": 51,
-    "icmp": 1,
-    "igmp": 2,
-    "sctp": 132,
-    "icmpv6": 58,
+    name: getattr(Protocol, name.upper())
+    for name in ("tcp", "udp", "udplite", "esp", "ah", "icmp", "igmp", "sctp", "icmpv6")
 }
 TCP_FLAG_BITS = {
     "FIN": 0x01,

@@ -17,8 +17,7 @@ TIMEOUT_S, so that what is left of it tells since when the kernel has it; `add` 
 
 nft has no names for the fields of RARP, neighbour discovery or DHCP, and takes a number from the packet
 (`@th,192,32`) for no address: it doesn't look one up in a set of addresses, and since 1.0.9 doesn't store it there. So
-what is learned are numbers, and the fields that they are compared with are written as numbers too, counted from the
-Ethernet header: an address that is counted from the IP header nft lists by its name, and then refuses its own listing.
+what is learned are numbers, and the fields that they are compared with are written as numbers too.
 """
 
 from __future__ import annotations
@@ -29,6 +28,8 @@ from collections.abc import Iterable, Iterator
 from ..base.dataclass import dataclass
 from ..ruleset.fields import Field, Kind
 from ..ruleset.model import Attachment, NamedSet, Purpose, Ruleset, Tree
+from ..ruleset.numbers import DHCP_COOKIE
+from .fields import place
 
 TIMEOUT_S = 3650 * 86400
 _TIMEOUT = "flags dynamic,timeout; timeout 3650d;"
@@ -39,43 +40,6 @@ MAX_SOURCES = 65535
 """How many sources of connections a set counts at a time; one goes with its last connection, a second later."""
 _LEASE = "lease"
 _ADDRESS = "address"
-
-NAMELESS = {
-    Field.ND_TARGET: "@th,64,128",
-    Field.ND_OPTION: "@th,192,16",
-    Field.ND_MAC: "@th,208,48",
-    Field.SNAP: "@nh,0,48",
-    Field.DHCP_OP: "@th,64,8",
-    Field.DHCP_HARDWARE: "@th,72,16",
-    Field.DHCP_OWN: "@th,160,32",
-    Field.DHCP_ADDRESS: "@th,192,32",
-    Field.DHCP_RELAY: "@th,256,32",
-    Field.DHCP_CLIENT: "@th,288,48",
-    Field.DHCP_COOKIE: "@th,1952,32",
-    Field.DHCP_OPTIONS: "@th,1984,128",
-    Field.DHCP6_TYPE: "@th,64,8",
-}
-"""Fields that nft (1.0.6) has no names for: base, and offset and length in bits."""
-
-PLACES = {
-    Field.IP_SRC: "@ll,208,32",
-    Field.IP_DST: "@ll,240,32",
-    Field.IP6_SRC: "@ll,176,128",
-    Field.IP6_DST: "@ll,304,128",
-    Field.ARP_SRC_IP: "@ll,224,32",
-    Field.ARP_DST_IP: "@ll,304,32",
-    Field.ND_TARGET: "@ll,496,128",
-    **{field: NAMELESS[field] for field in (Field.DHCP_OWN, Field.DHCP_ADDRESS, Field.DHCP_RELAY)},
-}
-"""Where what is learned stands, in an untagged frame; a neighbour discovery message follows the IPv6 header at once."""
-_TAG_BITS = 32
-
-
-def place(field: Field, *, tagged: bool = False) -> str:
-    """Where a field of PLACES is, behind a tag if `tagged`."""
-    base, offset, bits = PLACES[field].split(",")
-    return f"{base},{int(offset) + _TAG_BITS},{bits}" if tagged and base == "@ll" else PLACES[field]
-
 
 # --- names ------------------------------------------------------------------------------------------------------------
 
@@ -242,7 +206,7 @@ def replace_newest(tap: str, stores: Iterable[tuple[Field, NamedSet]], interface
     there, and restores the cookie, which is the same in every DHCP message. The second rule stores the new address.
     Neither does anything if the address is the newest already.
     """
-    address, scratch = NAMELESS[Field.DHCP_ADDRESS], NAMELESS[Field.DHCP_COOKIE]
+    address, scratch = place(Field.DHCP_ADDRESS), place(Field.DHCP_COOKIE)
     changing = [named for field, named in stores if named.newest and field is Field.DHCP_ADDRESS]
     if not changing:
         return (), ""
@@ -251,6 +215,7 @@ def replace_newest(tap: str, stores: Iterable[tuple[Field, NamedSet]], interface
     lease = f"@{lease_map(tap)} {{ {interface} : {address} }}"
     deletions = [store(tap, scratch, named, operation="delete") for named in changing]
     additions = [store(tap, address, named) for named in changing]
-    forget = f"{differs} {scratch} set {interface} map @{lease_map(tap)} {' '.join(deletions)} {scratch} set 0x63825363"
+    fetch, restore = f"{scratch} set {interface} map @{lease_map(tap)}", f"{scratch} set {DHCP_COOKIE:#x}"
+    forget = " ".join([differs, fetch, *deletions, restore])
     learn = f"{differs} delete {lease} add {lease} {' '.join(additions)}"
     return (forget,), learn

@@ -19,101 +19,16 @@ What can't be read is decided here as the kernel decides it, not as an RFC would
 from __future__ import annotations
 
 from ..base.dataclass import dataclass
-from .fields import Field
+from .fields import Base, Field, Header
+from .numbers import EtherType, Protocol
 
-_IPV4, _IPV6, _ARP, _RARP, _VLAN, _VLAN_AD = 0x0800, 0x86DD, 0x0806, 0x8035, 0x8100, 0x88A8
 _ETH_P_802_3, _ETH_P_802_2, _LEAST_ETHER_TYPE = 1, 4, 0x600
-_TCP, _UDP, _ICMP, _ICMPV6 = 6, 17, 1, 58
-_HOP_BY_HOP, _ROUTING, _FRAGMENT, _AUTHENTICATION, _NO_NEXT, _DESTINATION = 0, 43, 44, 51, 59, 60
-_EXTENSIONS = (_HOP_BY_HOP, _ROUTING, _FRAGMENT, _AUTHENTICATION, _NO_NEXT, _DESTINATION)
+_EXTENSIONS = (
+    *(Protocol.HOP_BY_HOP, Protocol.ROUTING, Protocol.FRAGMENT),
+    *(Protocol.AH, Protocol.NO_NEXT, Protocol.DESTINATION),
+)
 _ETHERNET_BYTES, _TAG_BYTES, _IPV4_BYTES, _IPV6_BYTES, _TCP_BYTES = 14, 4, 20, 40, 20
 _LEAST_TRANSPORT_BYTES = 3
-
-# bit offsets within each header
-_LINK = {
-    Field.ETHER_DST: 0,
-    Field.ETHER_SRC: 48,
-    Field.ETHER_TYPE: 96,
-    # IEEE 802.1D 9.3.1, from the LLC header on
-    Field.STP_HEADER: 112,
-    Field.STP_TYPE: 160,
-    Field.STP_FLAGS: 168,
-    Field.STP_ROOT_PRIORITY: 176,
-    Field.STP_ROOT_ADDRESS: 192,
-    Field.STP_ROOT_COST: 240,
-    Field.STP_SENDER_PRIORITY: 272,
-    Field.STP_SENDER_ADDRESS: 288,
-    Field.STP_PORT: 336,
-    Field.STP_AGE: 352,
-    Field.STP_MAX_AGE: 368,
-    Field.STP_HELLO_TIME: 384,
-    Field.STP_FORWARD_DELAY: 400,
-}
-_TAG = {Field.VLAN_ID: 116, Field.VLAN_TYPE: 128}
-_NETWORK = {
-    # RFC 826
-    Field.ARP_HTYPE: 0,
-    Field.ARP_PTYPE: 16,
-    Field.ARP_HLEN: 32,
-    Field.ARP_PLEN: 40,
-    Field.ARP_OPCODE: 48,
-    Field.ARP_SRC_MAC: 64,
-    Field.ARP_SRC_IP: 112,
-    Field.ARP_DST_MAC: 144,
-    Field.ARP_DST_IP: 192,
-    # RFC 791
-    Field.IP_DSCP: 8,
-    Field.IP_FRAGMENT: 48,
-    Field.IP_PROTOCOL: 72,
-    Field.IP_SRC: 96,
-    Field.IP_DST: 128,
-    # RFC 8200
-    Field.IP6_DSCP: 4,
-    Field.IP6_LENGTH: 32,
-    Field.IP6_NEXT_HEADER: 48,
-    Field.IP6_SRC: 64,
-    Field.IP6_DST: 192,
-}
-_TRANSPORT = {
-    Field.SRC_PORT: 0,
-    Field.DST_PORT: 16,
-    Field.TCP_FLAGS: 104,
-    Field.ICMP_TYPE: 0,
-    Field.ICMP_CODE: 8,
-    Field.ICMPV6_TYPE: 0,
-    Field.ICMPV6_CODE: 8,
-    # RFC 4861, neighbour solicitation
-    Field.ND_TARGET: 64,
-    Field.ND_OPTION: 192,
-    Field.ND_MAC: 208,
-    # RFC 2131, behind UDP's header
-    Field.DHCP_OP: 64,
-    Field.DHCP_HARDWARE: 72,
-    Field.DHCP_OWN: 160,
-    Field.DHCP_ADDRESS: 192,
-    Field.DHCP_RELAY: 256,
-    Field.DHCP_CLIENT: 288,
-    Field.DHCP_COOKIE: 1952,
-    Field.DHCP_OPTIONS: 1984,
-    # RFC 8415, 8
-    Field.DHCP6_TYPE: 64,
-}
-
-
-def _network_types(field: Field) -> tuple[int, ...]:
-    if field.name.startswith("ARP_"):
-        return (_ARP, _RARP)
-    return (_IPV6,) if field.name.startswith("IP6_") else (_IPV4,)
-
-
-_NETWORK_TYPES = {field: _network_types(field) for field in _NETWORK}
-_TRANSPORT_PROTOCOLS = {
-    Field.TCP_FLAGS: _TCP,
-    Field.ICMP_TYPE: _ICMP,
-    Field.ICMP_CODE: _ICMP,
-    **{field: _ICMPV6 for field in _TRANSPORT if field.name.startswith(("ICMPV6_", "ND_"))},
-    **{field: _UDP for field in _TRANSPORT if field.name.startswith("DHCP")},
-}
 
 
 @dataclass(frozen=True)
@@ -156,39 +71,36 @@ class Frame:
 
         TCP_OPTION has no number, see `tcp_options`; CT_STATE, CT_DIRECTION, PACKET_TYPE and TAP are not in a frame.
         """
-        if field in _LINK:
-            return _bits(self.link, _LINK[field], field.bits)
-        if field in _TAG:
-            return _bits(self.link, _TAG[field], field.bits) if self.ether_type == _VLAN else None
-        if field in _NETWORK:
-            if self.inner_type not in _NETWORK_TYPES[field]:
-                return None
-            return _bits(self.data, 8 * self.network + _NETWORK[field], field.bits)
-        if field is Field.SNAP:
-            return _bits(self.data, 8 * self.network, field.bits)
+        header, transport = field.header, self.transport
+        if header.base is Base.LINK:
+            readable = header is not Header.TAG or self.ether_type == EtherType.VLAN
+            return _bits(self.link, field.offset, field.bits) if readable else None
+        if header.base is Base.NETWORK:
+            readable = not header.numbers or self.inner_type in header.numbers
+            return _bits(self.data, 8 * self.network + field.offset, field.bits) if readable else None
         if field is Field.IP6_FRAGMENT:
             return self.ipv6_fragment()
-        if self.transport is None:
+        if transport is None:
             return None
         if field is Field.L4_PROTOCOL:
-            return self.transport.protocol
-        if field not in _TRANSPORT or self.transport.offset is None:
+            return transport.protocol
+        if header.base is None or transport.offset is None:
             return None
-        if _TRANSPORT_PROTOCOLS.get(field, self.transport.protocol) != self.transport.protocol:
+        if header.numbers and transport.protocol not in header.numbers:
             return None
-        return _bits(self.data, 8 * self.transport.offset + _TRANSPORT[field], field.bits)
+        return _bits(self.data, 8 * transport.offset + field.offset, field.bits)
 
     def ipv6_fragment(self) -> int | None:
         """The offset in the fragment header, in units of 8 octets; None if there is none (ipv6_find_hdr)."""
-        if self.inner_type != _IPV6 or len(self.data) < self.network + _IPV6_BYTES:
+        if self.inner_type != EtherType.IPV6 or len(self.data) < self.network + _IPV6_BYTES:
             return None
         at = self.network + _IPV6_BYTES
         header = self.data[self.network + 6]
-        while header in _EXTENSIONS and header != _NO_NEXT and at + 2 <= len(self.data):
-            if header == _FRAGMENT:
+        while header in _EXTENSIONS and header != Protocol.NO_NEXT and at + 2 <= len(self.data):
+            if header == Protocol.FRAGMENT:
                 return _bits(self.data, 8 * at + 16, 13)
             length = self.data[at + 1]
-            header, at = self.data[at], at + (4 * (length + 2) if header == _AUTHENTICATION else 8 * (length + 1))
+            header, at = self.data[at], at + (4 * (length + 2) if header == Protocol.AH else 8 * (length + 1))
         return None
 
     def tcp_options(self) -> frozenset[int] | None:
@@ -199,7 +111,7 @@ class Frame:
         that reaches beyond the header isn't there.
         """
         transport = self.transport
-        if transport is None or transport.protocol != _TCP or transport.offset is None:
+        if transport is None or transport.protocol != Protocol.TCP or transport.offset is None:
             return None
         words = _bits(self.data, 8 * transport.offset + 96, 4)
         if words is None or words < _TCP_BYTES // 4:
@@ -233,7 +145,7 @@ def decode_frame(data: bytes, *, in_tag: bool = False) -> Frame:
     ether_type = inner = int.from_bytes(data[12:14], "big")
     network = _ETHERNET_BYTES
     link = data
-    if ether_type in (_VLAN, _VLAN_AD):
+    if ether_type in (EtherType.VLAN, EtherType.VLAN_AD):
         network += _TAG_BYTES
         inner = int.from_bytes(data[16:18], "big")
         if inner < _LEAST_ETHER_TYPE and not in_tag:
@@ -241,9 +153,9 @@ def decode_frame(data: bytes, *, in_tag: bool = False) -> Frame:
     transport = None
     if in_tag and network != _ETHERNET_BYTES:
         pass
-    elif inner == _IPV4:
+    elif inner == EtherType.IPV4:
         transport = _behind_ipv4(data, network)
-    elif inner == _IPV6:
+    elif inner == EtherType.IPV6:
         transport = _behind_ipv6(data, network)
     return Frame(data, link, ether_type, inner, network, transport)
 
@@ -281,20 +193,20 @@ def _behind_ipv6(data: bytes, network: int) -> Transport | None:
     if at + payload > len(data):
         return None
     protocol = data[network + 6]
-    while protocol in _EXTENSIONS and protocol not in (_NO_NEXT, _AUTHENTICATION):
+    while protocol in _EXTENSIONS and protocol not in (Protocol.NO_NEXT, Protocol.AH):
         # the kernel reads two octets of a header, four of one that it looks into
-        looked_into = protocol in (_ROUTING, _FRAGMENT)
+        looked_into = protocol in (Protocol.ROUTING, Protocol.FRAGMENT)
         if at + (4 if looked_into else 2) > len(data):
             return None
         following, length = data[at], data[at + 1]
-        if protocol == _FRAGMENT:
+        if protocol == Protocol.FRAGMENT:
             if int.from_bytes(data[at + 2 : at + 4], "big") & 0xFFF8:
-                inside = following in _EXTENSIONS and following != _NO_NEXT
+                inside = following in _EXTENSIONS and following != Protocol.NO_NEXT
                 return None if inside else Transport(following, None)
             length = 0
         protocol = following
         at += 8 * (length + 1)
-    if protocol == _AUTHENTICATION and at + 2 > len(data):
+    if protocol == Protocol.AH and at + 2 > len(data):
         return None
     return _transport(data, protocol, at)
 
