@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from ..base.errors import BadValue
 from .model import FilterRef
-from .types import number
+from .values import number
 
 CONNECTIONS = "CTRL_CONNECTIONS_MAX"
 MAX_CONNECTIONS = 1_000_000

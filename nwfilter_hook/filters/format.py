@@ -8,18 +8,13 @@ Out: its XML in libvirt's normal form: every default that matters written out, m
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable, Iterator
 from xml.sax.saxutils import escape
 
-from ..base.addresses import format_mac
 from ..base.dataclass import replace
 from ..base.errors import Source
-from .model import Filter, FilterRef, FilterRule, Parameters, SetFlags, Setting, TcpFlags, Variable
+from .model import Filter, FilterRef, FilterRule, Parameters, Setting, Variable
 from .protocols import CHAIN_PRIORITIES, ELEMENTS, chain_prefix
-from .types import NAMES, STATES, TCP_FLAG_BITS, parse_comment
-
-_FLAG_ORDER = ("SYN", "ACK", "URG", "PSH", "FIN", "RST")
 
 
 def format_filter(definition: Filter) -> str:
@@ -130,33 +125,9 @@ def _in_order(rule: FilterRule) -> dict[str, Setting]:
 
 def _value(rule: FilterRule, name: str, setting: Setting) -> str:
     assert rule.element is not None
-    value, type_name = setting.value, ELEMENTS[rule.element].attributes[name].type
-    if isinstance(value, Variable):
-        return str(value)
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, frozenset):
-        return ",".join(state.upper() for state in STATES if state in value)
-    if isinstance(value, TcpFlags):
-        return f"{_flags(value.mask)}/{_flags(value.flags)}"
-    if isinstance(value, SetFlags):
-        return ",".join("src" if source else "dst" for source in value.source)
-    if not isinstance(value, int):
-        return parse_comment(str(value))
-    if type_name in ("MAC_ADDR", "MAC_MASK"):
-        return format_mac(value)
-    if type_name in ("IP_ADDR", "IPV6_ADDR"):
-        return str(ipaddress.IPv4Address(value) if type_name == "IP_ADDR" else ipaddress.IPv6Address(value))
-    if type_name in ("IP_MASK", "IPV6_MASK"):
-        return str(bin(value).count("1"))
-    known = NAMES.get(type_name, {}).get(value)
-    return known or (f"{value:#x}" if setting.hexadecimal else str(value))
-
-
-def _flags(bits: int) -> str:
-    if bits == TCP_FLAG_BITS["ALL"]:
-        return "ALL"
-    return ",".join(name for name in _FLAG_ORDER if bits & TCP_FLAG_BITS[name]) or "NONE"
+    if isinstance(setting.value, Variable):
+        return str(setting.value)
+    return ELEMENTS[rule.element].attributes[name].type.format(setting.value, hexadecimal=setting.hexadecimal)
 
 
 def _quoted(text: str) -> str:

@@ -14,7 +14,7 @@ from ..base.dataclass import dataclass
 from ..base.errors import BadValue
 from ..base.text import did_you_mean
 from .model import FilterRef, Learned, Prefix
-from .types import number, parse_prefix
+from .values import number, parse_prefix
 
 MODE = "CTRL_IP_LEARNING"
 MAXIMUM = "CTRL_IP_LEARNING_MAX"

@@ -1,7 +1,7 @@
 """
 What to write instead of a value that was refused, where that is plain.
 
-In:  the text, and what it was given for: an attribute of a protocol element, or a type of `types.TYPES` alone.
+In:  the text, and what it was given for: an attribute of a protocol element, or a type alone.
 Out: the end of a message, "; write dstportstart='80'", or "". A value is only proposed if its type takes it.
 
 Loaded when something is wrong, never before.
@@ -16,7 +16,8 @@ from typing import Callable
 from ..base.text import did_you_mean, nearest
 from ..ruleset.fields import Field
 from .protocols import CHAIN_PRIORITIES, ELEMENTS, Attribute, Element
-from .types import ARP_OPCODES, ETHERTYPES, PROTOCOLS, STATES, TYPES
+from .types import IP_ADDR, IPV6_ADDR, STATES, Type
+from .values import STATES as STATE_NAMES
 
 _ANYTHING = ("any", "all", "*", "")
 # https://www.iana.org/assignments/service-names-port-numbers, ones that people write
@@ -126,18 +127,18 @@ def variable_meant(text: str) -> str:
 # --- values ----------------------------------------------------------------------------------------------------------
 
 
-def value_meant(type_name: str, text: str) -> str | None:
+def value_meant(type_: Type, text: str) -> str | None:
     """How the value is written that `text` was meant to be, as its type takes it; None if that isn't plain."""
     plain = text.strip()
-    candidates = _CANDIDATES.get(type_name, lambda text: ())
-    return next((each for each in (plain, plain.lower(), *candidates(plain)) if _fits(type_name, each)), None)
+    candidates = _CANDIDATES.get(type_.name, lambda text: ())
+    return next((each for each in (plain, plain.lower(), *candidates(plain)) if _fits(type_, each)), None)
 
 
 def mend(text: str, attribute: Attribute, element: Element) -> str:
     """The end of the message that refuses `text` for an attribute."""
     name = attribute.name
-    for type_name, candidate in _by_meaning(text, attribute, element):
-        if _fits(type_name, candidate):
+    for type_, candidate in _by_meaning(text, attribute, element):
+        if _fits(type_, candidate):
             return f"; write {name}='{candidate}'"
     right = value_meant(attribute.type, text)
     if right is not None:
@@ -147,7 +148,7 @@ def mend(text: str, attribute: Attribute, element: Element) -> str:
     return _in_parts(text, attribute, element) or _other_version(text, attribute, element) or _guess(text, attribute)
 
 
-def _by_meaning(text: str, attribute: Attribute, element: Element) -> Iterator[tuple[str, str]]:
+def _by_meaning(text: str, attribute: Attribute, element: Element) -> Iterator[tuple[Type, str]]:
     """(type, value) for a name that stands for a number."""
     plain = text.strip().lower().replace("_", "-")
     if attribute.field in (Field.SRC_PORT, Field.DST_PORT) or attribute.part_of in ("srcportstart", "dstportstart"):
@@ -158,19 +159,19 @@ def _by_meaning(text: str, attribute: Attribute, element: Element) -> Iterator[t
 
 def _in_parts(text: str, attribute: Attribute, element: Element) -> str:
     """An address with its mask, both ends of a range, or several values in one text."""
-    name, type_name = attribute.name, attribute.type
+    name, type_ = attribute.name, attribute.type
     address, slash, mask = (part.strip() for part in text.partition("/"))
-    if slash and attribute.mask and _fits(type_name, address):
+    if slash and attribute.mask and _fits(type_, address):
         mask_type = element.attributes[attribute.mask].type
         mask = mask if _fits(mask_type, mask) else value_meant(mask_type, mask) or ""
         return f"; write {name}='{address}' {attribute.mask}='{mask}'" if mask else ""
     for separator in ("-", ":", ".."):
         low, found, high = (part.strip() for part in text.partition(separator))
-        if found and _fits(type_name, low) and _fits(type_name, high):
+        if found and _fits(type_, low) and _fits(type_, high):
             first, last = _range_of(attribute, element)
             return f"; write {first}='{low}' {last}='{high}'" if last else ""
     values = [part for part in re.split(r"[,; \t]+", text.strip()) if part]
-    if len(values) > 1 and all(_fits(type_name, value) for value in values):
+    if len(values) > 1 and all(_fits(type_, value) for value in values):
         return "; write a rule for each, or a variable whose parameter is repeated"
     return ""
 
@@ -189,7 +190,7 @@ def _range_of(attribute: Attribute, element: Element) -> tuple[str, str]:
 
 def _other_version(text: str, attribute: Attribute, element: Element) -> str:
     """An address of the other IP version."""
-    other = {"IP_ADDR": "IPV6_ADDR", "IPV6_ADDR": "IP_ADDR"}.get(attribute.type)
+    other = {"IP_ADDR": IPV6_ADDR, "IPV6_ADDR": IP_ADDR}.get(attribute.type.name)
     if other is None or not _fits(other, text.strip().partition("/")[0]):
         return ""
     names = {"ip": "ipv6", "icmp": "icmpv6"}
@@ -201,16 +202,15 @@ def _other_version(text: str, attribute: Attribute, element: Element) -> str:
 def _guess(text: str, attribute: Attribute) -> str:
     """A name that is spelled nearly like this."""
     words = _words(text)
-    if attribute.type == "STATES":
-        near = ",".join(nearest(word, STATES) or word for word in words).upper()
-        return f"; did you mean {near!r}?" if _fits("STATES", near) else ""
-    names = {"ETHERTYPE": ETHERTYPES, "ENCAPTYPE": ETHERTYPES, "OPCODE": ARP_OPCODES, "PROTOCOL": PROTOCOLS}
-    return did_you_mean(text.strip(), names.get(attribute.type, ()))
+    if attribute.type is STATES:
+        near = ",".join(nearest(word, STATE_NAMES) or word for word in words).upper()
+        return f"; did you mean {near!r}?" if _fits(STATES, near) else ""
+    return did_you_mean(text.strip(), attribute.type.words)
 
 
-def _fits(type_name: str, text: str) -> bool:
+def _fits(type_: Type, text: str) -> bool:
     try:
-        TYPES[type_name](text)
+        type_.parse(text)
     except ValueError:
         return False
     return True

@@ -18,7 +18,7 @@ from ..base.xml import comments_in, source_of
 from .model import Action, Direction, FilterRule, Setting, Value, Variable
 from .nodes import attributes_of, children_of, refuse_children
 from .protocols import ELEMENTS, IMPLIED_PROTOCOLS, PORT_PROTOCOLS, Attribute, Element
-from .types import NO_VARIABLES, TYPES, is_hexadecimal
+from .types import STRING
 
 DEFAULT_RULE_PRIORITY = 500
 _INTEGER = re.compile(r"[ \t]*[+-]?[0-9]{1,9}")
@@ -141,20 +141,20 @@ def _settings(
                 message = f"{name} on <{element.name}> can't be negated: put it into a node without match='no'"
                 raise FilterSyntaxError(message, source)
             value = _value(str(text), attribute, element, source)
-            hexadecimal = isinstance(value, int) and is_hexadecimal(str(text), attribute.type, value)
+            hexadecimal = not isinstance(value, Variable) and attribute.type.is_hexadecimal(str(text), value)
             settings[name] = Setting(value, sign == "no", source, hexadecimal)
             wrong.discard(name)
     return settings
 
 
 def _value(text: str, attribute: Attribute, element: Element, source: Source) -> Value | Variable:
-    if text.startswith("$") and attribute.type != "STRING":
-        if attribute.type in NO_VARIABLES:
+    if text.startswith("$") and attribute.type is not STRING:
+        if not attribute.type.takes_variables:
             message = f"{attribute.name}={text!r} on <{element.name}>: a variable has no effect here; write the value"
             raise FilterSyntaxError(message, source)
         return parse_variable(text, f"{attribute.name} on <{element.name}>", source)
     try:
-        return TYPES[attribute.type](text)
+        return attribute.type.parse(text)
     except ValueError as error:
         from .mends import mend
 

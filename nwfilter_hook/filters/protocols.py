@@ -13,6 +13,33 @@ from collections.abc import Iterable, Mapping
 from ..base.dataclass import dataclass
 from ..ruleset.fields import Field
 from ..ruleset.numbers import EtherType, Protocol
+from .types import (
+    BOOLEAN,
+    CONNLIMIT,
+    DSCP,
+    ENCAPTYPE,
+    ETHERTYPE,
+    IP_ADDR,
+    IP_MASK,
+    IPSETFLAGS,
+    IPSETNAME,
+    IPV6_ADDR,
+    IPV6_MASK,
+    MAC_ADDR,
+    MAC_MASK,
+    OPCODE,
+    PROTOCOL,
+    PROTOCOLTYPE,
+    STATES,
+    STRING,
+    TAGGED,
+    TCPFLAGS,
+    UINT8,
+    UINT16,
+    UINT32,
+    VLANID,
+    Type,
+)
 
 
 @dataclass(frozen=True)
@@ -21,7 +48,7 @@ class Attribute:
     One attribute of a protocol element.
 
     Attributes:
-        type: name of its parser in values.TYPES.
+        type: how its values are read and written.
         field: what it tests, or None if another attribute says (a mask, an end) or if it has a meaning of its own.
         mask, end: names of the attributes that complete it.
         part_of: the attribute it completes; it takes that one's sign and is ignored without it.
@@ -29,7 +56,7 @@ class Attribute:
     """
 
     name: str
-    type: str
+    type: Type
     field: Field | None = None
     mask: str | None = None
     end: str | None = None
@@ -62,97 +89,99 @@ class Element:
         return self.ether_type == EtherType.IPV6
 
 
-def _plain(name: str, type_name: str, field: Field) -> tuple[Attribute, ...]:
-    return (Attribute(name, type_name, field),)
+_MASK_TYPES = {"MAC_ADDR": MAC_MASK, "IP_ADDR": IP_MASK, "IPV6_ADDR": IPV6_MASK}
 
 
-def _masked(name: str, mask: str, kind: str, field: Field) -> tuple[Attribute, ...]:
-    mask_type = {"MAC_ADDR": "MAC_MASK", "IP_ADDR": "IP_MASK", "IPV6_ADDR": "IPV6_MASK"}[kind]
-    return Attribute(name, kind, field, mask=mask), Attribute(mask, mask_type, part_of=name)
+def _plain(name: str, type_: Type, field: Field) -> tuple[Attribute, ...]:
+    return (Attribute(name, type_, field),)
 
 
-def _range(start: str, end: str, type_name: str, field: Field) -> tuple[Attribute, ...]:
-    return Attribute(start, type_name, field, end=end), Attribute(end, type_name, part_of=start)
+def _masked(name: str, mask: str, kind: Type, field: Field) -> tuple[Attribute, ...]:
+    return Attribute(name, kind, field, mask=mask), Attribute(mask, _MASK_TYPES[kind.name], part_of=name)
 
 
-_ETHERNET_SOURCE = _masked("srcmacaddr", "srcmacmask", "MAC_ADDR", Field.ETHER_SRC)
-_ETHERNET = _ETHERNET_SOURCE + _masked("dstmacaddr", "dstmacmask", "MAC_ADDR", Field.ETHER_DST)
-_PORTS = _range("srcportstart", "srcportend", "UINT16", Field.SRC_PORT) + _range(
-    "dstportstart", "dstportend", "UINT16", Field.DST_PORT
+def _range(start: str, end: str, type_: Type, field: Field) -> tuple[Attribute, ...]:
+    return Attribute(start, type_, field, end=end), Attribute(end, type_, part_of=start)
+
+
+_ETHERNET_SOURCE = _masked("srcmacaddr", "srcmacmask", MAC_ADDR, Field.ETHER_SRC)
+_ETHERNET = _ETHERNET_SOURCE + _masked("dstmacaddr", "dstmacmask", MAC_ADDR, Field.ETHER_DST)
+_PORTS = _range("srcportstart", "srcportend", UINT16, Field.SRC_PORT) + _range(
+    "dstportstart", "dstportend", UINT16, Field.DST_PORT
 )
-_COMMENT = (Attribute("comment", "STRING"),)
+_COMMENT = (Attribute("comment", STRING),)
 
 # ours: libvirt looks neither behind a VLAN tag nor into SNAP, and doesn't tell fragments from whole packets
-_TAGGED = (Attribute("tagged", "TAGGED", signed=False),)
-_SNAP = (Attribute("snap", "BOOLEAN", signed=False),)
-_LATER_FRAGMENT = (Attribute("laterfragment", "BOOLEAN", signed=False),)
+_TAGGED = (Attribute("tagged", TAGGED, signed=False),)
+_SNAP = (Attribute("snap", BOOLEAN, signed=False),)
+_LATER_FRAGMENT = (Attribute("laterfragment", BOOLEAN, signed=False),)
 
 
-def _addresses(kind: str, source: Field, destination: Field) -> tuple[Attribute, ...]:
+def _addresses(kind: Type, source: Field, destination: Field) -> tuple[Attribute, ...]:
     return _masked("srcipaddr", "srcipmask", kind, source) + _masked("dstipaddr", "dstipmask", kind, destination)
 
 
 _ARP = (
     _ETHERNET
-    + _plain("hwtype", "UINT16", Field.ARP_HTYPE)
-    + _plain("protocoltype", "PROTOCOLTYPE", Field.ARP_PTYPE)
-    + _plain("opcode", "OPCODE", Field.ARP_OPCODE)
-    + _plain("arpsrcmacaddr", "MAC_ADDR", Field.ARP_SRC_MAC)
-    + _plain("arpdstmacaddr", "MAC_ADDR", Field.ARP_DST_MAC)
-    + _masked("arpsrcipaddr", "arpsrcipmask", "IP_ADDR", Field.ARP_SRC_IP)
-    + _masked("arpdstipaddr", "arpdstipmask", "IP_ADDR", Field.ARP_DST_IP)
-    + (Attribute("gratuitous", "BOOLEAN"),)
+    + _plain("hwtype", UINT16, Field.ARP_HTYPE)
+    + _plain("protocoltype", PROTOCOLTYPE, Field.ARP_PTYPE)
+    + _plain("opcode", OPCODE, Field.ARP_OPCODE)
+    + _plain("arpsrcmacaddr", MAC_ADDR, Field.ARP_SRC_MAC)
+    + _plain("arpdstmacaddr", MAC_ADDR, Field.ARP_DST_MAC)
+    + _masked("arpsrcipaddr", "arpsrcipmask", IP_ADDR, Field.ARP_SRC_IP)
+    + _masked("arpdstipaddr", "arpdstipmask", IP_ADDR, Field.ARP_DST_IP)
+    + (Attribute("gratuitous", BOOLEAN),)
     + _TAGGED
     + _COMMENT
 )
 
 _STP = (
     _ETHERNET_SOURCE
-    + _plain("type", "UINT8", Field.STP_TYPE)
-    + _plain("flags", "UINT8", Field.STP_FLAGS)
-    + _range("root-priority", "root-priority-hi", "UINT16", Field.STP_ROOT_PRIORITY)
-    + _masked("root-address", "root-address-mask", "MAC_ADDR", Field.STP_ROOT_ADDRESS)
-    + _range("root-cost", "root-cost-hi", "UINT32", Field.STP_ROOT_COST)
-    + _range("sender-priority", "sender-priority-hi", "UINT16", Field.STP_SENDER_PRIORITY)
-    + _masked("sender-address", "sender-address-mask", "MAC_ADDR", Field.STP_SENDER_ADDRESS)
-    + _range("port", "port-hi", "UINT16", Field.STP_PORT)
-    + _range("age", "age-hi", "UINT16", Field.STP_AGE)
-    + _range("max-age", "max-age-hi", "UINT16", Field.STP_MAX_AGE)
-    + _range("hello-time", "hello-time-hi", "UINT16", Field.STP_HELLO_TIME)
-    + _range("forward-delay", "forward-delay-hi", "UINT16", Field.STP_FORWARD_DELAY)
+    + _plain("type", UINT8, Field.STP_TYPE)
+    + _plain("flags", UINT8, Field.STP_FLAGS)
+    + _range("root-priority", "root-priority-hi", UINT16, Field.STP_ROOT_PRIORITY)
+    + _masked("root-address", "root-address-mask", MAC_ADDR, Field.STP_ROOT_ADDRESS)
+    + _range("root-cost", "root-cost-hi", UINT32, Field.STP_ROOT_COST)
+    + _range("sender-priority", "sender-priority-hi", UINT16, Field.STP_SENDER_PRIORITY)
+    + _masked("sender-address", "sender-address-mask", MAC_ADDR, Field.STP_SENDER_ADDRESS)
+    + _range("port", "port-hi", UINT16, Field.STP_PORT)
+    + _range("age", "age-hi", UINT16, Field.STP_AGE)
+    + _range("max-age", "max-age-hi", UINT16, Field.STP_MAX_AGE)
+    + _range("hello-time", "hello-time-hi", UINT16, Field.STP_HELLO_TIME)
+    + _range("forward-delay", "forward-delay-hi", UINT16, Field.STP_FORWARD_DELAY)
     + _COMMENT
 )
 STP_ALIASES = {"port_hi": "port-hi", "msg-age": "age", "msg-age-hi": "age-hi"}
 
 _IP = (
     _ETHERNET
-    + _addresses("IP_ADDR", Field.IP_SRC, Field.IP_DST)
-    + _plain("protocol", "PROTOCOL", Field.IP_PROTOCOL)
+    + _addresses(IP_ADDR, Field.IP_SRC, Field.IP_DST)
+    + _plain("protocol", PROTOCOL, Field.IP_PROTOCOL)
     + _PORTS
-    + _plain("dscp", "DSCP", Field.IP_DSCP)
+    + _plain("dscp", DSCP, Field.IP_DSCP)
     + _TAGGED
     + _LATER_FRAGMENT
     # ours: DHCP, which libvirt has no words for
-    + _plain("dhcpop", "UINT8", Field.DHCP_OP)
-    + _plain("dhcpciaddr", "IP_ADDR", Field.DHCP_OWN)
-    + _plain("dhcpgiaddr", "IP_ADDR", Field.DHCP_RELAY)
-    + _plain("dhcpchaddr", "MAC_ADDR", Field.DHCP_CLIENT)
+    + _plain("dhcpop", UINT8, Field.DHCP_OP)
+    + _plain("dhcpciaddr", IP_ADDR, Field.DHCP_OWN)
+    + _plain("dhcpgiaddr", IP_ADDR, Field.DHCP_RELAY)
+    + _plain("dhcpchaddr", MAC_ADDR, Field.DHCP_CLIENT)
     + _COMMENT
 )
 _IPV6 = (
     _ETHERNET
-    + _addresses("IPV6_ADDR", Field.IP6_SRC, Field.IP6_DST)
-    + _plain("protocol", "PROTOCOL", Field.L4_PROTOCOL)
+    + _addresses(IPV6_ADDR, Field.IP6_SRC, Field.IP6_DST)
+    + _plain("protocol", PROTOCOL, Field.L4_PROTOCOL)
     + _PORTS
     # one condition in common: type in its range and code in its range, with the sign of type
-    + tuple(Attribute(name, "UINT8") for name in ("type", "typeend", "code", "codeend"))
+    + tuple(Attribute(name, UINT8) for name in ("type", "typeend", "code", "codeend"))
     + _TAGGED
     + _LATER_FRAGMENT
     # ours: neighbour discovery and DHCPv6, which libvirt has no words for
-    + _plain("ndlength", "UINT16", Field.IP6_LENGTH)
-    + _plain("ndtarget", "IPV6_ADDR", Field.ND_TARGET)
-    + _plain("ndmacaddr", "MAC_ADDR", Field.ND_MAC)
-    + _range("dhcptype", "dhcptypeend", "UINT8", Field.DHCP6_TYPE)
+    + _plain("ndlength", UINT16, Field.IP6_LENGTH)
+    + _plain("ndtarget", IPV6_ADDR, Field.ND_TARGET)
+    + _plain("ndmacaddr", MAC_ADDR, Field.ND_MAC)
+    + _range("dhcptype", "dhcptypeend", UINT8, Field.DHCP6_TYPE)
     + _COMMENT
 )
 
@@ -185,27 +214,27 @@ _ICMP = {Protocol.ICMP: (Field.ICMP_TYPE, Field.ICMP_CODE), Protocol.ICMPV6: (Fi
 
 
 def _l3_attributes(name: str, protocol: int | None, *, ipv6: bool) -> tuple[Attribute, ...]:
-    kind = "IPV6_ADDR" if ipv6 else "IP_ADDR"
+    kind = IPV6_ADDR if ipv6 else IP_ADDR
     source, destination = (Field.IP6_SRC, Field.IP6_DST) if ipv6 else (Field.IP_SRC, Field.IP_DST)
     attributes = (
-        (_ETHERNET if name in _L3_WITH_MAC_MASKS else _plain("srcmacaddr", "MAC_ADDR", Field.ETHER_SRC))
+        (_ETHERNET if name in _L3_WITH_MAC_MASKS else _plain("srcmacaddr", MAC_ADDR, Field.ETHER_SRC))
         + _addresses(kind, source, destination)
         + _range("srcipfrom", "srcipto", kind, source)
         + _range("dstipfrom", "dstipto", kind, destination)
-        + _plain("dscp", "DSCP", Field.IP6_DSCP if ipv6 else Field.IP_DSCP)
+        + _plain("dscp", DSCP, Field.IP6_DSCP if ipv6 else Field.IP_DSCP)
     )
     if protocol in _L3_WITH_PORTS:
         attributes += _PORTS
     if protocol == Protocol.TCP:
-        attributes += (Attribute("option", "UINT8", Field.TCP_OPTION), Attribute("flags", "TCPFLAGS", Field.TCP_FLAGS))
+        attributes += (Attribute("option", UINT8, Field.TCP_OPTION), Attribute("flags", TCPFLAGS, Field.TCP_FLAGS))
     if protocol in _ICMP:
-        attributes += (Attribute("type", "UINT8"), Attribute("code", "UINT8", part_of="type"))
+        attributes += (Attribute("type", UINT8), Attribute("code", UINT8, part_of="type"))
     return (
         *attributes,
-        Attribute("connlimit-above", "CONNLIMIT"),
-        Attribute("state", "STATES"),
-        Attribute("ipset", "IPSETNAME"),
-        Attribute("ipsetflags", "IPSETFLAGS", part_of="ipset"),
+        Attribute("connlimit-above", CONNLIMIT),
+        Attribute("state", STATES),
+        Attribute("ipset", IPSETNAME),
+        Attribute("ipsetflags", IPSETFLAGS, part_of="ipset"),
         *_COMMENT,
     )
 
@@ -227,8 +256,8 @@ def _elements() -> Iterable[Element]:
         by_name = {attribute.name: attribute for attribute in attributes}
         return Element(name, layer, ether_type, protocol, by_name, aliases or {})
 
-    mac_type = _plain("protocolid", "ETHERTYPE", Field.ETHER_TYPE)
-    vlan = _plain("vlanid", "VLANID", Field.VLAN_ID) + _plain("encap-protocol", "ENCAPTYPE", Field.VLAN_TYPE)
+    mac_type = _plain("protocolid", ETHERTYPE, Field.ETHER_TYPE)
+    vlan = _plain("vlanid", VLANID, Field.VLAN_ID) + _plain("encap-protocol", ENCAPTYPE, Field.VLAN_TYPE)
     yield element("mac", 2, None, _ETHERNET + mac_type + _SNAP + _COMMENT)
     yield element("vlan", 2, EtherType.VLAN, _ETHERNET + vlan + _SNAP + _COMMENT)
     yield element("stp", 2, None, _STP, aliases=STP_ALIASES)

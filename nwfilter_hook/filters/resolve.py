@@ -24,7 +24,6 @@ from ..base.errors import BadValue, FilterLoop, InputError, Source, UnboundVaria
 from .learning import FIXED, IPV6_MODE, check_fixed, is_learnable, learned_macs, read_learning
 from .model import BoundRule, Filter, FilterRef, FilterRule, Learned, Prefix, Setting, Value, Variable
 from .protocols import ELEMENTS
-from .types import parse_bound
 
 MAX_DEPTH = 100
 MAX_VISITS = 5000
@@ -220,7 +219,7 @@ def _typed(
     assert rule.element is not None  # a rule without an element has no settings
     attribute = ELEMENTS[rule.element].attributes[name]
     if isinstance(item, Learned):
-        if not attribute.type.startswith(f"{item.variable}_"):
+        if not attribute.type.can_be(item):
             message = f"${variable.name} is learned, and can't be {name} on <{rule.element}> at {setting.source}"
             message += f"; give parameter {variable.name} a value"
             raise BadValue(message, reference.source)
@@ -232,7 +231,7 @@ def _typed(
         return item
     message = f"parameter {variable.name}: {item!r} can't be {name} on <{rule.element}> at {setting.source}:"
     try:
-        value = parse_bound(attribute.type, item)
+        value = attribute.type.parse_bound(item)
     except ValueError as error:
         from .mends import value_meant
 

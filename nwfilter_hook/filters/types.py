@@ -1,293 +1,156 @@
 """
-The data types of nwfilter attributes: text in, typed value out.
+The data types of attributes, as libvirt's schema names them.
 
-Each parser takes the text of an attribute and returns a `Value`, or raises ValueError with what would be accepted.
-Accepted forms: https://libvirt.org/formatnwfilter.html, "Supported protocols", and what libvirt's parser takes beyond
-it (numbers in hexadecimal with or without 0x, MAC groups of one digit); short and octal IPv4 forms are refused.
+A type knows how a value is read and written, and what a variable may put there.
 """
 
 from __future__ import annotations
 
-import ipaddress
-import re
 from collections.abc import Mapping
-from typing import Callable
+from typing import Any, Callable
 
-from ..base.addresses import parse_ipv4, parse_ipv6, parse_mac, prefix_mask
-from ..ruleset.numbers import EtherType, Protocol
-from .model import Prefix, SetFlags, TcpFlags, Value
-
-Parser = Callable[[str], Value]
-
-ETHERTYPES = {name: getattr(EtherType, name.upper()) for name in ("arp", "rarp", "ipv4", "ipv6", "vlan")}
-ARP_OPCODES = {
-    "request": 1,
-    "reply": 2,
-    "request_reverse": 3,
-    "reply_reverse": 4,
-    "drarp_request": 5,
-    "drarp_reply": 6,
-    "drarp_error": 7,
-    "inarp_request": 8,
-    "arp_nak": 9,
-}
-PROTOCOLS = {
-    name: getattr(Protocol, name.upper())
-    for name in ("tcp", "udp", "udplite", "esp", "ah", "icmp", "igmp", "sctp", "icmpv6")
-}
-TCP_FLAG_BITS = {
-    "FIN": 0x01,
-    "SYN": 0x02,
-    "RST": 0x04,
-    "PSH": 0x08,
-    "ACK": 0x10,
-    "URG": 0x20,
-    "ALL": 0x3F,
-    "NONE": 0,
-}
-STATES = ("new", "established", "related", "invalid", "none")
-COMMENT_BYTES = 256  # libvirt cuts longer ones, https://libvirt.org/formatnwfilter.html
-
-_DECIMAL = re.compile(r"[ \t]*\+?([0-9]{1,40})")
-_HEXADECIMAL = re.compile(r"[ \t]*\+?(?:0[xX])?([0-9a-fA-F]{1,40})")
-_SET_NAME = re.compile(r"[A-Za-z0-9_.:+ -]{1,31}")
+from ..base.addresses import format_mac, parse_ipv4, parse_ipv6, parse_mac
+from ..base.dataclass import dataclass
+from .model import Learned, Value
+from .values import (
+    ARP_OPCODES,
+    DECIMAL,
+    ETHERTYPES,
+    HEXADECIMAL,
+    PROTOCOLS,
+    Parser,
+    format_boolean,
+    format_ipv4,
+    format_ipv6,
+    format_length,
+    format_set_flags,
+    format_states,
+    format_tcp_flags,
+    ip_mask,
+    number,
+    parse_boolean,
+    parse_comment,
+    parse_connlimit,
+    parse_mac_mask,
+    parse_prefix,
+    parse_set_flags,
+    parse_set_name,
+    parse_states,
+    parse_tagged,
+    parse_tcp_flags,
+)
 
 
-NAMES = {
-    "ETHERTYPE": {number: name for name, number in ETHERTYPES.items()},
-    "ENCAPTYPE": {number: name for name, number in ETHERTYPES.items()},
-    "PROTOCOL": {number: name for name, number in PROTOCOLS.items()},
-    "OPCODE": {
-        1: "Request",
-        2: "Reply",
-        3: "Request_Reverse",
-        4: "Reply_Reverse",
-        5: "DRARP_Request",
-        6: "DRARP_Reply",
-        7: "DRARP_Error",
-        8: "InARP_Request",
-        9: "ARP_NAK",
-    },
-}
-"""By type, the names that libvirt writes for numbers."""
-
-
-def parse_number(text: str) -> int:
-    """Decimal; if that fails, hexadecimal with or without 0x, as C's strtoul is used by libvirt."""
-    match = _DECIMAL.fullmatch(text)
-    if match:
-        return int(match[1])
-    match = _HEXADECIMAL.fullmatch(text)
-    if match:
-        return int(match[1], 16)
-    raise ValueError("a number, decimal or hexadecimal")
-
-
-def is_hexadecimal(text: str, type_name: str, value: int) -> bool:
-    """Whether a number is spelled so, and isn't one that is written by its name."""
-    spelled = _HEXADECIMAL.fullmatch(text) is not None and _DECIMAL.fullmatch(text) is None
-    return spelled and value not in NAMES.get(type_name, ())
-
-
-def number(low: int, high: int, names: Mapping[str, int] | None = None) -> Parser:
-    """A parser of numbers from `low` to `high`, or of `names` in any case."""
-    expected = f"a number from {low:#x} to {high:#x}" if low > 255 else f"a number from {low} to {high}"
-    if names:
-        expected += " or one of " + " ".join(names)
-
-    def parse(text: str) -> int:
-        if names and text.lower() in names:
-            return names[text.lower()]
-        try:
-            value = parse_number(text)
-        except ValueError:
-            raise ValueError(expected) from None
-        if not low <= value <= high:
-            raise ValueError(expected)
-        return value
-
-    return parse
-
-
-def parse_connlimit(text: str) -> int:
-    """Decimal only, unlike every other number."""
-    if not _DECIMAL.fullmatch(text) or int(text) > 0xFFFF:
-        raise ValueError("a decimal number from 0 to 65535")
-    return int(text)
-
-
-def _contiguous(value: int, bits: int, expected: str) -> int:
-    inverted = value ^ (1 << bits) - 1
-    if inverted & inverted + 1:
-        raise ValueError(expected)
-    return value
-
-
-def parse_mac_mask(text: str) -> int:
-    """A MAC whose ones are all at the front."""
-    expected = "a mask such as ff:ff:ff:00:00:00, its ones all at the front"
-    try:
-        value = parse_mac(text)
-    except ValueError:
-        raise ValueError(expected) from None
-    return _contiguous(value, 48, expected)
-
-
-def _mask(bits: int, parse_address: Callable[[str], int], example: str) -> Parser:
-    expected = f"a mask: a prefix length from 0 to {bits}, or {example}, its ones all at the front"
-
-    def parse(text: str) -> int:
-        if text.isascii() and text.isdigit():
-            if len(text) > 3 or int(text) > bits:
-                raise ValueError(expected)
-            return prefix_mask(int(text), bits)
-        try:
-            return _contiguous(parse_address(text), bits, expected)
-        except ValueError:
-            raise ValueError(expected) from None
-
-    return parse
-
-
-def parse_states(text: str) -> frozenset[str]:
-    """Tokens in any case, separated by commas or blanks; NONE anywhere wins."""
-    states = frozenset(re.split(r"[ ,\t]+", text.strip(" ,\t").lower()))
-    if not states <= frozenset(STATES):
-        raise ValueError("a list of NEW ESTABLISHED RELATED INVALID, or NONE")
-    return frozenset(("none",)) if "none" in states else states
-
-
-def parse_tcp_flags(text: str) -> TcpFlags:
-    """MASK/FLAGS, each a comma separated list; no FLAGS are none of them, as in libvirt."""
-    expected = "MASK/FLAGS, each a list of SYN ACK URG PSH FIN RST, or ALL or NONE, such as SYN,ACK/SYN"
-    sides = text.split("/")
-    if len(sides) != 2:
-        raise ValueError(expected)
-    bits = []
-    for side in (sides[0], sides[1] or "NONE"):
-        value = 0
-        for token in side.upper().split(","):
-            if token not in TCP_FLAG_BITS:
-                raise ValueError(expected)
-            value |= TCP_FLAG_BITS[token]
-        bits.append(value)
-    return TcpFlags(mask=bits[0], flags=bits[1])
-
-
-def parse_set_name(text: str) -> str:
-    """1 to 31 characters."""
-    if not _SET_NAME.fullmatch(text):
-        raise ValueError("a set name of 1 to 31 characters A-Z a-z 0-9 _ . : + - and blank")
-    return text
-
-
-def parse_set_flags(text: str) -> SetFlags:
-    """1 to 6 of src and dst."""
-    tokens = text.lower().split(",")
-    if not 1 <= len(tokens) <= 6 or not set(tokens) <= {"src", "dst"}:
-        raise ValueError("1 to 6 of src and dst, separated by commas")
-    return SetFlags(tuple(token == "src" for token in tokens))
-
-
-def parse_boolean(text: str) -> bool:
-    """`true`, `1` and `yes` set the condition; `false`, `0` and `no` leave it away (they don't invert it)."""
-    if text in ("true", "1", "yes"):
-        return True
-    if text in ("false", "0", "no"):
-        return False
-    raise ValueError("true or false")
-
-
-def parse_tagged(text: str) -> str:
-    """`yes` is behind a VLAN tag, `any` behind one or without, `no` the same as no attribute: not behind one."""
-    if text not in ("yes", "any", "no"):
-        raise ValueError("yes, any or no")
-    return text
-
-
-def parse_comment(text: str) -> str:
-    """Any text; cut as libvirt does."""
-    return text.encode()[:COMMENT_BYTES].decode(errors="ignore")
-
-
-TYPES: dict[str, Parser] = {
-    "UINT8": number(0, 0xFF),
-    "UINT16": number(0, 0xFFFF),
-    "UINT32": number(0, 0xFFFFFFFF),
-    "DSCP": number(0, 63),
-    "VLANID": number(0, 4094),
-    "ETHERTYPE": number(0x600, 0xFFFF, ETHERTYPES),
-    "ENCAPTYPE": number(0x3C, 0xFFFF, ETHERTYPES),
-    "OPCODE": number(0, 0xFFFF, ARP_OPCODES),
-    "PROTOCOL": number(0, 0xFF, PROTOCOLS),
-    "CONNLIMIT": parse_connlimit,
-    "MAC_ADDR": parse_mac,
-    "MAC_MASK": parse_mac_mask,
-    "IP_ADDR": parse_ipv4,
-    "IP_MASK": _mask(32, parse_ipv4, "255.255.255.0"),
-    "IPV6_ADDR": parse_ipv6,
-    "IPV6_MASK": _mask(128, parse_ipv6, "ffff:ffff::"),
-    "STATES": parse_states,
-    "TCPFLAGS": parse_tcp_flags,
-    "IPSETNAME": parse_set_name,
-    "IPSETFLAGS": parse_set_flags,
-    "BOOLEAN": parse_boolean,
-    "TAGGED": parse_tagged,
-    "STRING": parse_comment,
-}
-"""Parser by the name of the type."""
-
-NO_VARIABLES = frozenset(("STATES", "TCPFLAGS", "IPSETFLAGS", "BOOLEAN", "STRING"))
-"""Types that take no variable: libvirt accepts one there and then ignores it, fails or gets it wrong."""
-
-HEX_IN_VARIABLES = frozenset(("ETHERTYPE", "ENCAPTYPE", "PROTOCOLTYPE"))
-"""Types whose variables libvirt hands to a program that reads hexadecimal, whatever the digits look like."""
-TYPES["PROTOCOLTYPE"] = number(0, 0xFFFF)
-
-
-_NETWORKS = ("IP_ADDR", "IPV6_ADDR")
-"""Types whose variables may be networks."""
-
-
-def parse_prefix(text: str, version: int) -> int | Prefix:
+@dataclass(frozen=True)
+class Type:
     """
-    ADDRESS or ADDRESS/LENGTH; one address if the length says so.
+    One type.
 
-    Args:
-        version: of IP, 4 or 6.
-
-    Raises:
-        ValueError: neither; or the address is not the first of its network, so that either may be meant.
+    Attributes:
+        parse: a value's text, ValueError with what would be accepted.
+        write: the value in normal form.
+        names: numbers that libvirt writes as words, and how.
+        words: the words that stand for numbers, in lower case.
+        takes_variables: if not, libvirt accepts a variable and then ignores it, fails or gets it wrong.
+        hexadecimal_in_variables: libvirt hands the variable to a program that reads hexadecimal whatever it looks like.
+        learned_as: the variable that can be learned where it has this type.
+        version: of IP, if a variable may hold a network.
     """
-    parse = parse_ipv4 if version == 4 else parse_ipv6
-    bits = 32 if version == 4 else 128
-    start, slash, length = text.partition("/")
-    if not slash:
-        return parse(text)
-    example = "192.0.2.8/29" if version == 4 else "2001:db8:7::/64"
-    expected = f"an IPv{version} network such as {example}, its length from 0 to {bits}"
-    try:
-        address = parse(start)
-    except ValueError:
-        raise ValueError(expected) from None
-    if not (length.isascii() and length.isdigit() and len(length) <= 3 and int(length) <= bits):
-        raise ValueError(expected)
-    mask = prefix_mask(int(length), bits)
-    if address & ~mask:
-        first = (ipaddress.IPv4Address if version == 4 else ipaddress.IPv6Address)(address & mask)
-        raise ValueError(f"the first address of a network: write {first}/{length} for all of it, or {start} for one")
-    return address if int(length) == bits else Prefix(address, mask)
+
+    name: str
+    parse: Parser
+    write: Callable[[Any], str] = str
+    names: Mapping[int, str] = {}
+    words: Mapping[str, int] = {}
+    takes_variables: bool = True
+    hexadecimal_in_variables: bool = False
+    learned_as: str | None = None
+    version: int | None = None
+
+    def format(self, value: Value, *, hexadecimal: bool = False) -> str:
+        """The value as libvirt writes it; `hexadecimal` for a number that was written so."""
+        if isinstance(value, int) and value in self.names:
+            return self.names[value]
+        return f"{value:#x}" if hexadecimal else self.write(value)
+
+    def is_hexadecimal(self, text: str, value: Value) -> bool:
+        """Whether a number is spelled so, and isn't one that is written by its name."""
+        spelled = HEXADECIMAL.fullmatch(text) is not None and DECIMAL.fullmatch(text) is None
+        return isinstance(value, int) and spelled and value not in self.names
+
+    def parse_bound(self, text: str) -> Value:
+        """
+        The value that a variable has.
+
+        Raises:
+            ValueError: as `parse`; or plain digits where libvirt would read them as hexadecimal.
+        """
+        if self.version and "/" in text:
+            return parse_prefix(text, self.version)
+        if self.hexadecimal_in_variables and text.isascii() and text.isdigit() and len(text) > 1:
+            raise ValueError(f"a number with 0x in front here (libvirt reads a variable's {text} as 0x{text})")
+        return self.parse(text)
+
+    def can_be(self, learned: Learned) -> bool:
+        """Whether what is learned can stand here."""
+        return self.learned_as == learned.variable
 
 
-def parse_bound(type_name: str, text: str) -> Value:
-    """
-    The value of a variable, typed by the attribute it is used in.
+_ETHER_NAMES = {number: name for name, number in ETHERTYPES.items()}
+_PROTOCOL_NAMES = {number: name for name, number in PROTOCOLS.items()}
+_OPCODE_NAMES = {
+    1: "Request",
+    2: "Reply",
+    3: "Request_Reverse",
+    4: "Reply_Reverse",
+    5: "DRARP_Request",
+    6: "DRARP_Reply",
+    7: "DRARP_Error",
+    8: "InARP_Request",
+    9: "ARP_NAK",
+}
 
-    Raises:
-        ValueError: as the type's parser; or plain digits where libvirt would read them as hexadecimal.
-    """
-    if type_name in _NETWORKS and "/" in text:
-        return parse_prefix(text, 4 if type_name == "IP_ADDR" else 6)
-    if type_name in HEX_IN_VARIABLES and text.isascii() and text.isdigit() and len(text) > 1:
-        raise ValueError(f"a number with 0x in front here (libvirt reads a variable's {text} as 0x{text})")
-    return TYPES[type_name](text)
+UINT8 = Type("UINT8", number(0, 0xFF))
+UINT16 = Type("UINT16", number(0, 0xFFFF))
+UINT32 = Type("UINT32", number(0, 0xFFFFFFFF))
+DSCP = Type("DSCP", number(0, 63))
+VLANID = Type("VLANID", number(0, 4094))
+ETHERTYPE = Type(
+    "ETHERTYPE",
+    number(0x600, 0xFFFF, ETHERTYPES),
+    names=_ETHER_NAMES,
+    words=ETHERTYPES,
+    hexadecimal_in_variables=True,
+)
+ENCAPTYPE = Type(
+    "ENCAPTYPE", number(0x3C, 0xFFFF, ETHERTYPES), names=_ETHER_NAMES, words=ETHERTYPES, hexadecimal_in_variables=True
+)
+PROTOCOLTYPE = Type("PROTOCOLTYPE", number(0, 0xFFFF), hexadecimal_in_variables=True)
+OPCODE = Type("OPCODE", number(0, 0xFFFF, ARP_OPCODES), names=_OPCODE_NAMES, words=ARP_OPCODES)
+PROTOCOL = Type("PROTOCOL", number(0, 0xFF, PROTOCOLS), names=_PROTOCOL_NAMES, words=PROTOCOLS)
+CONNLIMIT = Type("CONNLIMIT", parse_connlimit)
+MAC_ADDR = Type("MAC_ADDR", parse_mac, format_mac, learned_as="MAC")
+MAC_MASK = Type("MAC_MASK", parse_mac_mask, format_mac)
+IP_ADDR = Type("IP_ADDR", parse_ipv4, format_ipv4, learned_as="IP", version=4)
+IP_MASK = Type("IP_MASK", ip_mask(32, parse_ipv4, "255.255.255.0"), format_length)
+IPV6_ADDR = Type("IPV6_ADDR", parse_ipv6, format_ipv6, learned_as="IPV6", version=6)
+IPV6_MASK = Type("IPV6_MASK", ip_mask(128, parse_ipv6, "ffff:ffff::"), format_length)
+STATES = Type("STATES", parse_states, format_states, takes_variables=False)
+TCPFLAGS = Type("TCPFLAGS", parse_tcp_flags, format_tcp_flags, takes_variables=False)
+IPSETNAME = Type("IPSETNAME", parse_set_name)
+IPSETFLAGS = Type("IPSETFLAGS", parse_set_flags, format_set_flags, takes_variables=False)
+BOOLEAN = Type("BOOLEAN", parse_boolean, format_boolean, takes_variables=False)
+TAGGED = Type("TAGGED", parse_tagged)
+STRING = Type("STRING", parse_comment, takes_variables=False)
+
+TYPES: dict[str, Type] = {
+    each.name: each
+    for each in (
+        *(UINT8, UINT16, UINT32, DSCP, VLANID),
+        *(ETHERTYPE, ENCAPTYPE, PROTOCOLTYPE, OPCODE, PROTOCOL),
+        *(CONNLIMIT, MAC_ADDR, MAC_MASK, IP_ADDR, IP_MASK),
+        *(IPV6_ADDR, IPV6_MASK, STATES, TCPFLAGS, IPSETNAME),
+        *(IPSETFLAGS, BOOLEAN, TAGGED, STRING),
+    )
+}
+"""Type by name."""

@@ -16,7 +16,7 @@ from collections.abc import Iterable
 
 from ..base.dataclass import dataclass
 from ..base.errors import NwfilterHookError
-from ..filters.types import parse_set_name
+from ..filters.values import parse_set_name
 from ..host import Host
 from ..ruleset.fields import Kind, max_dimensions
 from ..ruleset.model import NamedSet, Purpose

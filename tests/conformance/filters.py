@@ -25,7 +25,7 @@ from nwfilter_hook.filters.model import Filter, FilterRef
 from nwfilter_hook.filters.parse import parse_filter
 from nwfilter_hook.filters.protocols import CHAIN_PRIORITIES, ELEMENTS, PORT_PROTOCOLS, Attribute
 from nwfilter_hook.filters.resolve import resolve
-from nwfilter_hook.filters.types import HEX_IN_VARIABLES, NO_VARIABLES
+from nwfilter_hook.filters.types import TYPES
 from nwfilter_hook.ruleset.model import Attachment, Ruleset
 from nwfilter_hook.storage.library import Library
 
@@ -252,12 +252,12 @@ class Maker:
 
     def _give(self, node: dict[str, str], attribute: Attribute, attributes: object) -> None:
         rng = self.rng
-        node[attribute.name] = self._value(attribute.type)
+        node[attribute.name] = self._value(attribute.type.name)
         if attribute.mask and rng.random() < 0.6:
-            node[attribute.mask] = self._mask(attribute.type)
+            node[attribute.mask] = self._mask(attribute.type.name)
         end = attribute.end or (attribute.name + "end" if attribute.name in ("type", "code") else None)
         if end and isinstance(attributes, dict) and end in attributes and rng.random() < 0.6:
-            node[end] = self._value(attribute.type)
+            node[end] = self._value(attribute.type.name)
         if attribute.name == "ipset":
             node["ipsetflags"] = self._value("IPSETFLAGS")
 
@@ -278,7 +278,8 @@ class Maker:
             return "$IP"
         if type_name == "MAC_ADDR" and rng.random() < 0.15:
             return "$MAC"
-        if type_name in NO_VARIABLES or type_name in HEX_IN_VARIABLES or rng.random() < 0.85:
+        type_ = TYPES[type_name]
+        if not type_.takes_variables or type_.hexadecimal_in_variables or rng.random() < 0.85:
             return self._literal(type_name)
         values = tuple(self._literal(type_name).replace(",", "") for _ in range(self.values_each))
         name = f"V{len(self.parameters)}"

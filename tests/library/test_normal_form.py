@@ -20,7 +20,7 @@ from nwfilter_hook.filters.model import Filter, FilterRef, FilterRule, Setting
 from nwfilter_hook.filters.parse import parse_filter
 from nwfilter_hook.filters.protocols import ELEMENTS, Attribute, Element
 from nwfilter_hook.filters.resolve import resolve
-from nwfilter_hook.filters.types import NO_VARIABLES
+from nwfilter_hook.filters.types import TYPES
 from nwfilter_hook.ruleset.model import Attachment
 from nwfilter_hook.storage.library import Library
 from tests.library.site import STOCK, normal_form
@@ -272,7 +272,7 @@ def macs(value: int, upper: bool) -> str:
 
 def texts(attribute: Attribute) -> st.SearchStrategy[str]:
     """What may stand in an attribute."""
-    kind = attribute.type
+    kind = attribute.type.name
     options: list[st.SearchStrategy[str]] = []
     if kind in NUMBERS:
         numbers = st.integers(LOWEST.get(kind, 0), NUMBERS[kind])
@@ -295,7 +295,7 @@ def texts(attribute: Attribute) -> st.SearchStrategy[str]:
     if kind == "STRING":
         characters = st.characters(blacklist_categories=("Cs", "Cc"), blacklist_characters="\ufffe\uffff")
         options.append(st.text(st.one_of(characters, st.sampled_from("\n\t\r'\"<>&$")), max_size=300))
-    if kind not in NO_VARIABLES:
+    if TYPES[kind].takes_variables:
         options.append(st.sampled_from(VARIABLES))
     return st.one_of(options)
 

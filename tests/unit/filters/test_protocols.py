@@ -25,7 +25,7 @@ def test_every_attribute_refers_to_what_is_there(name: str) -> None:
     """Types have parsers; masks, ends and aliases name attributes of the same element."""
     element = ELEMENTS[name]
     for attribute in element.attributes.values():
-        assert attribute.type in TYPES
+        assert TYPES[attribute.type.name] is attribute.type
         for other in (attribute.mask, attribute.end):
             assert other is None or element.attributes[other].part_of == attribute.name
         assert attribute.part_of is None or attribute.part_of in element.attributes
