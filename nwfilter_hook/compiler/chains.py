@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from ..filters.model import BoundRule
+from ..filters.bound import BoundRule
 from ..filters.protocols import chain_prefix
 from ..ruleset.fields import Field
 from ..ruleset.model import Chain, Equals, Match, Rule, Tree, Verdict

@@ -13,8 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from ..base.errors import UnsupportedMatch
+from ..filters.bound import BoundRule
 from ..filters.learning import Learning
-from ..filters.model import BoundRule
 from ..filters.protocols import ELEMENTS
 from ..ruleset.model import (
     Attachment,
@@ -106,7 +106,7 @@ def _chains(
             if attachment is not Attachment.BRIDGE_PORT:
                 _refuse_l3(rule, tap, attachment)
             counter = None
-            if "connlimit-above" in rule.values:
+            if "connlimit-above" in rule.conditions:
                 counter = NamedSet(Purpose.CONNLIMIT, f"{counters}{number}", address_field(rule).kind)
                 number += 1
             for tree, compiled in compile_layer3(rule, counter):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 
-from ..filters.model import BoundRule
+from ..filters.bound import BoundRule
 from ..filters.protocols import Element
 from ..ruleset.fields import Field
 from ..ruleset.model import Between, Equals, Masked, Match
@@ -54,24 +54,27 @@ def implied(rule: BoundRule, element: Element) -> Alternatives:
     if element.protocol is not None:
         field = Field.L4_PROTOCOL if element.is_ipv6 else Field.IP_PROTOCOL
         matches.append(Match(field, Equals(element.protocol)))
-    if any(name.startswith("nd") for name in rule.values):
+    if element.layer == 2 and element.is_ipv6 and {"type", "code"}.intersection(rule.conditions):
+        matches.append(Match(Field.L4_PROTOCOL, Equals(Protocol.ICMPV6)))
+    if any(name.startswith("nd") for name in rule.conditions):
         matches.append(Match(Field.IP6_NEXT_HEADER, Equals(Protocol.ICMPV6)))
-        if "type" not in rule.values:
+        of_type = rule.conditions.get("type")
+        if of_type is None or of_type.end is not None:
             matches += [
                 Match(Field.L4_PROTOCOL, Equals(Protocol.ICMPV6)),
                 Match(Field.ICMPV6_TYPE, Between(*_ND_TYPES)),
             ]
-    if "ndmacaddr" in rule.values:
+    if "ndmacaddr" in rule.conditions:
         matches.append(Match(Field.ND_OPTION, _MAC_OPTION))
-    if any(name.startswith("dhcp") for name in rule.values):
+    if any(name.startswith("dhcp") for name in rule.conditions):
         matches += _DHCP6 if element.is_ipv6 else DHCP
-    if "dhcpchaddr" in rule.values:
+    if "dhcpchaddr" in rule.conditions:
         matches.append(Match(Field.DHCP_HARDWARE, Equals(ETHERNET_CLIENT)))
-    if rule.values.get("laterfragment") == (True, False):
+    if rule.value("laterfragment"):
         matches.append(LATER_FRAGMENT[element.is_ipv6])
     if element.name in ("arp", "rarp"):
-        fields = {attribute.field for name, attribute in element.attributes.items() if name in rule.values}
-        addresses = rule.values.get("gratuitous", (False, False))[0] or fields.intersection(_ARP_IPS)
+        fields = {condition.attribute.field for condition in rule.conditions.values()}
+        addresses = rule.value("gratuitous") or fields.intersection(_ARP_IPS)
         if fields.intersection(_ARP_MACS):
             matches.append(ARP_OF_ETHERNET)
         if addresses:
@@ -85,7 +88,7 @@ def _frame_types(rule: BoundRule, element: Element) -> Alternatives:
     """The EtherType, behind a VLAN tag where `tagged` says so."""
     if element.ether_type is None:
         return ALWAYS
-    tagged = rule.values.get("tagged", ("no", False))[0]
+    tagged = rule.value("tagged") or "no"
     plain = (Match(Field.ETHER_TYPE, Equals(element.ether_type)),)
     behind = (Match(Field.ETHER_TYPE, Equals(EtherType.VLAN)), Match(Field.VLAN_TYPE, Equals(element.ether_type)))
     return {"no": (plain,), "yes": (behind,), "any": (plain, behind)}[str(tagged)]
@@ -93,7 +96,7 @@ def _frame_types(rule: BoundRule, element: Element) -> Alternatives:
 
 def _snap(rule: BoundRule) -> Alternatives:
     """An EtherType in SNAP, in the frame itself or behind its tag."""
-    if rule.values.get("snap") != (True, False):
+    if not rule.value("snap"):
         return ALWAYS
     length = Match(Field.VLAN_TYPE if rule.element == "vlan" else Field.ETHER_TYPE, LENGTHS)
     return tuple((length, Match(Field.SNAP, Equals(snap))) for snap in SNAPS)

@@ -7,7 +7,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..base.errors import UnsupportedMatch
-from ..filters.model import Action, BoundRule, Direction
+from ..filters.bound import BoundRule
+from ..filters.model import Action, Direction
 from ..ruleset.model import Rule, Tree, Verdict
 from .chains import rules_of
 from .matches import exchange, rule_alternatives
@@ -17,7 +18,7 @@ def compile_layer2(rule: BoundRule) -> Iterator[tuple[Tree, Rule]]:
     alternatives = rule_alternatives(rule)
     # nothing is rejected at layer 2: the frame is dropped
     verdict = Verdict.DROP if rule.action is Action.REJECT else Verdict(rule.action.value)
-    if rule.direction is Direction.INOUT and rule.element == "stp" and "srcmacaddr" in rule.values:
+    if rule.direction is Direction.INOUT and rule.element == "stp" and "srcmacaddr" in rule.conditions:
         raise UnsupportedMatch(
             "<stp srcmacaddr=…> can't be 'inout': a BPDU's destination is fixed; write a rule each for 'in' and 'out'",
             rule.source,

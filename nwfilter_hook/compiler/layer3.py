@@ -7,7 +7,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..base.dataclass import dataclass
-from ..filters.model import Action, BoundRule, Direction
+from ..filters.bound import BoundRule
+from ..filters.model import Action, Direction
 from ..filters.protocols import ELEMENTS
 from ..ruleset.fields import Field
 from ..ruleset.model import AnyState, CountAbove, Equals, Match, NamedSet, Rule, Tree, Uncounted, Verdict
@@ -62,7 +63,7 @@ def _parts(rule: BoundRule) -> list[Part]:
     guest_sends = Part(Tree.FROM_L3, as_written=direction is Direction.OUT)
     guest_gets = Part(Tree.TO_L3, as_written=direction is not Direction.OUT)
     own_tree = {Direction.OUT: (Tree.FROM_L3,), Direction.IN: (Tree.TO_L3,), Direction.INOUT: tuple(Tree)}[direction]
-    states = rule.values.get("state", (None, False))[0] if rule.statematch else None
+    states = rule.value("state") if rule.statematch else None
     accept = rule.action is Action.ACCEPT
     if isinstance(states, frozenset):
         wanted = None if "none" in states else states
@@ -79,9 +80,9 @@ def _parts(rule: BoundRule) -> list[Part]:
         stops = rule.action in (Action.DROP, Action.REJECT)
         mirrored = stops and direction is Direction.OUT
         parts = [guest_sends, Part(guest_gets.tree, guest_gets.as_written, bridged_only=mirrored)]
-    if "type" in rule.values:  # icmp: each type goes one way, so there is no automatic way back
+    if "type" in rule.conditions:  # icmp: each type goes one way, so there is no automatic way back
         parts = [Part(p.tree, p.as_written, p.states) for p in parts if p.tree in own_tree]
-    if "connlimit-above" in rule.values:
+    if "connlimit-above" in rule.conditions:
         parts = [Part(p.tree, True, None if accept else p.states, p.ct_direction) for p in parts if p.as_written]
         if accept:
             parts = [Part(p.tree, True) for p in parts]
@@ -106,7 +107,8 @@ def _counted(rule: BoundRule, part: Part, counter: NamedSet) -> Iterator[Matches
 
     A set holds so many addresses and no more; what stops frames by their number then stops those of further ones.
     """
-    limit, negated = rule.values["connlimit-above"]
+    asked = rule.conditions["connlimit-above"]
+    limit, negated = asked.value, asked.negated
     assert isinstance(limit, int)
     wanted = part.states or _CONNECTED | _UNCONNECTED
     if wanted & _CONNECTED:

@@ -13,7 +13,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..base.errors import UnsupportedMatch
-from ..filters.model import BoundRule, Learned
+from ..filters.bound import BoundRule
+from ..filters.model import Learned
 from ..ruleset.fields import Field, Kind
 from ..ruleset.model import Chain, Equals, InSet, Masked, Match, NamedSet, Purpose, Rule, SameAs, Test, Tree, Verdict
 from .implied import Alternatives

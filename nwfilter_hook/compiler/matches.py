@@ -11,18 +11,21 @@ The packet is taken as travelling as the rule is written; `exchange` turns match
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 
 from ..base.dataclass import replace
 from ..base.errors import UnsupportedMatch
-from ..filters.model import BoundRule, Learned, Prefix, SetFlags, TcpFlags
-from ..filters.protocols import ELEMENTS, IMPLIED_PROTOCOLS, Attribute, Element, icmp_fields
-from ..ruleset.fields import Field, max_dimensions
+from ..filters.bound import BoundRule, Condition
+from ..filters.model import Learned, Prefix, SetFlags, TcpFlags
+from ..filters.protocols import ELEMENTS, IMPLIED_PROTOCOLS, Element
+from ..ruleset.fields import TRANSPORT_FIELDS, Field, max_dimensions
 from ..ruleset.model import Between, CountAbove, Equals, InSet, Masked, Match, NamedSet, Present, Purpose, SameAs, Test
-from ..ruleset.numbers import Protocol
 from .implied import ALWAYS, NEVER, Alternatives, Matches, implied, product
 from .macs import mac_alternatives
 
 _PACKET_HOST = 0
+_ANY_TYPE = 255
+"""The kernel's icmp matcher takes it for any type and code (its icmp_type_code_match)."""
 FROM_HOST = Match(Field.PACKET_TYPE, Equals(_PACKET_HOST))
 """On its way to the guest: sent or routed by the host, not bridged."""
 BRIDGED = Match(Field.PACKET_TYPE, Equals(_PACKET_HOST), negated=True)
@@ -59,13 +62,11 @@ def rule_alternatives(rule: BoundRule) -> Alternatives:
     groups = [implied(rule, element)]
     is_stp = element.name == "stp"
     bpdu: list[Alternatives] = []
-    for attribute in element.attributes.values():
-        if attribute.part_of or attribute.field is None or attribute.name not in rule.values:
-            continue
-        if attribute.name in ("srcipfrom", "dstipfrom") and attribute.name[:5] + "addr" in rule.values:
+    for name, conditions in _joined(rule).items():
+        if name in ("srcipfrom", "dstipfrom") and name[:5] + "addr" in rule.conditions:
             continue  # the single address beats the range of its side
-        group = _attribute(rule, attribute)
-        (bpdu if is_stp and attribute.field not in _MACS else groups).append(group)
+        group = _condition(rule, conditions[0]) if len(conditions) == 1 else _all_of(rule, conditions)
+        (bpdu if is_stp and conditions[0].attribute.field not in _MACS else groups).append(group)
     if bpdu:
         groups.append(_bpdu(rule, bpdu))
     groups += _special(rule, element)
@@ -89,13 +90,12 @@ def turned_alternatives(rule: BoundRule) -> Alternatives:
         UnsupportedMatch: as rule_alternatives().
     """
     assert rule.element is not None
-    given = [ELEMENTS[rule.element].attributes[name] for name in rule.values]
-    macs = {attribute.name for attribute in given if attribute.field in _MACS}
-    conditions = {attribute.name for attribute in given if attribute.field is not None or attribute.name == "type"}
+    conditions = {name for name, condition in rule.conditions.items() if condition.attribute.field is not None}
+    macs = {name for name in conditions if rule.conditions[name].attribute.field in _MACS}
     if macs == conditions != set():
         return NEVER
-    rest = {name: value for name, value in rule.values.items() if name not in macs}
-    return tuple(exchange(matches) for matches in rule_alternatives(replace(rule, values=rest)))
+    rest = {name: condition for name, condition in rule.conditions.items() if name not in macs}
+    return tuple(exchange(matches) for matches in rule_alternatives(replace(rule, conditions=rest)))
 
 
 def exchange(matches: Matches) -> Matches:
@@ -136,14 +136,34 @@ def _one(field: Field, test: Test, negated: bool = False) -> Alternatives:
     return ((Match(field, test, negated),),)
 
 
-def _attribute(rule: BoundRule, attribute: Attribute) -> Alternatives:
+def _joined(rule: BoundRule) -> dict[str, list[Condition]]:
+    """The conditions on fields, those together that are one."""
+    joined: dict[str, list[Condition]] = {}
+    for name, condition in rule.conditions.items():
+        if condition.attribute.field is not None:
+            joined.setdefault(condition.attribute.joined_to or name, []).append(condition)
+    return joined
+
+
+def _all_of(rule: BoundRule, conditions: Sequence[Condition]) -> Alternatives:
+    """All hold; or, negated, not all of them do."""
+    if _is_any_type(conditions[0]):
+        return _condition(rule, conditions[0])
+    parts = [_condition(rule, replace(condition, negated=False)) for condition in conditions]
+    matches = [alternatives[0][0] for alternatives in parts if alternatives != ALWAYS]
+    if not conditions[0].negated:
+        return (tuple(matches),)
+    return tuple(
+        (*matches[:position], Match(match.field, match.test, negated=True)) for position, match in enumerate(matches)
+    )
+
+
+def _condition(rule: BoundRule, condition: Condition) -> Alternatives:
+    attribute, value, negated = condition.attribute, condition.value, condition.negated
     field = attribute.field
     assert field is not None
-    value, negated = rule.values[attribute.name]
-    mask = rule.values.get(attribute.mask or "", (None, False))[0]
-    end = rule.values.get(attribute.end or "", (None, False))[0]
-    if isinstance(value, Learned) or isinstance(end, Learned) or isinstance(mask, Learned):
-        return _learned(rule, attribute, field, value, mask, end, negated)
+    if any(condition.learned):
+        return _learned(rule, condition, field)
     if isinstance(value, TcpFlags):
         if value.flags & ~value.mask:
             return ALWAYS if negated else NEVER
@@ -153,17 +173,29 @@ def _attribute(rule: BoundRule, attribute: Attribute) -> Alternatives:
     assert isinstance(value, int)
     if field is Field.TCP_OPTION:
         return _one(field, Present(value), negated)
-    if isinstance(mask, int):
-        return _masked(field, value, mask, negated)
-    if isinstance(end, int) and end != value:
-        if end < value and field in (Field.SRC_PORT, Field.DST_PORT):
-            raise UnsupportedMatch(
-                f"{attribute.name}={value} is above {attribute.end}={end}; exchange them", rule.source
-            )
-        if end < value:
-            return ALWAYS if negated else NEVER
-        return _one(field, Between(value, end), negated)
+    if isinstance(condition.mask, int):
+        return _masked(field, value, condition.mask, negated)
+    if isinstance(condition.end, int) and condition.end != value:
+        return _range(rule, condition, field, value, condition.end)
+    if _is_any_type(condition):
+        return NEVER if negated else ALWAYS
     return _one(field, Equals(value), negated)
+
+
+def _is_any_type(condition: Condition) -> bool:
+    """Whether it holds for every type, and so for every code."""
+    return condition.attribute.field is Field.ICMP_TYPE and condition.value == _ANY_TYPE and condition.end is None
+
+
+def _range(rule: BoundRule, condition: Condition, field: Field, low: int, high: int) -> Alternatives:
+    attribute = condition.attribute
+    if high < low and field in TRANSPORT_FIELDS:
+        raise UnsupportedMatch(f"{attribute.name}={low} is above {attribute.end}={high}; exchange them", rule.source)
+    if high < low:
+        return ALWAYS if condition.negated else NEVER
+    if attribute.begins is not None and (low, high) == (0, (1 << field.bits) - 1):
+        return NEVER if condition.negated else ALWAYS
+    return _one(field, Between(low, high), condition.negated)
 
 
 def _masked(field: Field, value: int, mask: int, negated: bool) -> Alternatives:
@@ -174,14 +206,13 @@ def _masked(field: Field, value: int, mask: int, negated: bool) -> Alternatives:
     return _one(field, test, negated)
 
 
-def _learned(
-    rule: BoundRule, attribute: Attribute, field: Field, value: object, mask: object, end: object, negated: bool
-) -> Alternatives:
+def _learned(rule: BoundRule, condition: Condition, field: Field) -> Alternatives:
+    value, mask, negated = condition.value, condition.mask, condition.negated
     if isinstance(value, Learned) and value.variable == "MAC" and (mask is None or isinstance(mask, int)):
         return mac_alternatives(rule, field, value, mask, negated)
-    if not isinstance(value, Learned) or not (mask is None or isinstance(mask, int)) or end is not None:
-        variable = next(part.variable for part in (value, mask, end) if isinstance(part, Learned))
-        message = f"{attribute.name}: a range or a mask can't be learned; give parameter {variable}"
+    if not isinstance(value, Learned) or not (mask is None or isinstance(mask, int)) or condition.end is not None:
+        variable = next(condition.learned).variable
+        message = f"{condition.attribute.name}: a range or a mask can't be learned; give parameter {variable}"
         raise UnsupportedMatch(message, rule.source)
     if mask == 0:
         return NEVER if negated else ALWAYS
@@ -203,81 +234,22 @@ def _test_of(field: Field, value: int | Prefix, mask: int | None) -> Test:
 def _special(rule: BoundRule, element: Element) -> list[Alternatives]:
     """Conditions that no single field expresses."""
     groups: list[Alternatives] = []
-    gratuitous, negated = rule.values.get("gratuitous", (False, False))
-    if gratuitous:
-        groups.append(_one(Field.ARP_SRC_IP, SameAs(Field.ARP_DST_IP), negated))
-    for name in (name for name in IMPLIED_PROTOCOLS if name in rule.values and element.layer == 2):
+    gratuitous = rule.conditions.get("gratuitous")
+    if gratuitous and gratuitous.value:
+        groups.append(_one(Field.ARP_SRC_IP, SameAs(Field.ARP_DST_IP), gratuitous.negated))
+    protocol = rule.conditions.get("protocol")
+    for name in (name for name in IMPLIED_PROTOCOLS if name in rule.conditions and element.layer == 2):
         word, number = IMPLIED_PROTOCOLS[name]
-        if "protocol" in element.attributes and rule.values.get("protocol", (number, False)) != (number, False):
+        if protocol and (protocol.value, protocol.negated) != (number, False):
             message = f"{name} on <{element.name}> goes with protocol='{word}' only; write that, or no protocol"
             raise UnsupportedMatch(message, rule.source)
-    if element.name == "ipv6":
-        groups += _icmpv6_ranges(rule)
-    elif "type" in rule.values and element.name != "stp":
-        groups.append(_icmp(rule, element))
-    if "ipset" in rule.values:
+    if "ipset" in rule.conditions:
         groups.append(_ipset(rule, element))
     return groups
 
 
-def _icmp(rule: BoundRule, element: Element) -> Alternatives:
-    """`type` and `code` have one sign in common: NOT (type AND code)."""
-    type_field, code_field = icmp_fields(element)
-    type_, negated = rule.values["type"]
-    code = rule.values.get("code", (None, False))[0]
-    assert isinstance(type_, int)
-    if type_ == 255 and not element.is_ipv6:  # the kernel's icmp matcher takes 255 for any type and code
-        return NEVER if negated else ALWAYS
-    is_type = Match(type_field, Equals(type_))
-    if code is None:
-        return ((Match(type_field, Equals(type_), negated),),)
-    assert isinstance(code, int)
-    if not negated:
-        return ((is_type, Match(code_field, Equals(code))),)
-    return (Match(type_field, Equals(type_), True),), (is_type, Match(code_field, Equals(code), True))
-
-
-def _icmpv6_ranges(rule: BoundRule) -> list[Alternatives]:
-    """<ipv6>: type in its range AND code in its range, one condition with the sign of `type`."""
-    if not {"type", "typeend", "code", "codeend"}.intersection(rule.values):
-        return []
-    negated = rule.values.get("type", (0, False))[1]
-    tests = [
-        Match(field, test)
-        for name, field in (("type", Field.ICMPV6_TYPE), ("code", Field.ICMPV6_CODE))
-        for test in _octet_range(rule, name)
-    ]
-    implied = _one(Field.L4_PROTOCOL, Equals(Protocol.ICMPV6))
-    if not negated:
-        return [implied, (tuple(tests),)]
-    alternatives: list[Matches] = []
-    for index, match in enumerate(tests):
-        alternatives.append((*tests[:index], Match(match.field, match.test, True)))
-    return [implied, tuple(alternatives)]
-
-
-def _octet_range(rule: BoundRule, name: str) -> list[Test]:
-    """The test for NAME and NAMEend; [] if they leave everything open."""
-    start = _number(rule, name)
-    end = _number(rule, name + "end")
-    low = 0 if start is None else start
-    high = end if end is not None else 255 if start is None else start
-    if (low, high) == (0, 255):
-        return []
-    if high < low:
-        raise UnsupportedMatch(f"{name}={low} is above {name}end={high}; exchange them", rule.source)
-    return [Equals(low) if low == high else Between(low, high)]
-
-
-def _number(rule: BoundRule, name: str) -> int | None:
-    value = rule.values.get(name, (None, False))[0]
-    assert value is None or isinstance(value, int)
-    return value
-
-
 def _ipset(rule: BoundRule, element: Element) -> Alternatives:
-    name = rule.values["ipset"][0]
-    flags = rule.values.get("ipsetflags", (SetFlags((True,)), False))[0]
+    name, flags = rule.value("ipset"), rule.value("ipsetflags") or SetFlags((True,))
     assert isinstance(name, str)
     assert isinstance(flags, SetFlags)
     source, destination = (Field.IP6_SRC, Field.IP6_DST) if element.is_ipv6 else (Field.IP_SRC, Field.IP_DST)

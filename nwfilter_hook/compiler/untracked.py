@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from ..filters.model import BoundRule
+from ..filters.bound import BoundRule
 from ..filters.protocols import ELEMENTS
 from ..ruleset.fields import Field
 from ..ruleset.model import AnyState, Between, Equals, Match
@@ -43,10 +43,10 @@ def _exempt(rule: BoundRule) -> Alternatives:
     if not element.is_ipv6 or element.protocol not in (None, Protocol.AH, Protocol.ICMPV6):
         return ALWAYS
     if element.protocol == Protocol.ICMPV6:
-        type_, negated = rule.values.get("type", (None, False))
-        if type_ is None or negated:
+        asked = rule.conditions.get("type")
+        if asked is None or asked.negated:
             return (_TRACKED_TYPE,)
-        never = isinstance(type_, int) and (130 <= type_ <= 136 or type_ == 143)
+        never = isinstance(asked.value, int) and (130 <= asked.value <= 136 or asked.value == 143)
         return NEVER if never else ALWAYS
     # connection tracking looks behind an Authentication header, nft doesn't
     if element.protocol == Protocol.AH:

@@ -180,9 +180,6 @@ def _range_of(attribute: Attribute, element: Element) -> tuple[str, str]:
     """The attributes that begin and end a range of these values; ("", "") if there are none."""
     if attribute.end:
         return attribute.name, attribute.end
-    end = attribute.name + "end"
-    if attribute.name in ("type", "code") and end in element.attributes:
-        return attribute.name, end
     side = attribute.name[:3]
     first, last = f"{side}ipfrom", f"{side}ipto"
     return (first, last) if attribute.name == f"{side}ipaddr" and first in element.attributes else ("", "")

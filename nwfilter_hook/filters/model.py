@@ -1,11 +1,7 @@
 """
-The values that pass between the stages; all frozen, compared with ==.
+What a filter file says, variables still in it. All values are frozen, compared with ==.
 
-    Filter        what a filter file says, variables still in it        (filter_xml -> resolve)
-    BoundRule     one rule, every variable replaced by a value          (resolve -> compiler)
-    Domain        a guest and its interfaces                            (domain_xml -> pipeline)
-
-What rules compile to is in ruleset.py.
+What is left when every variable has its value is in bound.py, what rules compile to in ruleset/model.py.
 """
 
 from __future__ import annotations
@@ -16,8 +12,6 @@ from typing import Union
 
 from ..base.dataclass import dataclass
 from ..base.errors import Source
-
-# --- the filter language ------------------------------------------------------------------------------------------
 
 Parameters = Mapping[str, tuple[str, ...]]
 """Variable name to its values, in the order given; one value is a list of one."""
@@ -177,29 +171,3 @@ class Filter:
     entries: tuple[FilterRule | FilterRef, ...]
     source: Source
     comments: tuple[tuple[int, str], ...] = ()
-
-
-@dataclass(frozen=True)
-class BoundRule:
-    """
-    One <rule> with one value for each variable, ready to compile.
-
-    Attributes:
-        filter: name of the filter that contains it, for provenance.
-        chain, chain_priority: of that filter.
-        values: attribute name to (value, negated).
-    """
-
-    filter: str
-    chain: str
-    chain_priority: int
-    action: Action
-    direction: Direction
-    priority: int
-    statematch: bool
-    element: str | None
-    values: Mapping[str, tuple[Value, bool]]
-    source: Source
-
-
-# --- guests -------------------------------------------------------------------------------------------------------

@@ -51,7 +51,9 @@ class Attribute:
         type: how its values are read and written.
         field: what it tests, or None if another attribute says (a mask, an end) or if it has a meaning of its own.
         mask, end: names of the attributes that complete it.
+        begins: where a range begins of which only the end is given; None: the end is ignored then.
         part_of: the attribute it completes; it takes that one's sign and is ignored without it.
+        joined_to: the attribute that it makes one condition with, which has the sign of that one.
         signed: whether match='no' may stand beside it.
     """
 
@@ -60,7 +62,9 @@ class Attribute:
     field: Field | None = None
     mask: str | None = None
     end: str | None = None
+    begins: int | None = None
     part_of: str | None = None
+    joined_to: str | None = None
     signed: bool = True
 
 
@@ -100,8 +104,11 @@ def _masked(name: str, mask: str, kind: Type, field: Field) -> tuple[Attribute, 
     return Attribute(name, kind, field, mask=mask), Attribute(mask, _MASK_TYPES[kind.name], part_of=name)
 
 
-def _range(start: str, end: str, type_: Type, field: Field) -> tuple[Attribute, ...]:
-    return Attribute(start, type_, field, end=end), Attribute(end, type_, part_of=start)
+def _range(
+    start: str, end: str, type_: Type, field: Field, *, begins: int | None = None, joined_to: str | None = None
+) -> tuple[Attribute, ...]:
+    first = Attribute(start, type_, field, end=end, begins=begins, joined_to=joined_to)
+    return first, Attribute(end, type_, part_of=start)
 
 
 _ETHERNET_SOURCE = _masked("srcmacaddr", "srcmacmask", MAC_ADDR, Field.ETHER_SRC)
@@ -173,15 +180,15 @@ _IPV6 = (
     + _addresses(IPV6_ADDR, Field.IP6_SRC, Field.IP6_DST)
     + _plain("protocol", PROTOCOL, Field.L4_PROTOCOL)
     + _PORTS
-    # one condition in common: type in its range and code in its range, with the sign of type
-    + tuple(Attribute(name, UINT8) for name in ("type", "typeend", "code", "codeend"))
+    + _range("type", "typeend", UINT8, Field.ICMPV6_TYPE, begins=0)
+    + _range("code", "codeend", UINT8, Field.ICMPV6_CODE, begins=0, joined_to="type")
     + _TAGGED
     + _LATER_FRAGMENT
     # ours: neighbour discovery and DHCPv6, which libvirt has no words for
     + _plain("ndlength", UINT16, Field.IP6_LENGTH)
     + _plain("ndtarget", IPV6_ADDR, Field.ND_TARGET)
     + _plain("ndmacaddr", MAC_ADDR, Field.ND_MAC)
-    + _range("dhcptype", "dhcptypeend", UINT8, Field.DHCP6_TYPE)
+    + _range("dhcptype", "dhcptypeend", UINT8, Field.DHCP6_TYPE, begins=0)
     + _COMMENT
 )
 
@@ -228,7 +235,9 @@ def _l3_attributes(name: str, protocol: int | None, *, ipv6: bool) -> tuple[Attr
     if protocol == Protocol.TCP:
         attributes += (Attribute("option", UINT8, Field.TCP_OPTION), Attribute("flags", TCPFLAGS, Field.TCP_FLAGS))
     if protocol in _ICMP:
-        attributes += (Attribute("type", UINT8), Attribute("code", UINT8, part_of="type"))
+        type_, code = _ICMP[protocol]
+        attributes += _plain("type", UINT8, type_)
+        attributes += (Attribute("code", UINT8, code, part_of="type", joined_to="type"),)
     return (
         *attributes,
         Attribute("connlimit-above", CONNLIMIT),
@@ -237,11 +246,6 @@ def _l3_attributes(name: str, protocol: int | None, *, ipv6: bool) -> tuple[Attr
         Attribute("ipsetflags", IPSETFLAGS, part_of="ipset"),
         *_COMMENT,
     )
-
-
-def icmp_fields(element: Element) -> tuple[Field, Field]:
-    """The type and the code field that the element's `type` and `code` attributes test."""
-    return _ICMP[Protocol.ICMPV6 if element.is_ipv6 else Protocol.ICMP]
 
 
 def _elements() -> Iterable[Element]:

@@ -21,8 +21,9 @@ from typing import Callable, Union
 from ..base.addresses import is_link_local, link_local, parse_mac
 from ..base.dataclass import dataclass
 from ..base.errors import BadValue, FilterLoop, InputError, Source, UnboundVariable
+from .bound import BoundRule, conditions_of
 from .learning import FIXED, IPV6_MODE, check_fixed, is_learnable, learned_macs, read_learning
-from .model import BoundRule, Filter, FilterRef, FilterRule, Learned, Prefix, Setting, Value, Variable
+from .model import Filter, FilterRef, FilterRule, Learned, Prefix, Setting, Value, Variable
 from .protocols import ELEMENTS
 
 MAX_DEPTH = 100
@@ -179,7 +180,7 @@ def _learned(occurrences: Sequence[Occurrence], reference: FilterRef) -> _Items:
 
 def uses_learned(rules: Iterable[BoundRule]) -> bool:
     """Whether a rule compares with an address that nobody gave."""
-    return any(isinstance(value, Learned) for rule in rules for value, _ in rule.values.values())
+    return any(any(condition.learned) for rule in rules for condition in rule.conditions.values())
 
 
 def literal_rules(definition: Filter) -> Iterator[BoundRule]:
@@ -208,7 +209,7 @@ def _bind(occurrence: Occurrence, reference: FilterRef) -> Iterator[BoundRule]:
             priority=rule.priority,
             statematch=rule.statematch,
             element=rule.element,
-            values=bound,
+            conditions=conditions_of(ELEMENTS[rule.element], bound) if rule.element else {},
             source=rule.source,
         )
 

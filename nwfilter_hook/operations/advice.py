@@ -28,7 +28,7 @@ def advice(domain: Domain, library: Library) -> Iterator[tuple[str, str]]:
             continue
         own = link_local(parse_mac(interface.mac))
         rules = resolve(reference, interface.mac, library.read)
-        if any(value == own for rule in rules for value, _ in rule.values.values()):
+        if any(condition.value == own for rule in rules for condition in rule.conditions.values()):
             address = ipaddress.IPv6Address(own)
             line = (
                 f"of link-local addresses the guest has {address} only, that of its MAC; if it makes another "

@@ -13,9 +13,10 @@ from ..base.dataclass import dataclass, replace
 from ..base.errors import BadValue, DomainError, InputError, MissingFeature, NwfilterHookError, Source
 from ..compiler.compile import compile_tap
 from ..domain.model import Carrier, Domain, Interface, check_tap
+from ..filters.bound import BoundRule
 from ..filters.connections import CONNECTIONS, read_connections, under_floor
 from ..filters.learning import Learning, read_learning
-from ..filters.model import BoundRule, FilterRef
+from ..filters.model import FilterRef
 from ..filters.resolve import resolve, uses_learned
 from ..host import Host
 from ..ruleset.model import Attachment, Chain, Rule, Ruleset, Tree, Verdict

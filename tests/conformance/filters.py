@@ -255,7 +255,7 @@ class Maker:
         node[attribute.name] = self._value(attribute.type.name)
         if attribute.mask and rng.random() < 0.6:
             node[attribute.mask] = self._mask(attribute.type.name)
-        end = attribute.end or (attribute.name + "end" if attribute.name in ("type", "code") else None)
+        end = attribute.end
         if end and isinstance(attributes, dict) and end in attributes and rng.random() < 0.6:
             node[end] = self._value(attribute.type.name)
         if attribute.name == "ipset":

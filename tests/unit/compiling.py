@@ -18,7 +18,8 @@ from nwfilter_hook.backend import Installed
 from nwfilter_hook.base.addresses import format_mac, parse_mac
 from nwfilter_hook.base.errors import Source, UnknownFilter
 from nwfilter_hook.compiler.compile import compile_tap
-from nwfilter_hook.filters.model import BoundRule, Filter, FilterRef
+from nwfilter_hook.filters.bound import BoundRule
+from nwfilter_hook.filters.model import Filter, FilterRef
 from nwfilter_hook.filters.parse import parse_filter
 from nwfilter_hook.filters.resolve import ReadFilter, resolve
 from nwfilter_hook.nftables.commands import Script

@@ -10,8 +10,8 @@ import pytest
 
 from nwfilter_hook.base.addresses import parse_mac
 from nwfilter_hook.compiler.compile import compile_tap
+from nwfilter_hook.filters.bound import BoundRule
 from nwfilter_hook.filters.learning import Learning, read_learning
-from nwfilter_hook.filters.model import BoundRule
 from nwfilter_hook.filters.resolve import resolve
 from nwfilter_hook.ruleset.evaluate import Context, SetElement, State, Way, evaluate
 from nwfilter_hook.ruleset.fields import Field

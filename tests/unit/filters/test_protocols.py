@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from nwfilter_hook.filters.protocols import CHAIN_PRIORITIES, ELEMENTS, chain_prefix, icmp_fields
+from nwfilter_hook.filters.protocols import CHAIN_PRIORITIES, ELEMENTS, chain_prefix
 from nwfilter_hook.filters.types import TYPES
-from nwfilter_hook.ruleset.fields import Field
 from tests.unit.filters.attributes import rows
 
 
@@ -31,18 +30,6 @@ def test_every_attribute_refers_to_what_is_there(name: str) -> None:
         assert attribute.part_of is None or attribute.part_of in element.attributes
     assert set(element.aliases.values()) <= set(element.attributes)
     assert not set(element.aliases) & set(element.attributes)
-
-
-@pytest.mark.parametrize(
-    ("name", "fields"),
-    [
-        ("icmp", (Field.ICMP_TYPE, Field.ICMP_CODE)),
-        ("icmpv6", (Field.ICMPV6_TYPE, Field.ICMPV6_CODE)),
-    ],
-)
-def test_types_of_icmp(name: str, fields: tuple[Field, Field]) -> None:
-    """Each version of ICMP has its own type and code."""
-    assert icmp_fields(ELEMENTS[name]) == fields
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,11 @@ def reference(name: str, **parameters: str) -> str:
 
 def numbers(*filters: str, parameters: Mapping[str, Values] | None = None) -> list[tuple[object, ...]]:
     """The values of each rule's attributes, in the order of the attributes."""
-    return [tuple(value for value, _ in rule.values.values()) for rule in bound(*filters, parameters=parameters)]
+    rules = bound(*filters, parameters=parameters)
+    conditions = [rule.conditions.values() for rule in rules]
+    return [
+        tuple(part for each in given for part in (each.value, each.end) if part is not None) for given in conditions
+    ]
 
 
 def ports(protocol: str, **parameters: Values) -> list[tuple[object, ...]]:
