@@ -44,7 +44,7 @@ def _exempt(rule: BoundRule) -> Alternatives:
         return ALWAYS
     if element.protocol == Protocol.ICMPV6:
         asked = rule.conditions.get("type")
-        if asked is None or asked.negated:
+        if asked is None or asked.negated or asked.end is not None:
             return (_TRACKED_TYPE,)
         never = isinstance(asked.value, int) and (130 <= asked.value <= 136 or asked.value == 143)
         return NEVER if never else ALWAYS

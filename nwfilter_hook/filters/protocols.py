@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from ..base.dataclass import dataclass
+from ..base.dataclass import dataclass, replace
 from ..ruleset.fields import Field
 from ..ruleset.numbers import EtherType, Protocol
 from .types import (
@@ -104,11 +104,14 @@ def _masked(name: str, mask: str, kind: Type, field: Field) -> tuple[Attribute, 
     return Attribute(name, kind, field, mask=mask), Attribute(mask, _MASK_TYPES[kind.name], part_of=name)
 
 
-def _range(
-    start: str, end: str, type_: Type, field: Field, *, begins: int | None = None, joined_to: str | None = None
-) -> tuple[Attribute, ...]:
-    first = Attribute(start, type_, field, end=end, begins=begins, joined_to=joined_to)
-    return first, Attribute(end, type_, part_of=start)
+def _range(start: str, end: str, type_: Type, field: Field, *, begins: int | None = None) -> tuple[Attribute, ...]:
+    return Attribute(start, type_, field, end=end, begins=begins), Attribute(end, type_, part_of=start)
+
+
+def _joined(head: str, attributes: tuple[Attribute, ...], *, needed: bool = False) -> tuple[Attribute, ...]:
+    """One condition with `head`; `needed`: none without it."""
+    first, *rest = attributes
+    return replace(first, joined_to=head, part_of=head if needed else None), *rest
 
 
 _ETHERNET_SOURCE = _masked("srcmacaddr", "srcmacmask", MAC_ADDR, Field.ETHER_SRC)
@@ -181,7 +184,7 @@ _IPV6 = (
     + _plain("protocol", PROTOCOL, Field.L4_PROTOCOL)
     + _PORTS
     + _range("type", "typeend", UINT8, Field.ICMPV6_TYPE, begins=0)
-    + _range("code", "codeend", UINT8, Field.ICMPV6_CODE, begins=0, joined_to="type")
+    + _joined("type", _range("code", "codeend", UINT8, Field.ICMPV6_CODE, begins=0))
     + _TAGGED
     + _LATER_FRAGMENT
     # ours: neighbour discovery and DHCPv6, which libvirt has no words for
@@ -237,7 +240,7 @@ def _l3_attributes(name: str, protocol: int | None, *, ipv6: bool) -> tuple[Attr
     if protocol in _ICMP:
         type_, code = _ICMP[protocol]
         attributes += _plain("type", UINT8, type_)
-        attributes += (Attribute("code", UINT8, code, part_of="type", joined_to="type"),)
+        attributes += _joined("type", _plain("code", UINT8, code), needed=True)
     return (
         *attributes,
         Attribute("connlimit-above", CONNLIMIT),
