@@ -239,8 +239,8 @@ def _l3_attributes(name: str, protocol: int | None, *, ipv6: bool) -> tuple[Attr
         attributes += (Attribute("option", UINT8, Field.TCP_OPTION), Attribute("flags", TCPFLAGS, Field.TCP_FLAGS))
     if protocol in _ICMP:
         type_, code = _ICMP[protocol]
-        attributes += _plain("type", UINT8, type_)
-        attributes += _joined("type", _plain("code", UINT8, code), needed=True)
+        attributes += _range("type", "typeend", UINT8, type_, begins=0)
+        attributes += _joined("type", _range("code", "codeend", UINT8, code, begins=0), needed=True)
     return (
         *attributes,
         Attribute("connlimit-above", CONNLIMIT),

@@ -65,7 +65,9 @@ def listed(line: str) -> int | None:
         or (name == "ipv6" and bool(given & {"type", "typeend", "code", "codeend"}) and "protocol" not in given)
         or any(node.get("match") == "no" and node.get(f"{side}ipmask") in OPEN for node in rule for side in SIDES),
         10: "connlimit-above" in given,
-        11: bool(given & OURS) or any(key.startswith(("nd", "dhcp")) for key in given),
+        11: bool(given & OURS)
+        or any(key.startswith(("nd", "dhcp")) for key in given)
+        or (base.startswith("icmp") and bool(given & {"typeend", "codeend"})),
         15: name == "stp" and bool(given - {"srcmacaddr", "srcmacmask"}),
     }
     return next((number for number, is_it in found.items() if is_it), None)

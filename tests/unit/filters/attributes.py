@@ -224,9 +224,13 @@ EXAMPLES = {
     "option": Example("8", "tcp-option{s}8"),
     "flags": Example("SYN,ACK/SYN", "tcp-flags&0x12{s}0x2"),
     "icmp type": Example("8", "icmp-type{s}8"),
+    "icmp typeend": Example("8", "icmp-type{s}0..8", "type='0'"),
     "icmp code": Example("1", "icmp-code{s}1", "type='3'"),
+    "icmp codeend": Example("1", "icmp-code{s}0..1", "type='3' code='0'"),
     "icmpv6 type": Example("128", "icmpv6-type{s}128"),
+    "icmpv6 typeend": Example("8", "icmpv6-type{s}0..8", "type='0'"),
     "icmpv6 code": Example("1", "icmpv6-code{s}1", "type='1'"),
+    "icmpv6 codeend": Example("1", "icmpv6-code{s}0..1", "type='1' code='0'"),
     # "more than" and "not more than" instead of a sign
     "ipv4: connlimit-above": Example("5", "count(ip-src){s}5"),
     "ipv6: connlimit-above": Example("5", "count(ip6-src){s}5"),
