@@ -23,6 +23,8 @@ class Source:
     """
     Where an element was read: the file as it was named to us, and the 1-based line, 0 where there are none.
 
+    NOWHERE is for what was not read from a text.
+
     Attributes:
         kept: the line that it has in the file that is written from it; None if that is the one that was read.
     """
@@ -33,6 +35,9 @@ class Source:
 
     def __str__(self) -> str:
         return f"{self.path}:{self.line}" if self.line else self.path
+
+
+NOWHERE = Source("", 0)
 
 
 class NwfilterHookError(Exception):
@@ -55,7 +60,7 @@ class InputError(NwfilterHookError):
     """
 
     def __init__(self, message: str, source: Source) -> None:
-        super().__init__(f"{source}: {message}")
+        super().__init__(f"{source}: {message}" if source.path else message)
         self.source = source
         self.more: tuple[InputError, ...] = ()
 
@@ -133,3 +138,17 @@ class UpdateError(NwfilterHookError):
 
 class StateError(NwfilterHookError):
     """The state directory or a record in it can't be used."""
+
+
+class SystemErrorAs:
+    """Within it, an OSError becomes an error of ours: `message`, and what the system says."""
+
+    def __init__(self, kind: type[NwfilterHookError], message: str) -> None:
+        self._kind, self._message = kind, message
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, OSError):
+            raise self._kind(f"{self._message}: {error.strerror}") from error

@@ -9,7 +9,7 @@ import sys
 import click
 
 from .. import hook
-from ..base.errors import NwfilterHookError
+from ..base.errors import NwfilterHookError, SystemErrorAs
 from ..config import read_config
 from ..host import Host, open_host
 
@@ -21,13 +21,11 @@ def open_cli_host(*, readonly: bool) -> Host:
 
 def read_input(path: str) -> bytes:
     """A file's bytes, "-" is standard input; one more than accepted at most. Raises NwfilterHookError."""
-    try:
+    with SystemErrorAs(NwfilterHookError, path):
         if path == "-":
             return sys.stdin.buffer.read(hook.MAX_BYTES)
         with open(path, "rb") as file:
             return file.read(hook.MAX_BYTES)
-    except OSError as error:
-        raise NwfilterHookError(f"{path}: {error.strerror}") from error
 
 
 def print_error(error: NwfilterHookError) -> None:

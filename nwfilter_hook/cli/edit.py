@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from ..base.errors import NwfilterHookError
+from ..base.errors import NwfilterHookError, SystemErrorAs
 from ..host import Host
 from ..operations.catalogue import dump_definition, find_definition, read_definition
 from ..operations.define import define
@@ -66,10 +66,8 @@ def _editable(host: Host, name: str, before: tuple[str, bytes]) -> bytes:
 
 
 def _written(copy: Path) -> bytes:
-    try:
+    with SystemErrorAs(NwfilterHookError, f"not defined; what you wrote can't be read: {copy}"):
         return copy.read_bytes()
-    except OSError as error:
-        raise NwfilterHookError(f"not defined; what you wrote can't be read: {copy}: {error.strerror}") from error
 
 
 def _again() -> bool:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from ..base.errors import Source
+from ..base.errors import NOWHERE
 from ..ruleset.fields import Field
 from ..ruleset.model import Chain, Equals, InSet, Masked, Match, Purpose, Rule, Tree, Verdict
 from ..ruleset.numbers import EtherType
@@ -24,7 +24,7 @@ from ..ruleset.numbers import EtherType
 _RESERVED, _RESERVED_MASK = 0x0180C2000000, 0xFFFFFFFFFFF0
 _TO_OTHERS = Match(Field.ETHER_DST, Masked(_RESERVED_MASK, _RESERVED), negated=True)
 _WITH_ADDRESSES = (EtherType.IPV4, EtherType.ARP, EtherType.RARP, EtherType.IPV6)
-_NAME, _PLACE = "reserved-destination", Source("nwfilter-hook", 0)
+_NAME, _PLACE = "reserved-destination", NOWHERE
 
 
 def with_ingress(chains: Sequence[Chain]) -> list[Chain]:

@@ -20,7 +20,7 @@ from typing import Callable, Union
 
 from ..base.addresses import is_link_local, link_local, parse_mac
 from ..base.dataclass import dataclass
-from ..base.errors import BadValue, FilterLoop, InputError, Source, UnboundVariable
+from ..base.errors import NOWHERE, BadValue, FilterLoop, InputError, Source, UnboundVariable
 from .bound import BoundRule, conditions_of
 from .learning import FIXED, IPV6_MODE, check_fixed, is_learnable, learned_macs, read_learning
 from .model import Filter, FilterRef, FilterRule, Learned, Prefix, Setting, Value, Variable
@@ -94,7 +94,7 @@ def _link_locals(reference: FilterRef, macs: Iterable[str]) -> tuple[str, ...]:
 def filters_in_tree(name: str, read_filter: ReadFilter) -> frozenset[str]:
     """Every filter name that the tree under `name` holds, itself included; what can't be read ends a branch."""
     found: set[str] = set()
-    waiting = [(name, Source("tree", 0))]
+    waiting = [(name, NOWHERE)]
     while waiting:
         current, wanted_by = waiting.pop()
         if current in found:

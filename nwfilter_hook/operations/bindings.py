@@ -95,7 +95,7 @@ def format_binding(record: Record, binding: Binding) -> str:
         "  </owner>",
         f"  <portdev name='{binding.tap}'/>",
         f"  <mac address='{binding.mac}'/>",
-        *(format_filterref(binding.reference("record"), "  ") if binding.filter else ()),
+        *(format_filterref(binding.reference, "  ") if binding.filter else ()),
         "</filterbinding>",
     ]
     return "".join(line + "\n" for line in lines)

@@ -11,15 +11,13 @@ import os
 import uuid as uuids
 
 from ..base.dataclass import dataclass, replace
-from ..base.errors import NwfilterHookError, Source, UpdateError
+from ..base.errors import NOWHERE, NwfilterHookError, SystemErrorAs, UpdateError
 from ..base.text import did_you_mean
 from ..filters.format import format_filter
 from ..filters.model import Filter
 from ..filters.resolve import filters_in_tree
 from ..host import Host
 from ..storage.library import Library
-
-_HERE = Source("library", 0)
 
 
 @dataclass(frozen=True)
@@ -60,7 +58,7 @@ def _definition(host: Host, name: str) -> Definition | None:
     definition: Filter | None = None
     problem = None
     try:
-        definition = host.library.read(name, _HERE)
+        definition = host.library.read(name, NOWHERE)
     except NwfilterHookError as error:
         problem = str(error)
     return Definition(
@@ -102,7 +100,7 @@ def find_definition(host: Host, name_or_uuid: str) -> Definition:
 def dump_definition(host: Host, name_or_uuid: str) -> str:
     """The filter in normal form. Raises UpdateError, InputError."""
     definition = find_definition(host, name_or_uuid)
-    return format_filter(host.library.read(definition.name, _HERE))
+    return format_filter(host.library.read(definition.name, NOWHERE))
 
 
 def read_definition(host: Host, name: str) -> tuple[str, bytes]:
@@ -110,10 +108,8 @@ def read_definition(host: Host, name: str) -> tuple[str, bytes]:
     paths = host.library.paths(name)
     if not paths:
         return "", b""
-    try:
+    with SystemErrorAs(UpdateError, paths[0]):
         return paths[0], host.library.data_of(paths[0])
-    except OSError as error:
-        raise UpdateError(f"{paths[0]}: {error.strerror}") from error
 
 
 def _origin(host: Host, path: str) -> str:

@@ -127,7 +127,7 @@ def recompile(host: Host, binding: Binding) -> CompiledTap:
     Raises:
         InputError, MissingFeature: they can't be made, or not on this kernel.
     """
-    return _compile(host, replace(binding, quarantined=False), binding.reference("record"))
+    return _compile(host, replace(binding, quarantined=False), binding.reference)
 
 
 def check_domain(host: Host, domain: Domain) -> None:

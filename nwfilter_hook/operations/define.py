@@ -16,7 +16,7 @@ import uuid as uuids
 from collections.abc import Iterable, Iterator, Mapping
 
 from ..base.dataclass import dataclass, replace
-from ..base.errors import InputError, NwfilterHookError, Source, StateError, UpdateError
+from ..base.errors import NOWHERE, InputError, NwfilterHookError, StateError, UpdateError
 from ..base.text import one_line
 from ..filters.format import as_kept, format_filter
 from ..filters.model import Filter, FilterRef
@@ -28,8 +28,6 @@ from .lifecycle import sweep
 from .transaction import FileChange, carry_out
 from .update import TapChanges, plan_update, recover
 from .validate import validate
-
-_HERE = Source("library", 0)
 
 
 @dataclass(frozen=True)
@@ -140,7 +138,7 @@ def _known(host: Host, parsed: Filter) -> Filter | None:
     known: Filter | None = None
     for name in host.library.names():
         try:
-            other = host.library.read(name, _HERE)
+            other = host.library.read(name, NOWHERE)
         except NwfilterHookError:
             continue  # a broken file has no identity to defend; list shows it
         if name == parsed.name:
@@ -200,7 +198,7 @@ def _left_dangling(host: Host, library: Library, definition: Definition) -> tupl
         if name == definition.name:
             continue
         try:
-            found = library.read(name, _HERE)
+            found = library.read(name, NOWHERE)
         except NwfilterHookError:
             continue
         if any(reference.filter == definition.name for reference in _references(found)):

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..base.dataclass import replace
-from ..base.errors import InputError, NftError, NwfilterHookError, Source, StateError, quarantine_effect
+from ..base.errors import NOWHERE, InputError, NftError, NwfilterHookError, StateError, quarantine_effect
 from ..domain.model import Domain, Interface
 from ..host import Host
 from ..storage.records import Binding, Record
@@ -180,7 +180,7 @@ def quarantine_known(host: Host, uuid: str, reason: NwfilterHookError) -> bool:
         if record is None or not altered or _put_back(host, record):
             _tell_repaired(host, altered)
             return False
-        anew = tuple(compile_quarantine(host, binding, Source("record", 0)) for binding in record.bindings)
+        anew = tuple(compile_quarantine(host, binding, NOWHERE) for binding in record.bindings)
         known = known_of(host, uuid, [binding.tap for binding in record.bindings])
         carry_out(host, plan(host, [GuestChange(record.guest, uuid, record.operation, anew, (), tuple(known))]))
         return True

@@ -85,7 +85,7 @@ def _change(host: Host, record: Record, anew: tuple[CompiledTap, ...], pending: 
 
 
 def _recompile(host: Host, record: Record, binding: Binding) -> CompiledTap:
-    place = f"guest {record.guest}, tap {binding.tap}, filter {binding.filter}"
+    place = f"guest {record.guest}, tap {binding.tap}"
     try:
         return recompile(host, binding)
     except NwfilterHookError as error:

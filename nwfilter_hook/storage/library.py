@@ -14,7 +14,7 @@ import contextlib
 import os
 from collections.abc import Mapping, Sequence
 
-from ..base.errors import FilterSyntaxError, Source, StateError, UnknownFilter
+from ..base.errors import FilterSyntaxError, Source, StateError, SystemErrorAs, UnknownFilter
 from ..base.text import did_you_mean
 from ..base.xml import MAX_BYTES
 from ..filters.model import Filter
@@ -177,17 +177,13 @@ class Library:
 
     def rename_temporary(self, name: str) -> None:
         """Put the text of `write_temporary` in place. Raises StateError."""
-        try:
+        with SystemErrorAs(StateError, f"{self.path_of(name)} can't be replaced"):
             os.replace(self.temporary_of(name), self.path_of(name))
-        except OSError as error:
-            raise StateError(f"{self.path_of(name)} can't be replaced: {error.strerror}") from error
 
     def remove(self, name: str) -> None:
         """Remove the filter's file from the first directory. Raises StateError."""
-        try:
+        with SystemErrorAs(StateError, f"{self.path_of(name)} can't be removed"):
             os.unlink(self.path_of(name))
-        except OSError as error:
-            raise StateError(f"{self.path_of(name)} can't be removed: {error.strerror}") from error
 
     def discard(self, temporary: str) -> None:
         """Throw away what `write_temporary` wrote, if it is still there (and nothing else, whatever the path says)."""

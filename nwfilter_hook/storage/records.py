@@ -15,7 +15,7 @@ from typing import Any
 
 from ..backend import Installed, Object
 from ..base.dataclass import as_dict, dataclass, from_dict
-from ..base.errors import Source
+from ..base.errors import NOWHERE
 from ..filters.model import FilterRef
 from ..ruleset.model import Attachment
 from . import schema_1
@@ -56,9 +56,10 @@ class Binding:
         """The names of its own filter and of the floor's."""
         return tuple(filter(None, (self.filter, self.floor.partition(" ")[0])))
 
-    def reference(self, place: str) -> FilterRef:
-        """The reference, as if it had been read from `place`."""
-        return FilterRef(self.filter, self.parameters, Source(place, 0))
+    @property
+    def reference(self) -> FilterRef:
+        """What the interface asked for."""
+        return FilterRef(self.filter, self.parameters, NOWHERE)
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Callable
 
 from ..base.addresses import is_tap_name
-from ..base.errors import StateError
+from ..base.errors import StateError, SystemErrorAs
 from .lock import take_lock
 from .records import Record, from_json, to_json
 from .strict import UUID
@@ -68,10 +68,8 @@ class State:
         for directory in (self.path, self._domains, self._taps):
             _own_directory(directory)
         path = os.path.join(self.path, "lock")
-        try:
+        with SystemErrorAs(StateError, f"{path} can't be opened"):
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        except OSError as error:
-            raise StateError(f"{path} can't be opened: {error.strerror}") from error
         try:
             take_lock(descriptor, path, wait_s)
             self._lock_descriptors = (descriptor,)
@@ -245,12 +243,9 @@ class State:
     # --- files --------------------------------------------------------------------------------------------------------
 
     def _list(self) -> list[str]:
-        try:
+        with SystemErrorAs(StateError, f"{self._domains} can't be read"), contextlib.suppress(FileNotFoundError):
             return sorted(os.listdir(self._domains))
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise StateError(f"{self._domains} can't be read: {error.strerror}") from error
+        return []
 
     def _read(self, name: str) -> Record | None:
         path = os.path.join(self._domains, name)
@@ -292,24 +287,23 @@ class State:
         return None
 
     def _replace(self, old: str, new: str) -> None:
-        try:
+        with SystemErrorAs(StateError, f"{self._domains}/{old} can't be renamed"):
             os.replace(os.path.join(self._domains, old), os.path.join(self._domains, new))
-        except OSError as error:
-            raise StateError(f"{self._domains}/{old} can't be renamed: {error.strerror}") from error
 
     def _write(self, path: str, text: str) -> None:
         # one writer at a time: the lock is held; no tap's name and no UUID begins so
         temporary = os.path.join(os.path.dirname(path), f"~{os.path.basename(path)}")
         try:
-            _unlink(temporary)
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-            with open(os.open(temporary, flags, 0o600), "w", encoding="utf-8") as file:
-                file.write(text)
-            os.replace(temporary, path)
-        except OSError as error:
-            with contextlib.suppress(OSError, StateError):
+            with SystemErrorAs(StateError, f"{path} can't be written"):
                 _unlink(temporary)
-            raise StateError(f"{path} can't be written: {error.strerror}") from error
+                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+                with open(os.open(temporary, flags, 0o600), "w", encoding="utf-8") as file:
+                    file.write(text)
+                os.replace(temporary, path)
+        except StateError:
+            with contextlib.suppress(StateError):
+                _unlink(temporary)
+            raise
 
 
 def _text(path: str) -> str:
@@ -318,7 +312,7 @@ def _text(path: str) -> str:
 
 
 def _own_directory(path: str) -> None:
-    try:
+    with SystemErrorAs(StateError, f"state directory {path}"):
         with contextlib.suppress(FileExistsError):
             os.makedirs(path, mode=0o700)
         status = os.lstat(path)
@@ -328,14 +322,8 @@ def _own_directory(path: str) -> None:
             raise StateError(f"{path} belongs to user {status.st_uid}, not to us; move it away")
         if stat.S_IMODE(status.st_mode) != 0o700:
             os.chmod(path, 0o700)
-    except OSError as error:
-        raise StateError(f"state directory {path}: {error.strerror}") from error
 
 
 def _unlink(path: str) -> None:
-    try:
+    with SystemErrorAs(StateError, f"{path} can't be removed"), contextlib.suppress(FileNotFoundError):
         os.unlink(path)
-    except FileNotFoundError:
-        pass
-    except OSError as error:
-        raise StateError(f"{path} can't be removed: {error.strerror}") from error
