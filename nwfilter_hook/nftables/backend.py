@@ -62,6 +62,7 @@ class NftBackend(Backend):
         self._connections = connections
         self._recall = recall
         self._remember = remember
+        self._found: Mapping[str, Any] = {}
 
     def render(self, ruleset: Ruleset) -> Rendered:
         return script.render(ruleset, self._counters, bounded=self._connections != "none")
@@ -74,7 +75,7 @@ class NftBackend(Backend):
         stale: Iterable[Installed] = (),
         fresh: bool = False,
     ) -> Script:
-        bound = bound_of(self._connections) if self._recall().get("count") else 0
+        bound = bound_of(self._connections) if self._known().get("count") else 0
         return script.install(anew, put_back, stale, fresh=fresh, bound=bound, counters=self._counters)
 
     def remove(self, installed: Iterable[Installed]) -> Script:
@@ -92,24 +93,26 @@ class NftBackend(Backend):
     def check(self, rulesets: Iterable[Ruleset]) -> None:
         needs = needs_of(rulesets)
         if needs:
-            known = self._recall()
-            found = check_features(self._nft, needs, known)
-            if "ct" in needs:
-                found = find_out(self._nft, "count", found)
-            if found != known:
-                self._remember(found)
+            found = check_features(self._nft, needs, self._known())
+            self._keep(find_out(self._nft, "count", found) if "ct" in needs else found)
 
     def sees_ingress(self) -> bool:
-        known = self._recall()
         try:
-            found = find_out(self._nft, "ingress", known)
+            self._keep(find_out(self._nft, "ingress", self._known()))
         except NftError as error:
             if error.unsure:
                 raise
             return True  # the transaction will tell what is wrong
-        if found != known:
+        return bool(self._known().get("ingress"))
+
+    def _known(self) -> Mapping[str, Any]:
+        """What the kernel can do, as far as it was found out: now, or before and kept on disk."""
+        return self._found or self._recall()
+
+    def _keep(self, found: Mapping[str, Any]) -> None:
+        if found != self._known():
             self._remember(found)
-        return bool(found.get("ingress"))
+        self._found = found
 
     def apply(self, transaction: Transaction) -> None:
         assert isinstance(transaction, Script)

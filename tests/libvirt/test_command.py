@@ -61,7 +61,7 @@ def test_replay_puts_an_edited_filter_in_force(host: Host, guests: Guests) -> No
     source.write_text(source.read_text().replace("clean-traffic", "no-mac-spoofing"))
     command(host, "replay", guest.name, "start")
     comments = {rule["comment"].partition(":")[0] for rule in host.kernel.rules(tap)}
-    assert comments == {"no-mac-spoofing"}
+    assert comments == {"no-mac-spoofing", "reserved-destination"}
     host.libvirtd.virsh("destroy", guest.name)
     assert host.traces(guest.name, tap) == []
 

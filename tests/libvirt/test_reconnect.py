@@ -54,7 +54,7 @@ def test_only_the_damaged_guest_is_repaired(host: Host, guests: Guests) -> None:
 
 def test_a_guest_that_cannot_be_filtered_any_more_is_cut_off_not_killed(host: Host, guests: Guests, wire: Wire) -> None:
     """
-    Its filter is gone from the library and from the kernel when libvirtd starts again: the guest lives, quarantined.
+    Its filter is gone from library, kernel and records when libvirtd starts again: the guest lives, quarantined.
 
     Nothing passes its tap either way, until the filter is back and libvirtd starts once more.
     """
@@ -66,6 +66,7 @@ def test_a_guest_that_cannot_be_filtered_any_more_is_cut_off_not_killed(host: Ho
     assert link.passes(udp())
 
     source.unlink()
+    host.record_path(guest.name).unlink()
     host.kernel.flush()
     host.restart_libvirtd()
     assert host.libvirtd.virsh("domstate", guest.name).stdout.strip() == "running"

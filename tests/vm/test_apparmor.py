@@ -53,6 +53,7 @@ def test_the_hook_works_under_libvirts_profile() -> None:
             nft list chain bridge nwfilter from/vnet0 >/dev/null 2>&1 && echo filtered || echo open
         }}
         cat >/run/xml
+        ip link add vnet0 type veth peer name guest0
         try start
         try stopped
         sed -i 's|^program=.*|program=/usr/share/nwfilter-hook/none|' $hook

@@ -131,7 +131,7 @@ def test_only_the_side_that_a_rule_names_opens_connections(
     enforce(*dual("accept", "in", "all"), *DROP_ALL)
     assert all_of(peer_first(), Got.ANSWER)
     assert all_of(guest_first(), Got.NOTHING)
-    assert wire.nft("list", "tables").splitlines() == ["table bridge nwfilter"]
+    assert wire.nft("list", "tables").splitlines() == ["table netdev nwfilter", "table bridge nwfilter"]
 
 
 def test_large_datagrams_pass_rules_on_ports_through_routers(wire: Lan, enforce: Enforce, behind: Routed) -> None:
