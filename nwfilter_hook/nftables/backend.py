@@ -62,7 +62,7 @@ class NftBackend(Backend):
         self._connections = connections
         self._recall = recall
         self._remember = remember
-        self._found: Mapping[str, Any] = {}
+        self._capabilities: Mapping[str, Any] = {}
 
     def render(self, ruleset: Ruleset) -> Rendered:
         return script.render(ruleset, self._counters, bounded=self._connections != "none")
@@ -107,12 +107,12 @@ class NftBackend(Backend):
 
     def _known(self) -> Mapping[str, Any]:
         """What the kernel can do, as far as it was found out: now, or before and kept on disk."""
-        return self._found or self._recall()
+        return self._capabilities or self._recall()
 
     def _keep(self, found: Mapping[str, Any]) -> None:
         if found != self._known():
             self._remember(found)
-        self._found = found
+        self._capabilities = found
 
     def apply(self, transaction: Transaction) -> None:
         assert isinstance(transaction, Script)

@@ -47,7 +47,7 @@ def web(host: Host, image: Image) -> Iterator[Guest]:
 
 
 def test_every_reference_has_chains_and_no_other_interface(host: Host, web: Guest) -> None:
-    """Bridge ports are in table bridge, and at their ingress; the others in table netdev; the interface without a reference nowhere."""
+    """Bridge ports are in table bridge, and at their ingress; the others in netdev; without a reference nowhere."""
     bridged, networked, routed, macvtap, plain = web.taps()
     assert (routed, plain) == ("tap-eth0", "web-01-plain")
     families = {
