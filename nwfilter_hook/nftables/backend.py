@@ -32,7 +32,6 @@ from .netlink import (
     read_verdicts,
 )
 from .process import Nft
-from .refusals import explain
 from .sets import MAX_SOURCES, TIMEOUT_S, counts_connections, declaration, kind_of, set_name
 from .tracking import bound_of
 
@@ -122,6 +121,8 @@ class NftBackend(Backend):
             roomy = _making_room(transaction)
             # of two refusals the first is told: its lines are the transaction's
             if roomy is None or self._nft.run(["-f", "-"], roomy.text).status:
+                from .refusals import explain
+
                 raise NftError(explain(transaction, ran.err))
         if any(each.verb == "delete" and each.name in _TRACKING for each in transaction.operations):
             self._track_no_longer()

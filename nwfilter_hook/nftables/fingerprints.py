@@ -7,11 +7,11 @@ In:  what taps have, by name. Out: a digest for each, of the kernel's own form o
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ..backend import Installed
 from .names import BASE_CHAINS
-from .netlink import Hook, KernelRule, read_chains, read_rules, read_verdicts
+from .netlink import Hook, KernelRule, read_chain, read_chains, read_rules, read_verdict, read_verdicts
 
 _FEW_CHAINS = 24
 """Up to so many chains are read one by one, more with the whole table."""
@@ -22,9 +22,14 @@ def fingerprints(installed: Sequence[Installed]) -> dict[str, str]:
     chains = {(each.table, each.name) for one in installed for each in one.objects if each.kind == "chain"}
     maps = {each.name for one in installed for each in one.objects if each.kind == "element"}
     bases = {base.map: ("bridge", base.name) for base in BASE_CHAINS if base.map in maps}
-    hooks = {table: read_chains(table) for table in sorted({table for table, _ in chains})}
+    if len(chains) <= _FEW_CHAINS:
+        hooks = {(table, name): hook for table, name in chains for hook in read_chain(table, name).values()}
+        verdicts = {(name, one.tap): read_verdict(name, one.tap) for one in installed for name in maps}
+    else:
+        tables = {table for table, _ in chains}
+        hooks = {(table, name): hook for table in tables for name, hook in read_chains(table).items()}
+        verdicts = {(name, tap): verdict for name in maps for tap, verdict in read_verdicts(name).items()}
     rules = _rules(chains | set(bases.values()))
-    verdicts = {name: read_verdicts(name) for name in maps}
     return {one.tap: _digest(one, hooks, rules, verdicts, bases) for one in installed}
 
 
@@ -40,9 +45,9 @@ def _rules(chains: set[tuple[str, str]]) -> dict[tuple[str, str], list[KernelRul
 
 def _digest(
     installed: Installed,
-    hooks: dict[str, dict[str, Hook | None]],
+    hooks: Mapping[tuple[str, str], Hook | None],
     rules: dict[tuple[str, str], list[KernelRule]],
-    verdicts: dict[str, dict[str, str]],
+    verdicts: Mapping[tuple[str, str], str | None],
     bases: dict[str, tuple[str, str]],
 ) -> str:
     digest = hashlib.sha256()
@@ -52,10 +57,10 @@ def _digest(
 
     for each in installed.objects:
         if each.kind == "chain":
-            add(each.table, each.name, repr(hooks[each.table].get(each.name, "missing")))
+            add(each.table, each.name, repr(hooks.get((each.table, each.name), "missing")))
             add(*((rule.comment, rule.program) for rule in rules.get((each.table, each.name), ())))
         elif each.kind == "element":
-            add(each.name, verdicts[each.name].get(installed.tap))
+            add(each.name, verdicts.get((each.name, installed.tap)))
             # a bound is looked up only while connections are tracked
             add(*(rule.program for rule in rules.get(bases.get(each.name, ("", "")), ())))
     return digest.hexdigest()

@@ -25,7 +25,8 @@ _NEW_CHAIN, _GET_CHAIN, _NEW_RULE, _GET_RULE, _NEW_SET, _GET_SET = 3, 4, 6, 7, 9
 _NEW_ELEMENT, _GET_ELEMENT, _NEW_GENERATION, _GET_GENERATION = 12, 13, 15, 16
 _ERROR, _DONE = 2, 3
 _REQUEST, _DUMP, _MULTI, _INTERRUPTED = 0x1, 0x300, 0x2, 0x10
-_NESTED = 0x3FFF  # the other bits of an attribute's type are flags
+_NESTED, _IS_NESTED = 0x3FFF, 0x8000  # the other bits of an attribute's type are flags
+_INTERFACE_BYTES = 16  # IFNAMSIZ, linux/if.h
 _FAMILIES = {"bridge": 7, "netdev": 5}
 _ENOENT = 2
 _RETRIES = 20
@@ -134,6 +135,21 @@ def read_verdicts(map_name: str) -> dict[str, str]:
     return {element.text: str(element.data) for element in read_elements("bridge", map_name)}
 
 
+def read_chain(table: str, name: str) -> dict[str, Hook | None]:
+    """As `read_chains`, of one chain; {} if it isn't there. Raises NftError."""
+    found = _ask(_GET_CHAIN, table, {1: TABLE, 3: name}, dump=False)
+    return {_text(attributes[3]): _hook(attributes[4]) if 4 in attributes else None for _, attributes in found}
+
+
+def read_verdict(map_name: str, interface: str) -> str | None:
+    """As `read_verdicts`, of one interface. Raises NftError."""
+    key = _nested(1, _nested(1, _packed(1, interface.encode().ljust(_INTERFACE_BYTES, b"\0"))))
+    for _, attributes in _ask(_GET_ELEMENT, "bridge", {1: TABLE, 2: map_name}, dump=False, more=_nested(3, key)):
+        for _, value in _attributes(attributes.get(3, b"")):
+            return str(_element(dict(_attributes(value))).data)
+    return None
+
+
 def _hook(nested: bytes) -> Hook:
     attributes = dict(_attributes(nested))
     device = attributes.get(3)
@@ -210,12 +226,19 @@ def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _attribute(kind: int, text: str) -> bytes:
-    value = text.encode() + b"\0"
+    return _packed(kind, text.encode() + b"\0")
+
+
+def _nested(kind: int, value: bytes) -> bytes:
+    return _packed(kind | _IS_NESTED, value)
+
+
+def _packed(kind: int, value: bytes) -> bytes:
     return _ATTRIBUTE.pack(4 + len(value), kind) + value + b"\0" * (-len(value) % 4)
 
 
 def _ask(
-    request: int, table: str, wanted: dict[int, str] | None = None, *, dump: bool = True
+    request: int, table: str, wanted: dict[int, str] | None = None, *, dump: bool = True, more: bytes = b""
 ) -> list[tuple[int, dict[int, bytes]]]:
     """
     (kind, attributes) of each message of the answer.
@@ -224,7 +247,7 @@ def _ask(
         NftError: the kernel refuses to answer, or the ruleset didn't stand still long enough for a whole answer.
     """
     body = struct.pack("=BBH", _FAMILIES.get(table, 0), 0, 0)
-    body += b"".join(_attribute(kind, text) for kind, text in (wanted or {}).items())
+    body += b"".join(_attribute(kind, text) for kind, text in (wanted or {}).items()) + more
     flags = _REQUEST | (_DUMP if dump else 0)
     message = _HEADER.pack(_HEADER.size + len(body), _SUBSYSTEM | request, flags, 1, 0) + body
     try:

@@ -7,7 +7,6 @@ Everything goes in on standard input, nothing through a shell; a run is given up
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from collections.abc import Callable, Sequence
 
@@ -75,7 +74,9 @@ class Nft:
 
     def identity(self) -> str:
         """Which program that is: another one, or another version, has another identity. Starts no process."""
-        path = shutil.which(self._program, path=_search_path()) or self._program
+        places = [""] if os.sep in self._program else _search_path().split(os.pathsep)
+        paths = (os.path.join(place, self._program) for place in places)
+        path = next((each for each in paths if os.path.isfile(each) and os.access(each, os.X_OK)), self._program)
         try:
             status = os.stat(path)
         except OSError:

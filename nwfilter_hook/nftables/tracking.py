@@ -7,8 +7,6 @@ Out: the number.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 # https://docs.kernel.org/networking/nf_conntrack-sysctl.html
 _TABLE_SIZE = "/proc/sys/net/netfilter/nf_conntrack_max"
 _USUAL_SIZE = 65536
@@ -28,6 +26,7 @@ def bound_of(setting: str) -> int:
 
 def _table_size() -> int:
     try:
-        return int(Path(_TABLE_SIZE).read_text()) or _USUAL_SIZE
+        with open(_TABLE_SIZE, encoding="utf-8") as file:
+            return int(file.read()) or _USUAL_SIZE
     except (OSError, ValueError):
         return _USUAL_SIZE

@@ -18,7 +18,6 @@ from ..base.dataclass import as_dict, dataclass, from_dict
 from ..base.errors import NOWHERE
 from ..filters.model import FilterRef
 from ..ruleset.model import Attachment
-from . import schema_1
 from .strict import each, label, lists_by_name, name, number, optional, tap, text, truth, uuid
 
 SCHEMA = 2
@@ -98,6 +97,8 @@ def from_json(data: bytes) -> Record:
     found = json.loads(data)
     schema = found.pop("schema")
     if schema == 1:
+        from . import schema_1
+
         found = schema_1.upgrade(found)
     elif schema != SCHEMA:
         raise ValueError(f"schema {schema!r}, not {SCHEMA}")
