@@ -22,11 +22,11 @@ class Object:
     One thing in the kernel that is a tap's, by exact name.
 
     Attributes:
-        kind: "chain", "set", "map", "element" (of a map that all taps share) or "shared" (a set that is nobody's, made
-            if it isn't there and never deleted).
+        kind: "chain", "set", "map", "element" (of a map that all taps share), "shared" (a set that is nobody's, made if
+            it isn't there) or "reserved" (addresses that no other tap learns).
         table: the back end's word for where it is: "bridge", "netdev".
         name: of an element, the map's name.
-        definition: what it is made with beside its name; of an element its key.
+        definition: what it is made with beside its name; of an element its key; tap and addresses of what is reserved.
         content: a chain's rules in their order; what is in a set from the beginning; what an element maps to.
     """
 
@@ -39,7 +39,7 @@ class Object:
     @property
     def key(self) -> tuple[str, str, str, str]:
         """What makes it this one thing, whatever is in it."""
-        return self.kind, self.table, self.name, self.definition if self.kind == "element" else ""
+        return self.kind, self.table, self.name, self.definition if self.kind in ("element", "reserved") else ""
 
     def belongs_to(self, tap: str) -> bool:
         """
@@ -48,6 +48,8 @@ class Object:
         """
         if self.kind == "element":
             return self.definition == f'"{tap}"'
+        if self.kind == "reserved":
+            return self.definition.split(" ")[0] == tap
         return self.kind == "shared" or (self.kind in ("chain", "set", "map") and self.name.split("/")[1:2] == [tap])
 
 
@@ -183,9 +185,10 @@ class Backend:
         """Whether rules can stand at the ingress of a bridge port's device, before the bridge."""
         raise NotImplementedError
 
-    def apply(self, transaction: Transaction) -> None:
+    def apply(self, transaction: Transaction) -> int:
         """
-        Hand it to the kernel.
+        Hand it to the kernel. Returns by how much that raised `generation`: more than one, if there was something to
+        tidy up afterwards.
 
         Raises:
             NftError: it was refused, and nothing has changed; or (`.unsure`) there was no answer in time.

@@ -14,6 +14,8 @@ Out: a `Config`; every key has a default.
     connections = 1/32
     [language]
     end_of_chain = return
+    [learning]
+    never = 192.0.2.1 2001:db8::/64
     [defaults]
     network.default = clean-traffic
     bridge.br-* = clean-traffic CTRL_IP_LEARNING=dhcp DHCPSERVER=192.0.2.1
@@ -81,6 +83,7 @@ class Config:
         timeout_s: after which an nft that doesn't answer is given up.
         connections: how many a guest may have open: a number, "1/N" of the kernel's table, or "none" for any number.
         end_of_chain: what happens to a frame at the end of a sub-chain: "return" to the root chain, or "accept".
+        never: addresses that no guest learns: version of IP, first, last.
         defaults, floors: in the file's order; of each the first that fits an interface counts.
         text: of the file, "" without one; None if this is not what the file says.
     """
@@ -92,6 +95,7 @@ class Config:
         "end_of_chain",
         "filter_dirs",
         "floors",
+        "never",
         "nft",
         "state_dir",
         "text",
@@ -108,6 +112,7 @@ class Config:
         self.end_of_chain = "return"
         self.defaults: tuple[Default, ...] = ()
         self.floors: tuple[Default, ...] = ()
+        self.never: tuple[tuple[int, int, int], ...] = ()
         self.text: str | None = None
 
 

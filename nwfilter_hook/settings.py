@@ -4,7 +4,7 @@ What the keys of the configuration file may hold.
 In:  the text of a value.
 Out: what the attribute of that name in `config.Config` becomes; or a ValueError that says what is wrong with it.
 
-On the path of a hook that has nothing to do: nothing is imported.
+On the path of a hook that has nothing to do: nothing is imported, but where a file names addresses.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ COUNTERS = ("none", "drops", "all")
 ENDS_OF_CHAIN = ("return", "accept")
 MAX_TIMEOUT_S = 600
 MAX_CONNECTIONS = 1_000_000
+MAX_NETWORKS = 256
+"""Of addresses and networks in a list: each becomes an element in each bridge's sets."""
 
 
 def _path(value: str, key: str) -> str:
@@ -68,10 +70,35 @@ def _connections(value: str, key: str) -> str:
     return value
 
 
+def _networks(value: str, key: str) -> tuple[tuple[int, int, int], ...]:
+    """Addresses and networks of either version, commas or blanks between them: of each the version, first and last."""
+    words = value.replace(",", " ").split()
+    if not 0 < len(words) <= MAX_NETWORKS:
+        raise ValueError(f"{key} takes 1 to {MAX_NETWORKS} addresses or networks, not {len(words)}")
+    return tuple(_network(word, key) for word in words)
+
+
+def _network(text: str, key: str) -> tuple[int, int, int]:
+    import ipaddress
+
+    address, _, length = text.partition("/")
+    try:
+        if "%" in text or (length and not length.isdigit()):
+            raise ValueError
+        network = ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        expected = "an address such as 192.0.2.1 or 2001:db8::1, or a network such as 192.0.2.8/29"
+        raise ValueError(f"{key}: {text!r} is not {expected}") from None
+    if network.network_address != ipaddress.ip_address(address):
+        raise ValueError(f"{key}: {text!r} is within {network}; write that network, or one address alone")
+    return network.version, int(network.network_address), int(network.broadcast_address)
+
+
 SECTIONS: dict[str, dict[str, Callable[[str, str], object]]] = {
     "paths": {"state_dir": _path, "filter_dirs": _paths},
     "nftables": {"counters": _counters, "nft": _program, "timeout_s": _seconds, "connections": _connections},
     "language": {"end_of_chain": _end_of_chain},
+    "learning": {"never": _networks},
     "defaults": {},
 }
 """Section, key, and what makes the attribute of that name of the value and the key."""

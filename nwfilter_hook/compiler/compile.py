@@ -24,6 +24,7 @@ from ..ruleset.model import (
     NamedSet,
     Purpose,
     Ruleset,
+    Segment,
     Tree,
 )
 from .chains import TreeBuilder
@@ -47,6 +48,7 @@ def compile_tap(
     floor: Iterable[BoundRule] = (),
     floor_learning: Learning | None = None,
     ingress: bool = True,
+    segment: Segment | None = None,
 ) -> Ruleset:
     """
     Compile `rules` into the chains that filter `tap`.
@@ -59,6 +61,7 @@ def compile_tap(
         floor: the rules of another filter that counts too, first; what is learned for its rules is learned as
             `floor_learning` says, for `rules` as well.
         ingress: whether a bridge port's rules may stand at the ingress of its device, too.
+        segment: where the tap is among others; alone, without it.
 
     Returns:
         For each tree that has rules: its root chain, then its sub-chains by first appearance.
@@ -66,6 +69,7 @@ def compile_tap(
     Raises:
         UnsupportedMatch: a rule can't be enforced on this kind of tap.
     """
+    segment = segment or Segment()
     notes: dict[str, None] = {}
     below, rules = tuple(floor), tuple(rules)
     learning, floor_learning = learning or Learning(), floor_learning or Learning()
@@ -73,13 +77,13 @@ def compile_tap(
     chains = _chains(tap, attachment, rules, end_of_chain, "own-" if below else "", notes)
     chains = with_host_packets(with_macs(chains, learning.macs or (mac,)))
     taught = learned_kinds(base)
-    chains = with_learning(chains, mac, learning, learned_kinds(chains) - taught)
+    chains = with_learning(chains, mac, learning, learned_kinds(chains) - taught, segment.name)
     if base:
         chains = with_answers(stack(with_later_fragments(base), chains))
-        chains = with_learning(chains, mac, floor_learning, taught)
+        chains = with_learning(chains, mac, floor_learning, taught, segment.name)
     if ingress and attachment is Attachment.BRIDGE_PORT:
         chains = with_ingress(chains)
-    return Ruleset(tap, attachment, tuple(chains), tuple(_sets(chains)), tuple(notes))
+    return Ruleset(tap, attachment, tuple(chains), tuple(_sets(chains)), tuple(notes), segment=segment)
 
 
 def _chains(

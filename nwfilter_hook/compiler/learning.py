@@ -27,6 +27,7 @@ from ..ruleset.fields import Field, Kind
 from ..ruleset.model import Chain, Equals, InSet, Masked, Match, NamedSet, Purpose, Rule, Tree, Verdict
 from ..ruleset.numbers import DHCP_CLIENT_PORT, DHCP_COOKIE, DHCP_SERVER_PORT, EtherType, Protocol
 from .dhcp_questions import question_chains, question_rules
+from .dhcp_types import message_types
 from .implied import ARP_LENGTHS, ARP_OF_ETHERNET, ARP_OF_IPV4
 
 _BROADCAST = 0xFFFFFFFFFFFF
@@ -39,11 +40,6 @@ _IPV4 = Match(Field.ETHER_TYPE, Equals(EtherType.IPV4))
 _LEASED = Match(Field.TAP, InSet(NamedSet(Purpose.LEASED, "", Kind.INTERFACE)))
 _NOT_LEASED = Match(_LEASED.field, _LEASED.test, negated=True)
 _UNREAD = NamedSet(Purpose.UNREAD, "", Kind.IPV4, size=8)
-
-# --- parameters -------------------------------------------------------------------------------------------------------
-
-
-# --- rules ------------------------------------------------------------------------------------------------------------
 
 
 def learned_sets(chains: Iterable[Chain]) -> list[NamedSet]:
@@ -64,24 +60,27 @@ def learned_kinds(chains: Iterable[Chain]) -> frozenset[Kind]:
     return frozenset(named.kind for named in learned_sets(chains))
 
 
-def with_learning(chains: list[Chain], mac: int, learning: Learning, kinds: frozenset[Kind]) -> list[Chain]:
+def with_learning(
+    chains: list[Chain], mac: int, learning: Learning, kinds: frozenset[Kind], segment: str
+) -> list[Chain]:
     """
     `chains`, with the rules that fill the learned sets in front of what they hold already.
 
     Args:
         mac: the guest's; what is sent under another teaches nothing.
         kinds: of addresses; the others are learned elsewhere.
+        segment: of NamedSet.
     """
     if not kinds:
         return chains
-    chains = [_complete(chain, mac, learning, kinds) for chain in chains]
+    chains = [_complete(chain, mac, learning, kinds, segment) for chain in chains]
     used = [named for named in learned_sets(chains) if named.kind in kinds]
     added: dict[Tree, list[Chain]] = {}
     head: dict[Tree, list[Rule]] = {}
-    stores = _stores(used, Kind.IPV4, mac, learning)
+    stores = _stores(used, Kind.IPV4, mac, learning, segment)
     lessons = _Lessons(mac, _first_user(chains, Kind.IPV4), learning.fixed)
     if stores and learning.mode == "dhcp":
-        head[Tree.FROM_L2] = list(lessons.only_dhcp_out())
+        head[Tree.FROM_L2] = [*lessons.only_dhcp_out(), *lessons.first_use(stores, rechecks=True)]
         head[Tree.TO_L2] = list(lessons.only_leases_in(learning))
         added[Tree.TO_L2] = lessons.lease_chains(stores)
         added[Tree.FROM_L2] = question_chains(lessons.rule, mac, (InSet(stores[0]), *lessons.fixed))
@@ -90,7 +89,7 @@ def with_learning(chains: list[Chain], mac: int, learning: Learning, kinds: froz
                 head[tree] = [rule]
     elif stores:
         head[Tree.FROM_L2] = list(lessons.first_use(stores))
-    stores = _stores(used, Kind.IPV6, mac, learning)
+    stores = _stores(used, Kind.IPV6, mac, learning, segment)
     lessons = _Lessons(mac, _first_user(chains, Kind.IPV6), learning.ipv6_fixed)
     if stores:
         head.setdefault(Tree.FROM_L2, []).extend(lessons.ipv6(stores, learning))
@@ -108,20 +107,21 @@ def _first_user(chains: Iterable[Chain], kind: Kind) -> Rule | None:
     return None
 
 
-def _complete(chain: Chain, mac: int, learning: Learning, kinds: frozenset[Kind]) -> Chain:
+def _complete(chain: Chain, mac: int, learning: Learning, kinds: frozenset[Kind], segment: str) -> Chain:
     """The chain, its learned sets as large as `learning` says."""
 
     def complete(match: Match) -> Match:
         test = match.test
         if not isinstance(test, InSet) or test.set.purpose is not Purpose.LEARNED or test.set.kind not in kinds:
             return match
-        return Match(match.field, InSet(_spec(test.set, mac, learning), test.fields), match.negated)
+        return Match(match.field, InSet(_spec(test.set, mac, learning, segment), test.fields), match.negated)
 
     rules = (replace(rule, matches=tuple(complete(match) for match in rule.matches)) for rule in chain.rules)
     return Chain(chain.tree, chain.name, tuple(rules))
 
 
-def _spec(named: NamedSet, mac: int, learning: Learning) -> NamedSet:
+def _spec(named: NamedSet, mac: int, learning: Learning, segment: str) -> NamedSet:
+    named = replace(named, segment=segment)
     if named.kind is Kind.IPV4:
         if learning.mode == "dhcp":
             return replace(named, size=1, newest=True)
@@ -130,13 +130,13 @@ def _spec(named: NamedSet, mac: int, learning: Learning) -> NamedSet:
     return replace(named, size=learning.ipv6_maximum, initial=(own if named.mask is None else own & named.mask,))
 
 
-def _stores(used: Sequence[NamedSet], kind: Kind, mac: int, learning: Learning) -> tuple[NamedSet, ...]:
+def _stores(used: Sequence[NamedSet], kind: Kind, mac: int, learning: Learning, segment: str) -> tuple[NamedSet, ...]:
     """
     The sets to store an address in. First the one of whole addresses, used or not: it is full when enough are known,
     and then nothing goes to those of masked ones.
     """
     found = [named for named in used if named.kind is kind]
-    whole = [_spec(NamedSet(Purpose.LEARNED, "", kind), mac, learning)] if found else []
+    whole = [_spec(NamedSet(Purpose.LEARNED, "", kind), mac, learning, segment)] if found else []
     return tuple(dict.fromkeys((*whole, *found)))
 
 
@@ -184,8 +184,12 @@ class _Lessons:
         yield from _unicast(field)
         yield from (Match(field, test, negated=True) for test in self.fixed)
 
-    def first_use(self, stores: Sequence[NamedSet]) -> Iterator[Rule]:
+    def first_use(self, stores: Sequence[NamedSet], *, rechecks: bool = False) -> Iterator[Rule]:
         """An IPv4 packet teaches its source, an ARP frame its sender (0.0.0.0 in a probe, and so nothing)."""
+        for rule in self._first_use(stores):
+            yield replace(rule, rechecks=rechecks)
+
+    def _first_use(self, stores: Sequence[NamedSet]) -> Iterator[Rule]:
         yield self._learn(Field.IP_SRC, (self._own, _IPV4, *self._new(Field.IP_SRC)), stores)
         ethernet_arp = (
             Match(Field.ETHER_TYPE, Equals(EtherType.ARP)),
@@ -255,7 +259,7 @@ class _Lessons:
             *_unicast(Field.DHCP_ADDRESS),
         )
         types: list[Rule] = []
-        for ack_test, any_test in zip(_message_types(_ACK), _message_types(None)):
+        for ack_test, any_test in zip(message_types(_ACK), message_types(None)):
             # the first that is found decides
             types.append(self.rule((Match(Field.DHCP_OPTIONS, ack_test),), Verdict.JUMP, "dhcp-ack"))
             types.append(self.rule((Match(Field.DHCP_OPTIONS, any_test),), Verdict.RETURN))
@@ -286,10 +290,15 @@ def _dhcp(source_port: int, destination_port: int, *more: Match) -> tuple[Match,
 
 
 def _unicast(field: Field) -> tuple[Match, ...]:
-    """An address that a host can have: not unspecified, not multicast or reserved (all of ::/8 is, for IPv6)."""
+    """
+    An address that a host can have for good: not unspecified, loopback, multicast or reserved (all of ::/8 is, for
+    IPv6), nor one that an IPv4 host invents while nobody gives it one (RFC 3927).
+    """
     if field.kind is Kind.IPV4:
         return (
             Match(field, Equals(0), negated=True),
+            Match(field, Masked(prefix_mask(8, 32), 127 << 24), negated=True),
+            Match(field, Masked(prefix_mask(16, 32), 0xA9FE0000), negated=True),
             Match(field, Masked(prefix_mask(3, 32), 0xE0000000), negated=True),
         )
     return (
@@ -301,29 +310,3 @@ def _unicast(field: Field) -> tuple[Match, ...]:
 def _not_link_local(field: Field) -> tuple[Match, ...]:
     """An IPv6 address that isn't of fe80::/10."""
     return (Match(field, Masked(prefix_mask(10, 128), 0xFE80 << 112), negated=True),)
-
-
-def _message_types(message: int | None) -> Iterator[Masked]:
-    """
-    Tests for the message type (option 53, RFC 2132 9.6), any or this one, where it is the first option, the second
-    behind one of usual length, or the third behind two addresses.
-    """
-    places: tuple[tuple[int, ...], ...] = ((), (4,), (1,), (2,), (8,), (4, 4))
-    for lengths in places:
-        at = 0
-        mask = value = 0
-        for length in lengths:
-            mask |= _octets(at + 1, 0xFF)
-            value |= _octets(at + 1, length)
-            at += 2 + length
-        mask |= _octets(at, 0xFF) | _octets(at + 1, 0xFF)
-        value |= _octets(at, 53) | _octets(at + 1, 1)
-        if message is not None:
-            mask |= _octets(at + 2, 0xFF)
-            value |= _octets(at + 2, message)
-        yield Masked(mask, value)
-
-
-def _octets(at: int, value: int) -> int:
-    """`value` as the octet number `at` of DHCP_OPTIONS."""
-    return value << Field.DHCP_OPTIONS.bits - 8 * (at + 1)

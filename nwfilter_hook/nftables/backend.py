@@ -11,10 +11,10 @@ import time
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import Any
 
-from ..backend import Backend, Installed, LearnedAddress, Object, Rendered, Seen, Transaction
+from ..backend import Backend, Installed, Object, Rendered, Seen, Transaction
 from ..base.errors import NftError
 from ..ruleset.model import NamedSet, Ruleset
-from . import bounds, learned, script
+from . import bounds, learned, script, segments
 from .commands import Operation, Script
 from .expressions import with_counts
 from .features import check_features, find_out, needs_of
@@ -22,7 +22,6 @@ from .fingerprints import fingerprints
 from .names import BOUNDS, LOOKUPS, MAPS, TABLE, is_of_tap
 from .netlink import (
     Hook,
-    KernelElement,
     KernelRule,
     read_chains,
     read_elements,
@@ -32,7 +31,7 @@ from .netlink import (
     read_verdicts,
 )
 from .process import Nft
-from .sets import MAX_SOURCES, TIMEOUT_S, counts_connections, declaration, kind_of, set_name
+from .sets import MAX_SOURCES, counts_connections, declaration, kind_of, set_name
 from .tracking import bound_of
 
 Remember = Callable[[Mapping[str, Any]], None]
@@ -113,8 +112,32 @@ class NftBackend(Backend):
             self._remember(found)
         self._capabilities = found
 
-    def apply(self, transaction: Transaction) -> None:
+    def apply(self, transaction: Transaction) -> int:
         assert isinstance(transaction, Script)
+        changes = self._carry_out(lambda: segments.completed(transaction))
+        try:
+            return changes + self._carry_out(lambda: segments.following(transaction))
+        except NftError as error:
+            # what was asked for is in force, but not all is cleaned up
+            raise NftError(str(error), unsure=True) from error
+
+    def _carry_out(self, worked_out: Callable[[], Script]) -> int:
+        """
+        Run what was worked out by what the kernel shows; if it is refused, and that has changed meanwhile, what is
+        worked out anew. Returns the number of changes to the kernel.
+        """
+        first = worked_out()
+        if not first.operations:
+            return 0
+        try:
+            return self._run(first)
+        except NftError as error:
+            again = worked_out()
+            if error.unsure or again == first:
+                raise
+            return self._run(again)
+
+    def _run(self, transaction: Script) -> int:
         ran = self._nft.run(["-f", "-"], transaction.text)
         if ran.status:
             # whatever nft says: what the kernel shows decides whether something is in the way
@@ -125,17 +148,20 @@ class NftBackend(Backend):
 
                 raise NftError(explain(transaction, ran.err))
         if any(each.verb == "delete" and each.name in _TRACKING for each in transaction.operations):
-            self._track_no_longer()
+            return 1 + self._track_no_longer()
+        return 1
 
-    def _track_no_longer(self) -> None:
+    def _track_no_longer(self) -> int:
         """If that was the last tap whose connections are looked at, no other's are tracked for the bounds' sake."""
         try:
             if not read_rules("bridge", BOUNDS.name) or any(read_verdicts(name) for name in _LAYER_3):
-                return
+                return 0
             if not any(map(bounds.is_own, read_verdicts(BOUNDS.map).values())):
-                self._nft.run(["-f", "-"], Script(tuple(bounds.no_bounds(read_chains("bridge")))).text)
+                untracked = Script(tuple(bounds.no_bounds(read_chains("bridge"))))
+                return 0 if self._nft.run(["-f", "-"], untracked.text).status else 1
         except NftError:
             pass  # it costs a little, and the next one to go tries again
+        return 0
 
     def find(self, tap: str) -> Installed | None:
         objects: list[Object] = []
@@ -186,13 +212,12 @@ class NftBackend(Backend):
             elif each.kind == "element" and elements[each.name].get(installed.tap) != each.content[0]:
                 missing.append(each.name)
         own = learned.own_addresses(installed)
-        known = [_since(table, name) for table, name in _places(learned.whole_sets(installed))]
-        known += [_since(table, name, learned.mac_of) for table, name in _places(learned.mac_sets(installed))]
-        unread = (_since(table, name) for table, name in _places(learned.unread_sets(installed)))
+        known = learned.learned_addresses(installed) + learned.learned_macs(installed, int(time.time()))
+        unread = (read_elements(each.table, each.name) for each in learned.unread_sets(installed))
         return Seen(
             tuple(missing),
-            tuple(address for each in known for address in each if address.address not in own),
-            tuple(address.address for each in unread for address in each),
+            tuple(each for each in known if each.address not in own),
+            tuple(learned.address_of(element) for elements in unread for element in elements),
             dropped if counts else None,
             (
                 *dict.fromkeys(_counting_rule(installed, each.name) for each in _full_sets(installed)),
@@ -207,7 +232,7 @@ class NftBackend(Backend):
         return read_generation()
 
     def set_learned(self, installed: Installed, versions: Iterable[int], addresses: Iterable[str]) -> None:
-        self.apply(learned.set_learned(installed, versions, addresses))
+        self.apply(learned.set_learned(installed, versions, addresses, int(time.time())))
 
     # --- the administrator's sets -------------------------------------------------------------------------------------
 
@@ -282,19 +307,6 @@ def _counting_rule(installed: Installed, name: str) -> str:
     rules = (rule for each in installed.objects if each.kind == "chain" for rule in each.content)
     counting = next((rule for rule in rules if f" add @{name} " in rule), name)
     return counting.rpartition(' comment "')[2].rstrip('"')
-
-
-def _places(sets: Iterable[Object]) -> list[tuple[str, str]]:
-    return [(each.table, each.name) for each in sets]
-
-
-def _since(table: str, name: str, spell: Callable[[KernelElement], str] = learned.address_of) -> list[LearnedAddress]:
-    """The addresses in a set, and since when they are."""
-    now_s = int(time.time())
-    return [
-        LearnedAddress(spell(element), None if element.left_s is None else now_s - (TIMEOUT_S - element.left_s))
-        for element in read_elements(table, name)
-    ]
 
 
 _HOOK_NUMBERS = {"ingress": 0, "egress": 1}

@@ -16,7 +16,7 @@ class Operation:
     One command of a transaction.
 
     Attributes:
-        verb: "add", "flush" or "delete".
+        verb: "add", "create" (which must not be there), "flush" or "delete".
         kind: "table", "chain", "rule", "set", "map" or "element".
         name: of the chain (a rule's too), set or map (an element's too).
         key: of an element.

@@ -30,7 +30,7 @@ from ..ruleset.model import (
 from ..ruleset.numbers import EtherType, Protocol
 from .fields import in_transport_header, name_of, number, number_place, octets, place
 from .names import chain_name
-from .sets import interface_field, replace_newest, set_name, store
+from .sets import interface_field, set_name, store
 
 EQUAL_OCTETS = "equal-octets"
 """A set of all pairs of equal octets: nft can't compare two fields of a packet, but it can look up pairs."""
@@ -63,20 +63,24 @@ class _Frame:
 
 def render_rule(ruleset: Ruleset, tree: Tree, rule: Rule, counters: str) -> tuple[str, ...]:
     """
-    `rule` of a tap as nft statements, without "add rule …" in front: one, or several if a negated comparison or a
-    store needs them.
+    `rule` of a tap as nft statements, without "add rule …" in front: one, or several if a negated comparison needs
+    them.
     """
     frame = _frame(ruleset, tree, rule.matches)
-    comment = f'comment "{rule.provenance}"'
     variants: list[list[str]] = [[]]
     for match in rule.matches:
         texts = _match(ruleset.tap, match, frame)
         if in_transport_header(match.field) and not any(_HAS_TRANSPORT_HEADER in variant for variant in variants):
             variants = [[*variant, _HAS_TRANSPORT_HEADER] for variant in variants]
         variants = [[*variant, text] for variant in variants for text in texts]
-    ends = _stores(ruleset, rule, frame) if rule.verdict is Verdict.LEARN else (_verdict(ruleset.tap, tree, rule),)
+    end = _stores(ruleset, rule, frame) if rule.verdict is Verdict.LEARN else _verdict(ruleset.tap, tree, rule)
     counter = _counter(rule, counters)
-    return tuple(" ".join([*variant, *counter, end, comment]) for variant in variants for end in ends)
+    return tuple(" ".join([*variant, *counter, end, comment_of(rule)]) for variant in variants)
+
+
+def comment_of(rule: Rule) -> str:
+    """Where the rule comes from, for people."""
+    return f'comment "{rule.provenance}"'
 
 
 def _frame(ruleset: Ruleset, tree: Tree, matches: Sequence[Match]) -> _Frame:
@@ -107,14 +111,12 @@ def _verdict(tap: str, tree: Tree, rule: Rule) -> str:
     return f"jump {chain_name(tap, tree, rule.target)}" if rule.verdict is Verdict.JUMP else rule.verdict.value
 
 
-def _stores(ruleset: Ruleset, rule: Rule, frame: _Frame) -> tuple[str, ...]:
-    first, second = replace_newest(ruleset.tap, rule.stores, frame.interface)
-    stores = [
+def _stores(ruleset: Ruleset, rule: Rule, frame: _Frame) -> str:
+    """Of what becomes no address of the guest (lessons.py)."""
+    return " ".join(
         store(ruleset.tap, number_place(field) if field.kind in (Kind.IPV4, Kind.IPV6) else _field(field, frame), named)
         for field, named in rule.stores
-        if not named.newest
-    ]
-    return (*first, " ".join(filter(None, [second, *stores])))
+    )
 
 
 def _match(tap: str, match: Match, frame: _Frame) -> tuple[str, ...]:
@@ -142,7 +144,7 @@ def _match(tap: str, match: Match, frame: _Frame) -> tuple[str, ...]:
     if isinstance(test, SameAs):
         return _same(field, test.other, match.negated)
     if isinstance(test, InSet):
-        if test.set.purpose is Purpose.LEARNED:
+        if test.set.purpose in (Purpose.LEARNED, Purpose.SEEN):
             name = number_place(field, tagged=frame.tagged)
         if test.set.mask is not None:
             name = f"{name} & {number(field, test.set.mask, raw=name.startswith('@'))}"

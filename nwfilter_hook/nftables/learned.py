@@ -8,19 +8,20 @@ Out: a `Script`; addresses.
 from __future__ import annotations
 
 import ipaddress
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 
-from ..backend import Installed, Object
+from ..backend import Installed, LearnedAddress, Object
 from ..base.addresses import format_mac
 from ..ruleset.model import Purpose
 from .commands import Operation, Script
-from .netlink import KernelElement
-from .sets import LearnedName, lease_map, parse_learned
+from .netlink import KernelElement, read_elements
+from .segments import claim, give_back
+from .sets import TIMEOUT_S, LearnedName, lease_map, parse_learned, segment_set
 
-_FORGOTTEN = (
-    *(Purpose.LEARNED.value, f"{Purpose.LEARNED.value}6"),
-    *(Purpose.LEASED.value, Purpose.UNREAD.value, Purpose.MACS.value),
-)
+_FLUSHED = {Purpose.LEASED.value: 4, Purpose.UNREAD.value: 4, Purpose.MACS.value: 0}
+_ANYHOW = ("add", "delete")
+"""What may be gone by itself is added first."""
 
 
 def learnable(installed: Installed) -> Mapping[int, int]:
@@ -31,22 +32,32 @@ def learnable(installed: Installed) -> Mapping[int, int]:
     return found
 
 
-def set_learned(installed: Installed, versions: Iterable[int], addresses: Iterable[str]) -> Script:
+def set_learned(installed: Installed, versions: Iterable[int], addresses: Iterable[str], now_s: int) -> Script:
     """
     The transaction that forgets what was learned of `versions` (of IP; 0 are MACs), and then makes `addresses` what was
-    learned.
+    learned: it is refused if another tap of the segment has one of them. It takes out what the kernel shows now, and no
+    more: the guest may learn meanwhile. Raises NftError.
     """
     versions = tuple(versions)
     parsed = [ipaddress.ip_address(text) for text in addresses]
-    operations = []
-    for each in installed.objects:
-        purpose = each.name.split("/")[0]
-        version = 0 if purpose == Purpose.MACS.value else 6 if purpose.endswith("6") else 4
-        if purpose in _FORGOTTEN and version in versions:
-            operations.append(Operation("flush", each.kind, each.table, each.name))
-            operations += [_add(each, element) for element in each.content]
+    operations: list[Operation] = []
     for each, name in _sets(installed):
-        operations += [_add(each, name.element(int(ip))) for ip in parsed if ip.version == name.version]
+        if name.version in versions:
+            known = [int.from_bytes(element.key, "big") for element in read_elements(each.table, each.name)]
+            gone = [f"{address:#x}" for address in known if f"{address:#x}" not in each.content]
+            operations += [
+                Operation(verb, "element", each.table, each.name, ", ".join(gone)) for verb in _ANYHOW if gone
+            ]
+            if name.mask is None:
+                operations += give_back(each.table, each.name, known)
+    for each in installed.objects:
+        if _FLUSHED.get(each.name.split("/")[0]) in versions:
+            operations.append(Operation("flush", each.kind, each.table, each.name))
+    for each, name in _sets(installed):
+        mine = [int(ip) for ip in parsed if ip.version == name.version]
+        operations += [_add(each, name.element(address)) for address in mine]
+        if name.mask is None:
+            operations += claim(each.table, each.name, mine, now_s)
     operations += _lease(installed, [int(ip) for ip in parsed if ip.version == 4])
     return Script(tuple(operations))
 
@@ -92,9 +103,35 @@ def mac_sets(installed: Installed) -> list[Object]:
     return [each for each in installed.objects if each.kind == "set" and each.name.startswith(f"{Purpose.MACS.value}/")]
 
 
-def mac_of(element: KernelElement) -> str:
-    """The MAC that an element is."""
-    return format_mac(int.from_bytes(element.key[:6], "big"))
+def learned_macs(installed: Installed, now_s: int) -> list[LearnedAddress]:
+    """What MACs the kernel has learned for the tap, and since when, as what is left of their time tells."""
+    found = (element for each in mac_sets(installed) for element in read_elements(each.table, each.name))
+    return [
+        LearnedAddress(
+            format_mac(int.from_bytes(element.key[:6], "big")),
+            None if element.left_s is None else now_s - (TIMEOUT_S - element.left_s),
+        )
+        for element in found
+    ]
+
+
+def learned_addresses(installed: Installed) -> list[LearnedAddress]:
+    """What the kernel has learned for the tap, and since when. Raises NftError."""
+    found = []
+    for each, name in _sets(installed):
+        if name.mask is None:
+            since = read_elements(each.table, segment_set(Purpose.SINCE, name.kind, name.segment))
+            times = {element.key: element.data for element in since}
+            found += [
+                LearnedAddress(address_of(element), _seconds(times.get(element.key)))
+                for element in read_elements(each.table, each.name)
+            ]
+    return found
+
+
+def _seconds(nanoseconds: bytes | str | None) -> int | None:
+    """What `meta time` stores: nanoseconds since the epoch, in the machine's byte order."""
+    return int.from_bytes(nanoseconds, sys.byteorder) // 10**9 if isinstance(nanoseconds, bytes) else None
 
 
 def address_of(element: KernelElement) -> str:

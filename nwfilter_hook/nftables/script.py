@@ -14,12 +14,24 @@ from collections.abc import Iterable, Sequence
 
 from ..backend import Installed, Object, Rendered
 from ..base.errors import Source
-from ..ruleset.model import Attachment, Chain, Purpose, Ruleset, Tree
+from ..ruleset.fields import Kind
+from ..ruleset.model import Attachment, Chain, Purpose, Rule, Ruleset, Tree
 from .bounds import bound_element, bound_operations, leading_to
 from .commands import Operation, Script
-from .expressions import EQUAL_OCTETS, render_rule
+from .expressions import EQUAL_OCTETS, comment_of, render_rule
+from .lessons import is_lesson, lesson_of
 from .names import BASE_CHAINS, LOOKUP, MAP_OF, chain_name
-from .sets import declaration, initial_elements, is_remembered, kind_of, names_of, set_name
+from .sets import (
+    declaration,
+    initial_elements,
+    is_remembered,
+    kind_of,
+    names_of,
+    parse_learned,
+    segment_set,
+    segment_sets,
+    set_name,
+)
 
 # --- what a ruleset becomes -------------------------------------------------------------------------------------------
 
@@ -33,21 +45,40 @@ def render(ruleset: Ruleset, counters: str, *, bounded: bool = False) -> Rendere
         bounded: the host has a bound on the connections of taps that have none of their own.
     """
     home = ruleset.attachment.family
-    sets = [*_shared_sets(ruleset, home), *_own_sets(ruleset, home)]
+    sets = [*_shared_sets(ruleset, home), *_own_sets(ruleset, home), *_reservations(ruleset, home)]
     chains, elements = [], []
     origins: dict[tuple[str, str], list[tuple[str, Source]]] = {}
-    for chain in ruleset.chains:
+    for chain, lines in _chains_of(ruleset, counters):
         name = chain_name(ruleset.tap, chain.tree, chain.name)
         table = "netdev" if chain.tree is Tree.INGRESS else home
-        rules = [(line, rule) for rule in chain.rules for line in render_rule(ruleset, chain.tree, rule, counters)]
-        origins[table, name] = [(rule.filter, rule.source) for _, rule in rules]
-        chains.append(Object("chain", table, name, _device_hook(ruleset, chain), tuple(line for line, _ in rules)))
+        origins[table, name] = [(rule.filter, rule.source) for rule, _ in lines]
+        chains.append(Object("chain", table, name, _device_hook(ruleset, chain), tuple(line for _, line in lines)))
         if table == "bridge" and chain.name is None:
             elements.append(element_of(ruleset.tap, MAP_OF[chain.tree], f"jump {name}"))
     own = ruleset.connections
     if home == "bridge" and ruleset.chains and own != 0 and (bounded or own):
         elements.append(bound_element(ruleset.tap, own))
     return Rendered(Installed(ruleset.tap, (*sets, *chains, *elements)), origins)
+
+
+def _chains_of(ruleset: Ruleset, counters: str) -> Iterable[tuple[Chain, list[tuple[Rule, str]]]]:
+    """Every chain with its statements; a rule that learns leads to chains of its own."""
+    lessons = 0
+    for chain in ruleset.chains:
+        lines: list[tuple[Rule, str]] = []
+        more: list[tuple[str, Rule, tuple[str, ...]]] = []
+        for rule in chain.rules:
+            entrance = rule
+            if is_lesson(rule):
+                jump = chain_name(ruleset.tap, chain.tree, f"learn-{lessons}-new")
+                lesson = lesson_of(ruleset, chain.tree, rule, lessons, jump, counted=counters == "all")
+                entrance = lesson.entrance
+                more += [(name, rule, statements) for name, statements in lesson.chains]
+                lessons += 1
+            lines += [(rule, line) for line in render_rule(ruleset, chain.tree, entrance, counters)]
+        yield chain, lines
+        for name, rule, statements in more:
+            yield Chain(chain.tree, name, ()), [(rule, f"{statement} {comment_of(rule)}") for statement in statements]
 
 
 def element_of(tap: str, map_name: str, verdict: str) -> Object:
@@ -60,6 +91,22 @@ def _shared_sets(ruleset: Ruleset, table: str) -> Iterable[Object]:
         if named.purpose is Purpose.IPSET:
             name = set_name(ruleset.tap, named)
             yield Object("shared", table, name, declaration(name, named.dimensions))
+    if ruleset.segment.name:
+        for name in segment_sets(ruleset):
+            yield Object("shared", table, name, declaration(name))
+
+
+def _reservations(ruleset: Ruleset, table: str) -> Iterable[Object]:
+    segment = ruleset.segment
+    for kind in (Kind.IPV4, Kind.IPV6):
+        # a tap that is alone keeps nothing from others
+        reserved = segment.reserved if segment.name else segment.hosts
+        spans = sorted({(each.low, each.high) for each in reserved if each.kind is kind})
+        if spans:
+            name = segment_set(Purpose.RESERVED_BY, kind, segment.name or ruleset.tap)
+            yield Object(
+                "reserved", table, name, " ".join([ruleset.tap, *(f"{low:#x}-{high:#x}" for low, high in spans)])
+            )
 
 
 def _own_sets(ruleset: Ruleset, table: str) -> Iterable[Object]:
@@ -113,14 +160,13 @@ def install(
         operations += _chains(rendered.installed)
     for rendered in everything:
         operations += _fill(rendered)
-    kept = {each.key for each in objects}
-    operations += _remove(stale, kept)
+    operations += _remove(stale, objects)
     return Script(tuple(operations))
 
 
 def remove(installed: Iterable[Installed]) -> Script:
     """The transaction after which none of `installed` is in the kernel, whether it was or not."""
-    return Script(tuple(_remove(installed, set())))
+    return Script(tuple(_remove(installed, ())))
 
 
 def _base(table: str, maps: set[str]) -> Iterable[Operation]:
@@ -151,7 +197,7 @@ def _sets(installed: Installed, *, fresh: bool, anew: bool) -> Iterable[Operatio
     """
     for each in installed.objects:
         if each.kind == "shared":
-            yield Operation("add", "set", each.table, each.name, value=each.definition)
+            yield Operation("add", kind_of(each.name), each.table, each.name, value=each.definition)
     sets = [each for each in installed.objects if each.kind in ("set", "map")]
     for each in sets:
         yield Operation("add", each.kind, each.table, each.name, value=each.definition)
@@ -160,6 +206,40 @@ def _sets(installed: Installed, *, fresh: bool, anew: bool) -> Iterable[Operatio
     for each in sets:
         for element in each.content:
             yield Operation("add", "element", each.table, each.name, key=element)
+    for each in installed.objects:
+        if each.kind == "reserved":
+            yield from _reserve(each)
+    # what has changed hands, or is never to be learned, is looked at anew
+    for table, name in dict.fromkeys(_seen_sets(installed)):
+        yield Operation("flush", "set", table, name)
+
+
+def _seen_sets(installed: Installed) -> Iterable[tuple[str, str]]:
+    for each in installed.objects:
+        learned = parse_learned(each.name) if each.kind == "set" else None
+        if learned is not None:
+            yield each.table, segment_set(Purpose.SEEN, learned.kind, learned.segment)
+        elif each.kind == "reserved":
+            yield each.table, each.name.replace(Purpose.RESERVED_BY.value, Purpose.SEEN.value, 1)
+
+
+def _reserve(reserved: Object) -> Iterable[Operation]:
+    """What "TAP FIRST-LAST FIRST-LAST …" becomes: nobody learns it, because of this tap."""
+    spans = [span.split("-") for span in reserved.definition.split(" ")[1:]]
+    yield Operation("add", "element", reserved.table, reserved.name, ", ".join(key for _, _, key in _parts(reserved)))
+    for purpose, chosen in (
+        (Purpose.RESERVED, [low for low, high in spans if low == high]),
+        (Purpose.RESERVED_NETS, [f"{low}-{high}" for low, high in spans if low != high]),
+    ):
+        if chosen:
+            name = reserved.name.replace(Purpose.RESERVED_BY.value, purpose.value, 1)
+            yield Operation("add", "element", reserved.table, name, ", ".join(chosen))
+
+
+def _parts(reserved: Object) -> list[tuple[str, str, str]]:
+    """Table, name and key of each element of reserved-by/SEG that a "reserved" object is."""
+    tap, *spans = reserved.definition.split(" ")
+    return [(reserved.table, reserved.name, " . ".join([*span.split("-"), f'"{tap}"'])) for span in spans]
 
 
 def _chains(installed: Installed) -> Iterable[Operation]:
@@ -180,17 +260,20 @@ def _fill(rendered: Rendered) -> Iterable[Operation]:
             yield Operation("add", "element", each.table, each.name, each.definition, each.content[0])
 
 
-def _remove(stale: Iterable[Installed], kept: set[tuple[str, str, str, str]]) -> list[Operation]:
+def _remove(stale: Iterable[Installed], kept: Iterable[Object]) -> list[Operation]:
     """Delete what is in `stale` and not `kept`: map elements first, then chains, then sets; each once."""
-    seen = set(kept)
+    seen = {each.key for each in kept}
+    staying = {part for each in kept if each.kind == "reserved" for part in _parts(each)}
     gone: list[Object] = []
+    reserved: list[Object] = []
     for installed in stale:
         for each in installed.objects:
             if each.key not in seen and each.kind != "shared":
                 seen.add(each.key)
-                gone.append(each)
+                (reserved if each.kind == "reserved" else gone).append(each)
     chains = [each for each in gone if each.kind == "chain"]
-    operations = [operation for table in sorted({each.table for each in gone}) for operation in _base(table, set())]
+    tables = sorted({each.table for each in (*gone, *reserved)})
+    operations = [operation for table in tables for operation in _base(table, set())]
     operations += leading_to(gone)
     for each in chains:
         operations.append(Operation("add", "chain", each.table, each.name))
@@ -200,6 +283,11 @@ def _remove(stale: Iterable[Installed], kept: set[tuple[str, str, str, str]]) ->
             operations.append(Operation("add", "element", each.table, each.name, each.definition, each.content[0]))
             operations.append(Operation("delete", "element", each.table, each.name, each.definition))
     operations += [Operation("delete", "chain", each.table, each.name) for each in chains]
+    for each in reserved:
+        keys = ", ".join(key for table, name, key in _parts(each) if (table, name, key) not in staying)
+        if keys:
+            operations.append(Operation("add", "set", each.table, each.name, value=declaration(each.name)))
+            operations += (Operation(verb, "element", each.table, each.name, keys) for verb in ("add", "delete"))
     for each in gone:
         if each.kind in ("set", "map"):
             if each.definition:  # else it was seen in the kernel

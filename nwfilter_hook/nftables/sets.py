@@ -4,16 +4,18 @@ Named sets in nft: what they are called, how they are declared, filled and empti
 In:  `NamedSet`s, or the names of sets in a record.
 Out: names and statements of nft.
 
-    learned/TAP                addresses of the guest, as numbers; learned6/TAP for IPv6
-    learned/TAP/…              /max-N: as many as N; /lease: the newest lease; /ffffff00: under this mask
-    macs/TAP/max-N             as many as N further MACs of the guest
+    learned/TAP/SEG            addresses of the guest in a segment, as numbers; learned6/TAP/SEG for IPv6
+    learned/TAP/SEG/…          /max-N: as many as N; /lease: the newest lease; /ffffff00: under this mask
+    macs/TAP/max-N             as many as N further MACs of the guest, for ten years
     leased/TAP                 holds the tap once it has a lease
     leased/TAP/address         map from the tap to its newest lease
-    unread/TAP                 addresses in DHCP answers whose type could not be read
+    unread/TAP                 addresses in DHCP answers of the last day whose type could not be read
     connlimit/TAP/N            ipset/NAME of the administrator
+    taken/SEG, seen/SEG …      those of a segment (lessons.py), for IPv6 with a 6 before the slash
+    reserved-by/SEG            first and last address, and tap: who contributes to reserved/SEG and reserved-nets/SEG
 
-The name tells the type: `add` of a set that exists is refused unless the type is the same. An address stays for
-TIMEOUT_S, so that what is left of it tells since when the kernel has it; `add` of an element doesn't begin anew.
+SEG is the bridge (or lower device, for macvtaps) that taps share, or a tap that is alone. The name tells the type:
+`add` of a set that exists is refused unless the type is the same.
 
 nft has no names for the fields of RARP, neighbour discovery or DHCP, and takes a number from the packet
 (`@th,192,32`) for no address: it doesn't look one up in a set of addresses, and since 1.0.9 doesn't store it there. So
@@ -23,16 +25,23 @@ what is learned are numbers, and the fields that they are compared with are writ
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
+from ..base.addresses import is_tap_name
 from ..base.dataclass import dataclass
-from ..ruleset.fields import Field, Kind
+from ..ruleset.fields import Kind
 from ..ruleset.model import Attachment, NamedSet, Purpose, Ruleset, Tree
-from ..ruleset.numbers import DHCP_COOKIE
-from .fields import place
 
-TIMEOUT_S = 3650 * 86400
-_TIMEOUT = "flags dynamic,timeout; timeout 3650d;"
+DAY_S = 86400
+IDLE_S = DAY_S
+"""After which one of several learned addresses is forgotten, if the guest doesn't use it."""
+CLAIM_S = IDLE_S + 60
+SEEN_S = 60
+TIMEOUT_S = 3650 * DAY_S
+"""Of learned MACs: what is left of it tells since when the kernel has one; `add` doesn't begin anew."""
+_DYNAMIC = "flags dynamic,timeout;"
+_MANY = 65535
+"""Of addresses in a segment: with as many learned, nobody learns another."""
 _DEFAULT_SIZES = {Kind.IPV4: 1, Kind.IPV6: 8}
 # One that was replaced counts until the kernel's collector has seen it, a second later.
 _NEWEST_SIZE = 64
@@ -40,6 +49,8 @@ MAX_SOURCES = 65535
 """How many sources of connections a set counts at a time; one goes with its last connection, a second later."""
 _LEASE = "lease"
 _ADDRESS = "address"
+_RESERVATIONS = (Purpose.RESERVED, Purpose.RESERVED_NETS, Purpose.RESERVED_BY)
+SEGMENT_PURPOSES = (Purpose.SEEN, Purpose.TAKEN, Purpose.SINCE, *_RESERVATIONS)
 
 # --- names ------------------------------------------------------------------------------------------------------------
 
@@ -50,9 +61,11 @@ def encode(name: str) -> str:
 
 
 def set_name(tap: str, named: NamedSet) -> str:
-    """`learned/vnet0`, `learned/vnet0/ffffff00`, `connlimit/vnet0/0`, `ipset/NAME`."""
+    """`learned/vnet0/br0`, `learned/vnet0/br0/ffffff00`, `connlimit/vnet0/0`, `ipset/NAME`."""
     version = "6" if named.kind is Kind.IPV6 else ""
     prefix = f"{named.purpose.value}{version}"
+    if named.purpose in SEGMENT_PURPOSES:
+        return segment_set(named.purpose, named.kind, named.segment or tap)
     if named.purpose is Purpose.IPSET:
         return f"{prefix}/{encode(named.name)}" + (f"/{named.dimensions}" if named.dimensions > 1 else "")
     if named.purpose is Purpose.CONNLIMIT:
@@ -61,6 +74,7 @@ def set_name(tap: str, named: NamedSet) -> str:
     if named.purpose is Purpose.MACS:
         parts.append(f"max-{named.size}")
     if named.purpose is Purpose.LEARNED:
+        parts.append(_plain(named.segment or tap))
         if named.newest:
             parts.append(_LEASE)
         elif named.size != _DEFAULT_SIZES[named.kind]:
@@ -68,6 +82,16 @@ def set_name(tap: str, named: NamedSet) -> str:
         if named.mask is not None:
             parts.append(f"{named.mask:08x}")
     return "/".join(parts)
+
+
+def segment_set(purpose: Purpose, kind: Kind, segment: str) -> str:
+    """`taken/br0`, `taken6/br0`."""
+    return f"{purpose.value}{'6' if kind is Kind.IPV6 else ''}/{_plain(segment)}"
+
+
+def _plain(device: str) -> str:
+    """A device's name; in hexadecimal, if nft doesn't take it."""
+    return device if is_tap_name(device) else f"0x{device.encode(errors='surrogateescape').hex()}"
 
 
 def lease_map(tap: str) -> str:
@@ -88,10 +112,16 @@ class LearnedName:
     """
 
     name: str
+    tap: str
+    segment: str
     version: int
     newest: bool
     size: int
     mask: int | None
+
+    @property
+    def kind(self) -> Kind:
+        return Kind.IPV6 if self.version == 6 else Kind.IPV4
 
     def element(self, address: int) -> str:
         """The address as it is in this set."""
@@ -101,25 +131,39 @@ class LearnedName:
 def parse_learned(name: str) -> LearnedName | None:
     """None for the name of another set."""
     purpose, *parts = name.split("/")
-    if purpose not in (Purpose.LEARNED.value, f"{Purpose.LEARNED.value}6"):
+    if purpose not in (Purpose.LEARNED.value, f"{Purpose.LEARNED.value}6") or len(parts) < 2:
         return None
+    tap, segment, *more = parts
     version = 6 if purpose.endswith("6") else 4
     size = _DEFAULT_SIZES[Kind.IPV6 if version == 6 else Kind.IPV4]
     mask = None
-    for part in parts[1:]:
+    for part in more:
         if part.startswith("max-"):
             size = int(part[4:])
         elif part != _LEASE:
             mask = int(part, 16)
-    return LearnedName(name, version, _LEASE in parts[1:], size, mask)
+    return LearnedName(name, tap, segment, version, _LEASE in more, size, mask)
 
 
 def names_of(ruleset: Ruleset) -> tuple[str, ...]:
-    """The tap's own sets and maps in the kernel (not the administrator's)."""
+    """The tap's own sets and maps in the kernel (not the administrator's, nor those of a segment with others)."""
     tap = ruleset.tap
     names = [set_name(tap, named) for named in ruleset.sets if named.purpose is not Purpose.IPSET]
     if any(named.newest for named in ruleset.sets):
         names.append(lease_map(tap))
+    return (*names, *(() if ruleset.segment.name else segment_sets(ruleset)))
+
+
+def segment_sets(ruleset: Ruleset) -> tuple[str, ...]:
+    """The sets of the tap's segment that its rules, or what is reserved for it, need."""
+    segment, names = ruleset.segment, []
+    for kind in (Kind.IPV4, Kind.IPV6):
+        purposes: tuple[Purpose, ...] = ()
+        if any(named.purpose is Purpose.LEARNED and named.kind is kind for named in ruleset.sets):
+            purposes = SEGMENT_PURPOSES
+        elif segment.name and any(each.kind is kind for each in segment.reserved):
+            purposes = (Purpose.SEEN, *_RESERVATIONS)
+        names += [segment_set(purpose, kind, segment.name or ruleset.tap) for purpose in purposes]
     return tuple(names)
 
 
@@ -128,32 +172,51 @@ def names_of(ruleset: Ruleset) -> tuple[str, ...]:
 
 def declaration(name: str, dimensions: int = 1) -> str:
     """`set NAME { … }`'s or `map NAME { … }`'s braces; whether it is a map is `kind_of`'s to say."""
-    purpose, *_ = name.split("/")
+    purpose = name.split("/")[0]
     learned = parse_learned(name)
     if learned is not None:
-        bits = 128 if learned.version == 6 else 32
         initial = 1 if learned.version == 6 else 0
-        return (
-            f"{{ typeof @nh,64,{bits}; size {_NEWEST_SIZE if learned.newest else learned.size + initial}; {_TIMEOUT} }}"
-        )
+        size = _NEWEST_SIZE if learned.newest else learned.size + initial
+        return f"{{ {_address(name)}; size {size}; {_DYNAMIC} }}"
+    if purpose.rstrip("6") == Purpose.RESERVED_BY.value:
+        address = _address(name)
+        return f"{{ {address} . {address.removeprefix('typeof ')} . iifname; }}"
+    if purpose.rstrip("6") in _SEGMENT_SETS:
+        return f"{{ {_address(name)}{_SEGMENT_SETS[purpose.rstrip('6')]} }}"
     if kind_of(name) == "map":
-        return f"{{ typeof oifname : @nh,96,32; size {_NEWEST_SIZE}; {_TIMEOUT} }}"
+        return f"{{ typeof oifname : @nh,96,32; size {_NEWEST_SIZE}; {_DYNAMIC} }}"
     if purpose == Purpose.LEASED.value:
-        return f"{{ type ifname; size 1; {_TIMEOUT} }}"
+        return f"{{ type ifname; size 1; {_DYNAMIC} }}"
     if purpose == Purpose.MACS.value:
-        return f"{{ type ether_addr; size {name.rpartition('-')[2]}; {_TIMEOUT} }}"
+        return f"{{ type ether_addr; size {name.rpartition('-')[2]}; {_DYNAMIC} timeout {TIMEOUT_S // DAY_S}d; }}"
     if purpose == Purpose.UNREAD.value:
-        return f"{{ typeof @nh,64,32; size 8; {_TIMEOUT} }}"
+        return f"{{ {_address(name)}; size 8; {_DYNAMIC} timeout {DAY_S}s; }}"
     version = "ipv6_addr" if purpose.endswith("6") else "ipv4_addr"
     if purpose.startswith(Purpose.CONNLIMIT.value):
         return f"{{ type {version}; size {MAX_SOURCES}; flags dynamic; }}"
     return f"{{ type {' . '.join([version] * dimensions)}; flags interval; }}"
 
 
+def _address(name: str) -> str:
+    """The type of an address as a number, of IPv6 if the name of the set says so."""
+    return f"typeof @nh,64,{128 if name.split('/')[0].endswith('6') else 32}"
+
+
+_SEGMENT_SETS = {
+    Purpose.SEEN.value: f"; size {_MANY}; {_DYNAMIC} timeout {SEEN_S}s;",
+    Purpose.TAKEN.value: f"; size {_MANY}; {_DYNAMIC}",
+    Purpose.SINCE.value: f" : meta time; size {_MANY}; {_DYNAMIC}",
+    Purpose.RESERVED.value: ";",
+    Purpose.RESERVED_NETS.value: "; flags interval;",
+}
+"""By purpose, what follows the type of an address. RESERVED_BY has another, see `declaration`."""
+
+
 def kind_of(name: str) -> str:
     """ "set" or "map"."""
     purpose, *parts = name.split("/")
-    return "map" if purpose == Purpose.LEASED.value and parts[1:] == [_ADDRESS] else "set"
+    is_lease_map = purpose == Purpose.LEASED.value and parts[1:] == [_ADDRESS]
+    return "map" if is_lease_map or purpose.rstrip("6") == Purpose.SINCE.value else "set"
 
 
 def is_remembered(name: str) -> bool:
@@ -185,37 +248,7 @@ def interface_field(tree: Tree, attachment: Attachment) -> str:
     return "oifname" if sends is (attachment is Attachment.MACVTAP) else "iifname"
 
 
-def store(tap: str, field: str, named: NamedSet, *, operation: str = "add") -> str:
-    """
-    The statement that puts a field into a set, or takes it out.
-
-    Args:
-        field: as nft calls it; for a set of learned addresses, its place in the packet.
-    """
-    key = field if named.mask is None else f"{field} & {named.mask:#x}"
-    return f"{operation} @{set_name(tap, named)} {{ {key} }}"
-
-
-def replace_newest(tap: str, stores: Iterable[tuple[Field, NamedSet]], interface: str) -> tuple[tuple[str, ...], str]:
-    """
-    Statements that make the address of a DHCP message the only element of those sets in `stores` whose newest element
-    counts: those of a rule to go first (if there is such a set), and those of the rule that stores.
-
-    nft can't empty a set from within a rule; it can delete the element that the packet holds. So the first rule
-    fetches the old address from the map lease/TAP, writes it over the message's magic cookie, deletes what stands
-    there, and restores the cookie, which is the same in every DHCP message. The second rule stores the new address.
-    Neither does anything if the address is the newest already.
-    """
-    address, scratch = place(Field.DHCP_ADDRESS), place(Field.DHCP_COOKIE)
-    changing = [named for field, named in stores if named.newest and field is Field.DHCP_ADDRESS]
-    if not changing:
-        return (), ""
-    whole = next(named for named in changing if named.mask is None)
-    differs = f"{address} != @{set_name(tap, whole)}"
-    lease = f"@{lease_map(tap)} {{ {interface} : {address} }}"
-    deletions = [store(tap, scratch, named, operation="delete") for named in changing]
-    additions = [store(tap, address, named) for named in changing]
-    fetch, restore = f"{scratch} set {interface} map @{lease_map(tap)}", f"{scratch} set {DHCP_COOKIE:#x}"
-    forget = " ".join([differs, fetch, *deletions, restore])
-    learn = f"{differs} delete {lease} add {lease} {' '.join(additions)}"
-    return (forget,), learn
+def store(tap: str, field: str, named: NamedSet) -> str:
+    """The statement that puts a field into a set; if its day is to begin anew whenever it comes again, it does."""
+    operation = "update" if named.purpose is Purpose.UNREAD else "add"
+    return f"{operation} @{set_name(tap, named)} {{ {field} }}"

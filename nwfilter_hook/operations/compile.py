@@ -19,12 +19,13 @@ from ..filters.learning import Learning, read_learning
 from ..filters.model import FilterRef
 from ..filters.resolve import resolve, uses_learned
 from ..host import Host
-from ..ruleset.model import Attachment, Chain, Rule, Ruleset, Tree, Verdict
+from ..ruleset.model import Attachment, Chain, Rule, Ruleset, Segment, Tree, Verdict
 from ..storage.library import Library
 from ..storage.records import Binding
 from .bounds import Bound, count_rules
 from .devices import attachment_of, bridge_of, can_be_closed, read_device, refuse_userspace_datapath
 from .floors import describe, floor_below
+from .segments import segment_of, with_hosts_own
 
 
 @dataclass(frozen=True)
@@ -65,12 +66,13 @@ def compile_reference(
     end_of_chain: str = "return",
     floor: FilterRef | None = None,
     ingress: bool = True,
+    segment: Segment | None = None,
 ) -> Ruleset:
     """
     The rules that `reference` makes for `tap`. Pure but for reading the library's files.
 
     Args:
-        end_of_chain, ingress: see compiler.compile_tap.
+        end_of_chain, ingress, segment: see compiler.compile_tap.
         floor: a reference whose filter counts too, first; parameters of the one mean nothing to the other.
 
     Raises:
@@ -94,6 +96,7 @@ def compile_reference(
         floor=below,
         floor_learning=floor_learning,
         ingress=ingress,
+        segment=segment,
     )
     return replace(compiled, connections=connections)
 
@@ -146,7 +149,7 @@ def check_domain(host: Host, domain: Domain) -> None:
 
 
 def _ruleset(host: Host, wanted: Binding, reference: FilterRef, *, ingress: bool = True) -> Ruleset:
-    return compile_reference(
+    ruleset = compile_reference(
         reference,
         wanted.tap,
         wanted.attachment,
@@ -155,7 +158,9 @@ def _ruleset(host: Host, wanted: Binding, reference: FilterRef, *, ingress: bool
         end_of_chain=host.config.end_of_chain,
         floor=floor_below(host, wanted.bridge, reference),
         ingress=ingress,
+        segment=segment_of(wanted),
     )
+    return with_hosts_own(ruleset, wanted, host.config)
 
 
 def _sees_ingress(host: Host, wanted: Binding) -> bool:
@@ -198,7 +203,8 @@ def _wanted(interface: Interface, tap: str) -> Binding:
 
 def compile_quarantine(host: Host, binding: Binding, source: Source) -> CompiledTap:
     """Rules that let nothing through, neither way, in place of those of `binding`."""
-    ruleset = quarantine(binding.tap, binding.attachment, source, ingress=_sees_ingress(host, binding))
+    closed = quarantine(binding.tap, binding.attachment, source, ingress=_sees_ingress(host, binding))
+    ruleset = replace(closed, segment=segment_of(binding))  # its addresses stay its own
     return _rendered(host, replace(binding, quarantined=True), ruleset, 0)
 
 

@@ -219,8 +219,7 @@ def carry_out(host: Host, planned: Plan, file: FileChange | None = None) -> None
     try:
         write_pending(host, planned, file)
         before = host.backend.generation()
-        if planned.transaction.text:
-            host.backend.apply(planned.transaction)
+        changes = host.backend.apply(planned.transaction) if planned.transaction.text else 0
     except (NftError, StateError) as error:
         if file is not None:
             host.library.discard(file.temporary)
@@ -229,19 +228,19 @@ def carry_out(host: Host, planned: Plan, file: FileChange | None = None) -> None
         raise
     if file is not None:
         file.commit()
-    commit(host, _with_fingerprints(host, planned, before))
+    commit(host, _with_fingerprints(host, planned, before + changes))
     if file is not None:
         host.state.delete_journal()
 
 
-def _with_fingerprints(host: Host, planned: Plan, before: int) -> Plan:
+def _with_fingerprints(host: Host, planned: Plan, generation: int) -> Plan:
     """`planned`, its records with what the kernel made of it; unless somebody else may have changed that already."""
     settled = [
         binding.installed for record in planned.records for binding in record.bindings if binding.tap in planned.settled
     ]
     try:
         found = host.backend.fingerprints(settled)
-        if host.backend.generation() != before + 1:
+        if host.backend.generation() != generation:
             return planned
     except NftError:
         return planned

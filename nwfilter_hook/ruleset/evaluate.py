@@ -18,6 +18,7 @@ from ..base.dataclass import dataclass
 from .fields import Field
 from .frame import Frame, decode_frame
 from .model import (
+    AddressRange,
     AnyState,
     Attachment,
     Between,
@@ -76,6 +77,7 @@ class Context:
             a set isn't named.
         from_host: the host sends or routes the frame; else it is bridged.
         full: sets that count connections and have no room for the frame's address.
+        elsewhere: addresses that aren't the tap's to learn: another's in its segment, the host's …
     """
 
     state: State = State.NEW
@@ -84,6 +86,7 @@ class Context:
     counts: Mapping[NamedSet, int] = {}
     from_host: bool = False
     full: frozenset[NamedSet] = frozenset()
+    elsewhere: tuple[AddressRange, ...] = ()
 
 
 NO_CONTEXT = Context(State.UNTRACKED)
@@ -215,13 +218,18 @@ class _Walk:
         return None
 
     def _store(self, rule: Rule) -> None:
+        refused = False
         for field, named in rule.stores:
             value = self._value(field)
             if value is None:
                 return
             element = (_single(_masked(value, named)),)
             known = self._elements(named)
-            if element in known:
+            if any(each.holds(field.kind, value) for each in self.context.elsewhere):
+                refused = True
+                # a lease of another address ends the one before
+                self.sets[named] = frozenset() if named.newest and not rule.rechecks else known - {element}
+            if refused or element in known or rule.rechecks:
                 continue
             if not named.newest and len(known) >= named.size + len(named.initial):
                 return

@@ -98,7 +98,10 @@ class Match:
 
 
 class Purpose(enum.Enum):
-    """What a named set is for; decides its name and who may empty it."""
+    """
+    What a named set is for; decides its name and who may empty it. Those from SEEN on are a segment's: which addresses
+    its taps have learned, and since when, and which were given to them, one by one, as networks, and by whom.
+    """
 
     LEARNED = "learned"
     LEASED = "leased"
@@ -106,6 +109,12 @@ class Purpose(enum.Enum):
     MACS = "macs"
     CONNLIMIT = "connlimit"
     IPSET = "ipset"
+    SEEN = "seen"
+    TAKEN = "taken"
+    SINCE = "since"
+    RESERVED = "reserved"
+    RESERVED_NETS = "reserved-nets"
+    RESERVED_BY = "reserved-by"
 
 
 @dataclass(frozen=True)
@@ -120,6 +129,7 @@ class NamedSet:
         size: how many elements are learned, beside `initial`; a further one isn't stored, and its rule doesn't apply.
         initial: elements that are there from the beginning.
         newest: a further element replaces the one that is there (size is 1).
+        segment: the bridge or device whose taps must not learn an address twice (LEARNED); "" if the tap is alone.
     """
 
     purpose: Purpose
@@ -130,6 +140,12 @@ class NamedSet:
     size: int = 1
     initial: tuple[int, ...] = ()
     newest: bool = False
+    segment: str = ""
+
+    @property
+    def gives_way(self) -> bool:
+        """Of several learned addresses, one that wasn't used for a day is forgotten; an only one holds the guest."""
+        return self.purpose is Purpose.LEARNED and self.size > 1
 
 
 class Tree(enum.Enum):
@@ -145,8 +161,24 @@ class Tree(enum.Enum):
     TO_L3 = "to-l3"
 
 
+@dataclass(frozen=True)
+class AddressRange:
+    """Addresses of one kind (IPV4, IPV6), first to last."""
+
+    kind: Kind
+    low: int
+    high: int
+
+    def holds(self, kind: Kind, value: int) -> bool:
+        """Whether the address is one of them."""
+        return kind is self.kind and self.low <= value <= self.high
+
+
 class Verdict(enum.Enum):
-    """What a rule does with the packet. LEARN stores and goes on, as CONTINUE does; see NamedSet for a full set."""
+    """
+    What a rule does with the packet. LEARN stores and goes on, as CONTINUE does: not what is somebody else's in the
+    segment; that is taken out again. See NamedSet for a full set.
+    """
 
     ACCEPT = "accept"
     DROP = "drop"
@@ -166,6 +198,7 @@ class Rule:
         matches: in the order they must be tested (link layer before network before transport).
         target: sub-chain of the same tree to jump to (JUMP).
         stores: the sets the field goes to, in this order; nothing more is stored once a set is full (LEARN).
+        rechecks: store nothing; only take out what has become somebody else's (LEARN).
         filter, source: where it comes from.
     """
 
@@ -175,6 +208,7 @@ class Rule:
     source: Source
     target: str | None = None
     stores: tuple[tuple[Field, NamedSet], ...] = ()
+    rechecks: bool = False
 
     @property
     def provenance(self) -> str:
@@ -209,6 +243,27 @@ class Attachment(enum.Enum):
 
 
 @dataclass(frozen=True)
+class Segment:
+    """
+    Where taps could take each other's addresses: a bridge, or macvtaps of one device.
+
+    Attributes:
+        name: of bridge or device; "" if the tap is alone.
+        own: addresses that no other tap learns, since they are this one's.
+        hosts: addresses that no tap learns: the host has them there, or the configuration names them.
+    """
+
+    name: str = ""
+    own: tuple[AddressRange, ...] = ()
+    hosts: tuple[AddressRange, ...] = ()
+
+    @property
+    def reserved(self) -> tuple[AddressRange, ...]:
+        """What the tap adds to the addresses that nobody learns."""
+        return tuple(dict.fromkeys(self.own + self.hosts))
+
+
+@dataclass(frozen=True)
 class Ruleset:
     """
     Everything one tap needs.
@@ -219,6 +274,7 @@ class Ruleset:
         notes: what the administrator should know, one line each.
         connections: how many the guest may have open; None for as many as the host lets any guest have, 0 for any
             number.
+        segment: where the tap is among others.
     """
 
     tap: str
@@ -227,3 +283,4 @@ class Ruleset:
     sets: tuple[NamedSet, ...]
     notes: tuple[str, ...] = ()
     connections: int | None = None
+    segment: Segment = Segment()

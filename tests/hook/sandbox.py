@@ -57,6 +57,10 @@ def guest_xml(
     return domain(name, [interface(tap, filter_name, parameters, **options)])
 
 
+SHARED = ("seen", "taken", "since", "reserved", "reserved-nets", "reserved-by", "ipset")
+"""What names of sets begin with that are no tap's, but a bridge's or the administrator's."""
+
+
 @dataclass(frozen=True)
 class Ran:
     """
@@ -316,7 +320,7 @@ class Sandbox:
                 value["elem"] = sorted(value.get("elem", ()), key=str)
                 for element in value["elem"]:
                     add(element[0], kind, owner, {**value, "elem": [element]})
-            elif "/" in owner and kind in ("rule", "chain", "set"):
+            elif "/" in owner and kind in ("rule", "chain", "set") and owner.split("/")[0].rstrip("6") not in SHARED:
                 add(owner.split("/")[1], kind, owner, value)
             add(None, kind, owner, value)
         # stable: the rules of a chain keep their order

@@ -100,12 +100,17 @@ def test_whatever_comes_next_makes_it_good(box: Sandbox, name: str) -> None:
 def test_no_moment_without_the_old_rules(box: Sandbox) -> None:
     """Killed before any step of an update, the guest is under the old rules or the new ones, never under none."""
     started(box)
-    old = box.kernel(TAP)
+    old = rules(box)
     prepared = box.save()
     box.hook(GUEST, "start", ONE_TAP).fine()
-    new = box.kernel(TAP)
+    new = rules(box)
     for where in every_death(box, prepared, "start", ONE_TAP):
-        assert box.kernel(TAP) in (old, new), where
+        assert rules(box) in (old, new), where
+
+
+def rules(box: Sandbox) -> list[str]:
+    """All but sets: one of learned addresses goes when its rules are gone, since the guest is at work until then."""
+    return [line for line in box.kernel(TAP) if '"set"' not in line.partition(":")[0]]
 
 
 def test_another_guest_on_the_tap_of_a_killed_one(box: Sandbox) -> None:

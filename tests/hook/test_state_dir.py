@@ -118,7 +118,7 @@ def removal(box: Sandbox) -> Iterator[str]:
     chains = box.chains(TAP)
     yield from (f"flush chain bridge nwfilter {chain}\n" for chain in chains)
     yield from (f"delete chain bridge nwfilter {chain}\n" for chain in chains)
-    yield f"delete set bridge nwfilter learned/{TAP}\n"
+    yield f"delete set bridge nwfilter learned/{TAP}/br0\n"
     yield from (f"{verb} chain netdev nwfilter ingress/{TAP}\n" for verb in ("flush", "delete"))
 
 

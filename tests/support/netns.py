@@ -186,7 +186,9 @@ VERDICTS = ("accept", "drop", "reject", "return", "continue", "jump", "goto")
 
 def _counted_rule(rule: Mapping[str, Any]) -> CountedRule:
     """A `CountedRule` from the "rule" object of nft's JSON."""
-    words = {word: expression[word] for expression in rule["expr"] for word in expression}
+    # what nft has no JSON for is text
+    parts = [expression for expression in rule["expr"] if isinstance(expression, dict)]
+    words = {word: expression[word] for expression in parts for word in expression}
     counter = words.get("counter")
     return CountedRule(
         chain=rule["chain"],

@@ -100,7 +100,7 @@ class FakeBackend(NftBackend):
     def sees_ingress(self) -> bool:
         return True
 
-    def apply(self, transaction: Transaction) -> None:
+    def apply(self, transaction: Transaction) -> int:
         assert isinstance(transaction, Script)
         if self.fails and not self.takes_it_first:
             raise self.fails
@@ -110,6 +110,7 @@ class FakeBackend(NftBackend):
         self.scripts.append(transaction.text)
         if self.fails:
             raise self.fails
+        return 1
 
     def find(self, tap: str) -> Installed | None:
         chains = [Object("chain", *place) for place in self.kernel.chains if is_of_tap("chain", place[1], tap)]

@@ -32,6 +32,7 @@ DEFAULTS = {
     "end_of_chain": "return",
     "defaults": [],
     "floors": [],
+    "never": (),
 }
 """But for `text`."""
 
@@ -55,6 +56,8 @@ timeout_s = 0.5
 connections = 5000
 [language]
 end_of_chain = accept
+[learning]
+never = 192.0.2.1, 192.0.2.8/29 2001:db8::1
 [defaults]
 bridge.br0 = clean-traffic
 bridge.br.1=no-mac-spoofing
@@ -70,17 +73,22 @@ floor.br-* = no-mac-spoofing
         "connections": "5000",
         "end_of_chain": "accept",
         "defaults": [
-            ("bridge", "br0", "clean-traffic", (), "c:13"),
-            ("bridge", "br.1", "no-mac-spoofing", (), "c:14"),
+            ("bridge", "br0", "clean-traffic", (), "c:15"),
+            ("bridge", "br.1", "no-mac-spoofing", (), "c:16"),
             (
                 "network",
                 "my net",
                 "clean-traffic",
                 (("CTRL_IP_LEARNING", "dhcp"), ("DHCPSERVER", "10.0.0.1"), ("DHCPSERVER", "10.0.0.2")),
-                "c:15",
+                "c:17",
             ),
         ],
-        "floors": [("floor", "br-*", "no-mac-spoofing", (), "c:16")],
+        "floors": [("floor", "br-*", "no-mac-spoofing", (), "c:18")],
+        "never": (
+            (4, 0xC0000201, 0xC0000201),
+            (4, 0xC0000208, 0xC000020F),
+            (6, 0x20010DB8 << 96 | 1, 0x20010DB8 << 96 | 1),
+        ),
     }
 
 
@@ -88,7 +96,7 @@ floor.br-* = no-mac-spoofing
     ("text", "message"),
     [
         ("[path]", "c:1: unknown section '[path]'; did you mean '[paths]'?"),
-        ("[zzz]", "c:1: unknown section '[zzz]'; known: [paths] [nftables] [language] [defaults]"),
+        ("[zzz]", "c:1: unknown section '[zzz]'; known: [paths] [nftables] [language] [learning] [defaults]"),
         ("[paths]\n\nstatedir = /x", "c:3: unknown key 'statedir'; did you mean 'state_dir'?"),
         ("[nftables]\nstate_dir = /x", "c:2: unknown key 'state_dir'"),
         ("state_dir = /x", "c:1: 'state_dir = /x' is neither [section] nor key = value below one"),
@@ -101,6 +109,19 @@ floor.br-* = no-mac-spoofing
         ("[nftables]\ncounters = some", "c:2: counters = 'some' is not one of none drops all"),
         ("[language]\nend_of_chain = drop", "c:2: end_of_chain = 'drop' is not one of return accept"),
         ("[nftables]\nnft =", "c:2: nft needs a path"),
+        ("[learning]\nnever =", "c:2: never takes 1 to 256 addresses or networks, not 0"),
+        (
+            "[learning]\nnever = " + "10.0.0.1 " * 257,
+            "c:2: never takes 1 to 256 addresses or networks, not 257",
+        ),
+        ("[learning]\nnever = router", "c:2: never: 'router' is not an address such as 192.0.2.1 or"),
+        ("[learning]\nnever = 10.0.0.1 fe80::1%br0", "c:2: never: 'fe80::1%br0' is not an address such as"),
+        ("[learning]\nnever = 10.0.0.0/255.0.0.0", "c:2: never: '10.0.0.0/255.0.0.0' is not an address such as"),
+        (
+            "[learning]\nnever = 10.0.0.1/24",
+            "c:2: never: '10.0.0.1/24' is within 10.0.0.0/24; write that network",
+        ),
+        ("[learning]\nnever = 10.0.0.1\nnever = 10.0.0.2", "c:3: never is given twice in [learning]"),
         ("[nftables]\ntimeout_s = 0", "c:2: timeout_s = '0' is not a number of seconds above 0 and up to 600"),
         ("[nftables]\ntimeout_s = -1", "c:2: timeout_s"),
         ("[nftables]\ntimeout_s = 601", "c:2: timeout_s"),
@@ -196,7 +217,11 @@ def test_the_sample_file_shows_the_defaults() -> None:
     found = values(parse_config("\n".join(keys), "c"))
     kinds = [(kind, pattern) for name in ("defaults", "floors") for kind, pattern, *_ in found.pop(name)]
     assert kinds == [("network", "default"), ("bridge", "br-*"), ("floor", "br-*")]
+    assert found.pop("never") == (
+        (4, 0xC0000201, 0xC0000201),
+        (6, 0x20010DB8 << 96, (0x20010DB8 << 96) + (1 << 64) - 1),
+    )
     installed = ("/etc/nwfilter-hook/filters", "/usr/share/nwfilter-hook/filters")
     expected = {**DEFAULTS, "filter_dirs": installed}
-    del expected["defaults"], expected["floors"]
+    del expected["defaults"], expected["floors"], expected["never"]
     assert found == expected

@@ -170,7 +170,9 @@ def test_difference_8_the_address_is_learned_in_the_kernel() -> None:
     """Without IP, the first IPv4 or ARP frame under the guest's MAC teaches the set that the rules look up."""
     ruleset = compiled(filter_xml(rule_xml("<ip srcipaddr='$IP'/>", action="accept"), rule_xml()))
     own = f"ether-src={MAC}"
-    not_odd = "{0}!=0.0.0.0 {0}&224.0.0.0!=224.0.0.0 learn {0}->learned"
+    not_odd = (
+        "{0}!=0.0.0.0 {0}&255.0.0.0!=127.0.0.0 {0}&255.255.0.0!=169.254.0.0 {0}&224.0.0.0!=224.0.0.0 learn {0}->learned"
+    )
     assert spelled(ruleset) == {
         "from": [
             f"{own} ether-type=0x800 {not_odd.format('ip-src')}",
@@ -180,13 +182,13 @@ def test_difference_8_the_address_is_learned_in_the_kernel() -> None:
             "drop",
         ]
     }
-    assert "set bridge nwfilter learned/vnet0 { typeof @nh,64,32; size 1; flags dynamic" in script(ruleset)
+    assert "set bridge nwfilter learned/vnet0/vnet0 { typeof @nh,64,32; size 1; flags dynamic" in script(ruleset)
 
 
 def test_difference_8_learning_starts_anew_with_the_guest() -> None:
     """A guest that starts is learned anew; one whose rules are only repaired keeps its address."""
     ruleset = compiled_rule("<ip srcipaddr='$IP'/>")
-    forget = "flush set bridge nwfilter learned/vnet0"
+    forget = "flush set bridge nwfilter learned/vnet0/vnet0"
     assert forget in transaction(ruleset).text
     assert forget not in transaction(ruleset, fresh=False).text
 

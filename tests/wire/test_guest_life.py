@@ -14,6 +14,7 @@ from tests.support.domains import domain, interface, uuid_of
 from tests.support.frames import (
     GUEST,
     OTHER,
+    OTHER_IP,
     THIRD,
     arp,
     incoming,
@@ -141,7 +142,7 @@ def test_one_guest_stops_and_the_other_keeps_its_rules(wire: Wire, stays: str, g
     alone = wire.ruleset()
     wire.start("goes", guest_xml("goes", goes, mac=OTHER, filter_name="clean-traffic"))
     assert wire.passes(arp(), stays, "outside")
-    assert wire.passes(arp(src=OTHER, sender=OTHER), goes, "outside")
+    assert wire.passes(arp(src=OTHER, sender=OTHER, sender_ip=OTHER_IP), goes, "outside")
     assert not wire.passes(arp(src=OTHER, sender=OTHER), stays, "outside")
     assert not wire.passes(arp(), goes, "outside")
     wire.stop("goes", guest_xml("goes", None, mac=OTHER))

@@ -24,7 +24,7 @@ from tests.support.frames import (
     udp,
     vlan,
 )
-from tests.support.netns import Wire
+from tests.support.netns import BRIDGE, Wire
 
 pytestmark = pytest.mark.netns
 
@@ -33,7 +33,7 @@ FIRST, SECOND = "10.0.5.5", "10.0.5.6"
 
 def learned(wire: Wire, tap: str = "vnet0") -> list[str]:
     """The addresses that the kernel has learned for `tap`."""
-    listing = json.loads(wire.nft("--json", "list", "set", "bridge", "nwfilter", f"learned/{tap}"))
+    listing = json.loads(wire.nft("--json", "list", "set", "bridge", "nwfilter", f"learned/{tap}/{BRIDGE}"))
     (found,) = [item["set"] for item in listing["nftables"] if "set" in item]
     elements = [element["elem"] if isinstance(element, dict) else element for element in found.get("elem", [])]
     numbers = (element["val"] if isinstance(element, dict) else element for element in elements)

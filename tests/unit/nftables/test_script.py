@@ -261,16 +261,22 @@ def test_sets() -> None:
     )
     ruleset = compiled(filter_xml(*rules))
     made = [line.removeprefix("add set bridge nwfilter ") for line in lines(ruleset) if line.startswith("add set")]
-    found = [line.replace("dynamic,timeout; timeout 3650d;", "dynamic;") for line in made]
-    assert sorted(found) == [
+    assert sorted(made) == [
         "connlimit6/vnet0/0 { type ipv6_addr; size 65535; flags dynamic; }",
         "ipset/a/20b { type ipv4_addr; flags interval; }",
         "ipset6/c/2 { type ipv6_addr . ipv6_addr; flags interval; }",
-        "learned/vnet0 { typeof @nh,64,32; size 1; flags dynamic; }",
-        "learned/vnet0/ffffff00 { typeof @nh,64,32; size 1; flags dynamic; }",
+        "learned/vnet0/vnet0 { typeof @nh,64,32; size 1; flags dynamic,timeout; }",
+        "learned/vnet0/vnet0/ffffff00 { typeof @nh,64,32; size 1; flags dynamic,timeout; }",
+        "reserved-by/vnet0 { typeof @nh,64,32 . @nh,64,32 . iifname; }",
+        "reserved-nets/vnet0 { typeof @nh,64,32; flags interval; }",
+        "reserved/vnet0 { typeof @nh,64,32; }",
+        "seen/vnet0 { typeof @nh,64,32; size 65535; flags dynamic,timeout; timeout 60s; }",
+        "taken/vnet0 { typeof @nh,64,32; size 65535; flags dynamic,timeout; }",
     ]
     flushed = {line.split()[-1] for line in lines(ruleset) if line.startswith("flush set")}
-    assert flushed == {"connlimit6/vnet0/0", "learned/vnet0", "learned/vnet0/ffffff00"}
+    of_segment = {f"{purpose}/vnet0" for purpose in ("seen", "taken", "reserved", "reserved-nets", "reserved-by")}
+    learned = {"learned/vnet0/vnet0", "learned/vnet0/vnet0/ffffff00", *of_segment}
+    assert flushed == {"connlimit6/vnet0/0", *learned}
     assert not any("ipset" in name for name in installed_by(ruleset).names("set"))
 
 
@@ -322,7 +328,7 @@ def test_no_two_taps_share_a_chain() -> None:
 OLD = Installed(
     "vnet0",
     (
-        Object("set", "bridge", "learned/vnet0", declaration("learned/vnet0")),
+        Object("set", "bridge", "learned/vnet0/br0", declaration("learned/vnet0/br0")),
         *(Object("chain", "bridge", name) for name in ("from/vnet0", "from/vnet0/arp", "to-l3/vnet0")),
         Object("element", "bridge", "from-guest-l2", '"vnet0"', ("jump from/vnet0",)),
         Object("element", "bridge", "to-guest-l3", '"vnet0"', ("jump to-l3/vnet0",)),
@@ -339,7 +345,7 @@ def test_removal_takes_everything_away() -> None:
         "delete chain bridge nwfilter from/vnet0",
         "delete chain bridge nwfilter from/vnet0/arp",
         "delete chain bridge nwfilter to-l3/vnet0",
-        "delete set bridge nwfilter learned/vnet0",
+        "delete set bridge nwfilter learned/vnet0/br0",
     ]
     for index, line in enumerate(found):
         if line.startswith("delete"):
@@ -365,7 +371,7 @@ def test_what_is_stale_goes_in_the_same_transaction() -> None:
     assert 'delete element bridge nwfilter to-guest-l3 { "vnet0" }' in found
     assert not any("delete element bridge nwfilter from-guest-l2" in line for line in found)
     (rest,) = subtract([OLD], [installed_by(ruleset)])
-    assert rest.names("set", "chain") == ("learned/vnet0", "from/vnet0/arp", "to-l3/vnet0")
+    assert rest.names("set", "chain") == ("learned/vnet0/br0", "from/vnet0/arp", "to-l3/vnet0")
     assert subtract([OLD, OLD], []) == (OLD,)
 
 
@@ -374,7 +380,11 @@ def test_what_is_recorded_is_put_back() -> None:
     rules = (rule_xml("<ip srcipaddr='$IP'/>"), rule_xml("<tcp connlimit-above='1'/>"), rule_xml("<all ipset='a'/>"))
     ruleset = compiled(filter_xml(*rules))
     returning = install([], [installed_by(ruleset)], fresh=True).text.splitlines()
-    assert returning == [line for line in lines(ruleset) if not line.startswith("flush set")]
+    forget = ("flush set", "flush map")
+    assert [line for line in returning if line.startswith(forget)] == ["flush set bridge nwfilter seen/vnet0"]
+    assert [each for each in returning if not each.startswith(forget)] == [
+        each for each in lines(ruleset) if not each.startswith(forget)
+    ]
 
 
 @pytest.mark.netns

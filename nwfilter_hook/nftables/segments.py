@@ -1,0 +1,208 @@
+"""
+What a transaction means for addresses that taps of a segment share out among them (lessons.py): worked out when it is
+applied, by what the kernel has learned until then.
+
+In:  a `Script`.
+Out: the transaction with all that can be said before it, and another to follow.
+
+    flush of a set of learned addresses     they are nobody's now: out of taken/SEG and the others
+    deletion of such a set                  the guest may be at work, and learn until the transaction has taken its
+                                            rules away: what is in the set then is given back, and the set deleted, by
+                                            the second
+    a tap's part of reserved-by/SEG goes    what no other tap contributes goes from reserved/SEG, reserved-nets/SEG
+    the last tap leaves a segment           its sets are deleted by the second
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from ..base.dataclass import dataclass
+from ..ruleset.fields import Kind
+from ..ruleset.model import Purpose
+from .commands import Operation, Script
+from .netlink import read_elements, read_sets
+from .sets import SEGMENT_PURPOSES, declaration, kind_of, parse_learned, segment_set
+
+
+@dataclass(frozen=True)
+class _Segment:
+    """One segment, for one version of IP."""
+
+    table: str
+    kind: Kind
+    name: str
+
+    def set(self, purpose: Purpose) -> str:
+        return segment_set(purpose, self.kind, self.name)
+
+
+@dataclass(frozen=True)
+class _Span:
+    """Who contributes what to a segment's reserved addresses."""
+
+    low: int
+    high: int
+    tap: str
+
+
+def completed(script: Script) -> Script:
+    """The first transaction. Raises NftError."""
+    operations: list[Operation] = []
+    left: dict[_Segment, set[_Span]] = {}
+    come: dict[_Segment, set[_Span]] = {}
+    for each in script.operations:
+        purpose = each.name.split("/")[0].rstrip("6")
+        if each.verb == "flush" and each.kind == "set":
+            operations += _given_back([each])
+        if each.kind == "element" and purpose == Purpose.RESERVED_BY.value:
+            (left if each.verb == "delete" else come).setdefault(_segment_of(each), set()).update(_parse(each.key))
+        networks = each.kind == "element" and purpose == Purpose.RESERVED_NETS.value
+        if not _is_held(each) and not networks:
+            operations.append(each)
+    for segment in dict.fromkeys((*come, *left)):
+        gone = left.get(segment, set())
+        if {each.tap for each in gone} != {segment.name}:  # the sets of a tap that is alone go with it
+            # what goes was added first, see script.py
+            operations += _reserved(segment, come[segment] - gone, gone)
+    return Script(tuple(operations))
+
+
+def following(script: Script) -> Script:
+    """The transaction to follow, empty if there is nothing left. Raises NftError."""
+    held = [each for each in script.operations if _is_held(each)]
+    operations = [*_given_back(held), *held]
+    touched = [segment for each in held for segment in [_learned_in(each)] if segment]
+    touched += [
+        _segment_of(each)
+        for each in script.operations
+        if each.verb == "delete"
+        and each.kind == "element"
+        and each.name.split("/")[0].rstrip("6") == Purpose.RESERVED_BY.value
+    ]
+    for segment in dict.fromkeys(touched):
+        operations += _abandoned(segment, {each.name for each in held})
+    return Script(tuple(operations))
+
+
+def give_back(table: str, learned: str, addresses: Iterable[int]) -> Iterator[Operation]:
+    """
+    Take addresses that were in the set `learned` out of its segment's sets: they are nobody's now. Raises NftError.
+    """
+    name = parse_learned(learned)
+    known = {f"{address:#x}" for address in addresses}
+    if name is None or not known:
+        return
+    segment = _Segment(table, name.kind, name.segment)
+    keys = ", ".join(sorted(known))
+    for purpose in (Purpose.TAKEN, Purpose.SEEN):
+        # added first, since they may be gone by themselves
+        yield from (Operation(verb, "element", table, segment.set(purpose), keys) for verb in ("add", "delete"))
+    # one that goes by itself may stay: whoever learns the address next makes it anew
+    since = read_elements(table, segment.set(Purpose.SINCE))
+    staying = {f"{int.from_bytes(each.key, 'big'):#x}" for each in since if each.left_s is None} & known
+    if staying:
+        yield Operation("delete", "element", table, segment.set(Purpose.SINCE), ", ".join(sorted(staying)))
+
+
+def claim(table: str, learned: str, addresses: Iterable[int], now_s: int) -> Iterator[Operation]:
+    """Make addresses of the set `learned` its tap's, for good; refused if another has one of them."""
+    name = parse_learned(learned)
+    keys = [f"{address:#x}" for address in addresses]
+    if name is None or not keys:
+        return
+    segment = _Segment(table, name.kind, name.segment)
+    yield Operation("create", "element", table, segment.set(Purpose.TAKEN), ", ".join(keys))
+    since = ", ".join(f"{key} : {now_s}" for key in keys)
+    yield Operation("add", "element", table, segment.set(Purpose.SINCE), since)
+
+
+def _is_held(each: Operation) -> bool:
+    """The deletion of a set of learned addresses of a tap that shares a segment."""
+    return each.verb == "delete" and each.kind == "set" and _learned_in(each) is not None
+
+
+def _learned_in(each: Operation) -> _Segment | None:
+    name = parse_learned(each.name)
+    return _Segment(each.table, name.kind, name.segment) if name and name.segment != name.tap else None
+
+
+def _given_back(emptied: Iterable[Operation]) -> Iterator[Operation]:
+    for each in emptied:
+        name = parse_learned(each.name)
+        if name is not None and name.mask is None and name.segment != name.tap:
+            found = read_elements(each.table, each.name)
+            yield from give_back(each.table, each.name, (int.from_bytes(element.key, "big") for element in found))
+
+
+def _segment_of(each: Operation) -> _Segment:
+    purpose, _, name = each.name.partition("/")
+    return _Segment(each.table, Kind.IPV6 if purpose.endswith("6") else Kind.IPV4, name)
+
+
+def _parse(keys: str) -> Iterator[_Span]:
+    for key in keys.split(", "):
+        low, high, tap = key.split(" . ")
+        yield _Span(int(low, 16), int(high, 16), tap.strip('"'))
+
+
+def _contributors(segment: _Segment) -> set[_Span]:
+    size = 16 if segment.kind is Kind.IPV6 else 4
+    found = set()
+    for element in read_elements(segment.table, segment.set(Purpose.RESERVED_BY)):
+        low, high, tap = element.key[:size], element.key[size : 2 * size], element.key[2 * size :]
+        found.add(_Span(int.from_bytes(low, "big"), int.from_bytes(high, "big"), tap.rstrip(b"\0").decode()))
+    return found
+
+
+def _reserved(segment: _Segment, come: set[_Span], gone: set[_Span]) -> Iterator[Operation]:
+    """
+    What no other tap contributes goes. Networks are always all of them, none within another: nft (1.0.6) loses count
+    if it has to merge them with those that it knows.
+    """
+    networks = any(each.low != each.high for each in come | gone)
+    if not gone and not networks:
+        return
+    staying = (_contributors(segment) | come) - gone
+    free = {each.low for each in gone if each.low == each.high} - {
+        each.low for each in staying if each.low == each.high
+    }
+    if free:
+        name, keys = segment.set(Purpose.RESERVED), ", ".join(f"{address:#x}" for address in sorted(free))
+        yield Operation("add", "set", segment.table, name, value=declaration(name))
+        yield from (Operation(verb, "element", segment.table, name, keys) for verb in ("add", "delete"))
+    if networks:
+        name = segment.set(Purpose.RESERVED_NETS)
+        yield Operation("add", "set", segment.table, name, value=declaration(name))
+        yield Operation("flush", "set", segment.table, name)
+        spans = ", ".join(f"{low:#x}-{high:#x}" for low, high in _outermost(staying))
+        if spans:
+            yield Operation("add", "element", segment.table, name, spans)
+
+
+def _outermost(spans: set[_Span]) -> Iterator[tuple[int, int]]:
+    """The networks that are in no other; two of them overlap only if one is in the other."""
+    last = -1
+    for low, high in sorted({(each.low, each.high) for each in spans if each.low != each.high}, key=_by_size):
+        if low > last:
+            yield low, high
+            last = high
+
+
+def _by_size(span: tuple[int, int]) -> tuple[int, int]:
+    """Where it begins; the larger first."""
+    return span[0], -span[1]
+
+
+def _abandoned(segment: _Segment, held: set[str]) -> Iterator[Operation]:
+    """The deletion of the segment's sets, if no tap is in it any more."""
+    names = read_sets(segment.table)
+    learned = [parse_learned(name) for name in names if name not in held]
+    if any(name and name.segment == segment.name and name.kind is segment.kind for name in learned):
+        return
+    if _contributors(segment):
+        return
+    for purpose in SEGMENT_PURPOSES:
+        name = segment.set(purpose)
+        if name in names:
+            yield Operation("delete", kind_of(name), segment.table, name)
