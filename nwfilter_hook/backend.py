@@ -185,6 +185,13 @@ class Backend:
         """Whether rules can stand at the ingress of a bridge port's device, before the bridge."""
         raise NotImplementedError
 
+    def learned_by_others(self, installed: Iterable[Installed]) -> list[tuple[str, str, str]]:
+        """
+        What other taps have learned of what was given to these, and lose as soon as these are in force: the address,
+        the tap that it is given to, and the tap that has learned it.
+        """
+        raise NotImplementedError
+
     def apply(self, transaction: Transaction) -> int:
         """
         Hand it to the kernel. Returns by how much that raised `generation`: more than one, if there was something to

@@ -6,6 +6,7 @@ In:  what `backend.py` says. Out: likewise; the kernel is changed by nft and rea
 
 from __future__ import annotations
 
+import functools
 import json
 import time
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
@@ -163,6 +164,10 @@ class NftBackend(Backend):
             pass  # it costs a little, and the next one to go tries again
         return 0
 
+    def learned_by_others(self, installed: Iterable[Installed]) -> list[tuple[str, str, str]]:
+        reserved = (each for one in installed for each in one.objects if each.kind == "reserved")
+        return [found for each in reserved for found in segments.taken_from_others(each)]
+
     def find(self, tap: str) -> Installed | None:
         objects: list[Object] = []
         for table in ("bridge", "netdev"):
@@ -188,7 +193,8 @@ class NftBackend(Backend):
                 rules.setdefault((table, rule.chain), []).append(rule)
         elements = {base.map: read_verdicts(base.map) for base in LOOKUPS} if "bridge" in tables else {}
         over = {element.text for element in read_elements("bridge", bounds.OVER_BOUND)} if elements else set()
-        return {one.tap: self._seen(one, chains, rules, elements, over) for one in installed}
+        since = functools.lru_cache(None)(learned.since)
+        return {one.tap: self._seen(one, chains, rules, elements, over, since) for one in installed}
 
     def _seen(
         self,
@@ -197,6 +203,7 @@ class NftBackend(Backend):
         rules: Mapping[tuple[str, str], list[KernelRule]],
         elements: Mapping[str, Mapping[str, str]],
         over: Container[str],
+        since: learned.Since,
     ) -> Seen:
         missing = []
         dropped: dict[str, int] = {}
@@ -212,7 +219,7 @@ class NftBackend(Backend):
             elif each.kind == "element" and elements[each.name].get(installed.tap) != each.content[0]:
                 missing.append(each.name)
         own = learned.own_addresses(installed)
-        known = learned.learned_addresses(installed) + learned.learned_macs(installed, int(time.time()))
+        known = learned.learned_addresses(installed, since) + learned.learned_macs(installed, int(time.time()))
         unread = (read_elements(each.table, each.name) for each in learned.unread_sets(installed))
         return Seen(
             tuple(missing),

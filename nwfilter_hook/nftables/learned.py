@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import ipaddress
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Union
 
 from ..backend import Installed, LearnedAddress, Object
 from ..base.addresses import format_mac
@@ -115,13 +116,20 @@ def learned_macs(installed: Installed, now_s: int) -> list[LearnedAddress]:
     ]
 
 
-def learned_addresses(installed: Installed) -> list[LearnedAddress]:
+Since = Callable[[str, str], Mapping[bytes, Union[bytes, str, None]]]
+
+
+def since(table: str, name: str) -> Mapping[bytes, bytes | str | None]:
+    """By address, when the taps of a segment have learned it, of the map that says so. Raises NftError."""
+    return {element.key: element.data for element in read_elements(table, name)}
+
+
+def learned_addresses(installed: Installed, since: Since) -> list[LearnedAddress]:
     """What the kernel has learned for the tap, and since when. Raises NftError."""
     found = []
     for each, name in _sets(installed):
         if name.mask is None:
-            since = read_elements(each.table, segment_set(Purpose.SINCE, name.kind, name.segment))
-            times = {element.key: element.data for element in since}
+            times = since(each.table, segment_set(Purpose.SINCE, name.kind, name.segment))
             found += [
                 LearnedAddress(address_of(element), _seconds(times.get(element.key)))
                 for element in read_elements(each.table, each.name)

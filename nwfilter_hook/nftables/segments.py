@@ -9,6 +9,7 @@ Out: the transaction with all that can be said before it, and another to follow.
     deletion of such a set                  the guest may be at work, and learn until the transaction has taken its
                                             rules away: what is in the set then is given back, and the set deleted, by
                                             the second
+    a tap's part of reserved-by/SEG comes   what it names other taps of the segment have learned no more
     a tap's part of reserved-by/SEG goes    what no other tap contributes goes from reserved/SEG, reserved-nets/SEG
     the last tap leaves a segment           its sets are deleted by the second
 """
@@ -17,12 +18,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from ..backend import Object
 from ..base.dataclass import dataclass
 from ..ruleset.fields import Kind
 from ..ruleset.model import Purpose
 from .commands import Operation, Script
 from .netlink import read_elements, read_sets
-from .sets import SEGMENT_PURPOSES, declaration, kind_of, parse_learned, segment_set
+from .sets import SEGMENT_PURPOSES, LearnedName, declaration, kind_of, lease_map, parse_learned, segment_set
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,9 @@ def completed(script: Script) -> Script:
         networks = each.kind == "element" and purpose == Purpose.RESERVED_NETS.value
         if not _is_held(each) and not networks:
             operations.append(each)
+    for segment, spans in come.items():
+        for name, address in _learned_elsewhere(segment, spans):
+            operations += _taken_away(segment, name, address)
     for segment in dict.fromkeys((*come, *left)):
         gone = left.get(segment, set())
         if {each.tap for each in gone} != {segment.name}:  # the sets of a tap that is alone go with it
@@ -83,6 +88,40 @@ def following(script: Script) -> Script:
     for segment in dict.fromkeys(touched):
         operations += _abandoned(segment, {each.name for each in held})
     return Script(tuple(operations))
+
+
+def taken_from_others(reserved: Object) -> list[tuple[str, str, str]]:
+    """Of a "reserved" object, see backend.learned_by_others. Raises NftError."""
+    tap, *spans = reserved.definition.split(" ")
+    bounds = [span.split("-") for span in spans]
+    contributed = [_Span(int(low, 16), int(high, 16), tap) for low, high in bounds]
+    found = _learned_elsewhere(_segment_of(reserved), contributed)
+    return [(name.text(address), tap, name.tap) for name, address in found]
+
+
+def _learned_elsewhere(segment: _Segment, spans: Iterable[_Span]) -> Iterator[tuple[LearnedName, int]]:
+    """What taps of the segment have learned of what others contribute: their sets, and the addresses."""
+    spans = tuple(spans)
+    known = {int.from_bytes(each.key, "big") for each in read_elements(segment.table, segment.set(Purpose.TAKEN))}
+    known = {address for address in known if any(span.low <= address <= span.high for span in spans)}
+    for name in map(parse_learned, read_sets(segment.table) if known else ()):
+        if name is not None and name.mask is None and (name.kind, name.segment) == (segment.kind, segment.name):
+            others = [span for span in spans if span.tap != name.tap]
+            for element in read_elements(segment.table, name.name):
+                address = int.from_bytes(element.key, "big")
+                if address in known and any(span.low <= address <= span.high for span in others):
+                    yield name, address
+
+
+def _taken_away(segment: _Segment, name: LearnedName, address: int) -> Iterator[Operation]:
+    """The tap whose set that is has the address no more; what it shares a mask with comes back with its next use."""
+    for each in map(parse_learned, read_sets(segment.table)):
+        if each is not None and (each.tap, each.kind, each.segment) == (name.tap, name.kind, name.segment):
+            for verb in ("add", "delete"):
+                yield Operation(verb, "element", segment.table, each.name, each.element(address))
+    if name.newest:
+        yield Operation("flush", "map", segment.table, lease_map(name.tap))
+    yield from give_back(segment.table, name.name, [address])
 
 
 def give_back(table: str, learned: str, addresses: Iterable[int]) -> Iterator[Operation]:
@@ -135,7 +174,8 @@ def _given_back(emptied: Iterable[Operation]) -> Iterator[Operation]:
             yield from give_back(each.table, each.name, (int.from_bytes(element.key, "big") for element in found))
 
 
-def _segment_of(each: Operation) -> _Segment:
+def _segment_of(each: Operation | Object) -> _Segment:
+    """Of one of the segment's sets, or of an element in it."""
     purpose, _, name = each.name.partition("/")
     return _Segment(each.table, Kind.IPV6 if purpose.endswith("6") else Kind.IPV4, name)
 

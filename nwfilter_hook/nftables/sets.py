@@ -24,6 +24,7 @@ what is learned are numbers, and the fields that they are compared with are writ
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Iterator
 
@@ -122,6 +123,10 @@ class LearnedName:
     @property
     def kind(self) -> Kind:
         return Kind.IPV6 if self.version == 6 else Kind.IPV4
+
+    def text(self, address: int) -> str:
+        """As people write it."""
+        return str(ipaddress.IPv6Address(address) if self.version == 6 else ipaddress.IPv4Address(address))
 
     def element(self, address: int) -> str:
         """The address as it is in this set."""

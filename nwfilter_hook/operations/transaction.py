@@ -219,6 +219,7 @@ def carry_out(host: Host, planned: Plan, file: FileChange | None = None) -> None
     try:
         write_pending(host, planned, file)
         before = host.backend.generation()
+        lost = host.backend.learned_by_others(_settled(planned))
         changes = host.backend.apply(planned.transaction) if planned.transaction.text else 0
     except (NftError, StateError) as error:
         if file is not None:
@@ -226,6 +227,8 @@ def carry_out(host: Host, planned: Plan, file: FileChange | None = None) -> None
         if not (isinstance(error, NftError) and error.unsure):
             roll_back(host, undo, file)
         raise
+    for address, tap, other in lost:
+        host.report(f"{tap}: {address} is its own now; {other}{_of_guest(host, other)} had learned it, and loses it")
     if file is not None:
         file.commit()
     commit(host, _with_fingerprints(host, planned, before + changes))
@@ -233,13 +236,21 @@ def carry_out(host: Host, planned: Plan, file: FileChange | None = None) -> None
         host.state.delete_journal()
 
 
+def _settled(planned: Plan) -> list[Installed]:
+    bindings = (binding for record in planned.records for binding in record.bindings)
+    return [binding.installed for binding in bindings if binding.tap in planned.settled]
+
+
+def _of_guest(host: Host, tap: str) -> str:
+    uuid = host.state.owner(tap)
+    record = host.state.read(uuid) if uuid else None
+    return f", of guest {record.guest}," if record else ""
+
+
 def _with_fingerprints(host: Host, planned: Plan, generation: int) -> Plan:
     """`planned`, its records with what the kernel made of it; unless somebody else may have changed that already."""
-    settled = [
-        binding.installed for record in planned.records for binding in record.bindings if binding.tap in planned.settled
-    ]
     try:
-        found = host.backend.fingerprints(settled)
+        found = host.backend.fingerprints(_settled(planned))
         if host.backend.generation() != generation:
             return planned
     except NftError:

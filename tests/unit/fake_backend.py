@@ -100,6 +100,9 @@ class FakeBackend(NftBackend):
     def sees_ingress(self) -> bool:
         return True
 
+    def learned_by_others(self, installed: Iterable[Installed]) -> list[tuple[str, str, str]]:
+        return []
+
     def apply(self, transaction: Transaction) -> int:
         assert isinstance(transaction, Script)
         if self.fails and not self.takes_it_first:
