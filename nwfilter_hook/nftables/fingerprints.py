@@ -13,7 +13,7 @@ from ..backend import Installed
 from .names import BASE_CHAINS
 from .netlink import Hook, KernelRule, read_chain, read_chains, read_rules, read_verdict, read_verdicts
 
-_FEW_CHAINS = 24
+_FEW_CHAINS = 64
 """Up to so many chains are read one by one, more with the whole table."""
 
 
