@@ -77,10 +77,10 @@ def compile_tap(
     chains = _chains(tap, attachment, rules, end_of_chain, "own-" if below else "", notes)
     chains = with_host_packets(with_macs(chains, learning.macs or (mac,)))
     taught = learned_kinds(base)
-    chains = with_learning(chains, mac, learning, learned_kinds(chains) - taught, segment.name)
+    chains = with_learning(chains, mac, learning, learned_kinds(chains) - taught, segment)
     if base:
         chains = with_answers(stack(with_later_fragments(base), chains))
-        chains = with_learning(chains, mac, floor_learning, taught, segment.name)
+        chains = with_learning(chains, mac, floor_learning, taught, segment)
     if ingress and attachment is Attachment.BRIDGE_PORT:
         chains = with_ingress(chains)
     return Ruleset(tap, attachment, tuple(chains), tuple(_sets(chains)), tuple(notes), segment=segment)

@@ -24,7 +24,7 @@ from ..base.dataclass import replace
 from ..filters.learning import Learning
 from ..filters.model import Prefix
 from ..ruleset.fields import Field, Kind
-from ..ruleset.model import Chain, Equals, InSet, Masked, Match, NamedSet, Purpose, Rule, Tree, Verdict
+from ..ruleset.model import Chain, Equals, InSet, Masked, Match, NamedSet, Purpose, Rule, Segment, Tree, Verdict
 from ..ruleset.numbers import DHCP_CLIENT_PORT, DHCP_COOKIE, DHCP_SERVER_PORT, EtherType, Protocol
 from .dhcp_questions import question_chains, question_rules
 from .dhcp_types import message_types
@@ -61,7 +61,7 @@ def learned_kinds(chains: Iterable[Chain]) -> frozenset[Kind]:
 
 
 def with_learning(
-    chains: list[Chain], mac: int, learning: Learning, kinds: frozenset[Kind], segment: str
+    chains: list[Chain], mac: int, learning: Learning, kinds: frozenset[Kind], segment: Segment
 ) -> list[Chain]:
     """
     `chains`, with the rules that fill the learned sets in front of what they hold already.
@@ -69,7 +69,7 @@ def with_learning(
     Args:
         mac: the guest's; what is sent under another teaches nothing.
         kinds: of addresses; the others are learned elsewhere.
-        segment: of NamedSet.
+        segment: where the tap is.
     """
     if not kinds:
         return chains
@@ -107,7 +107,7 @@ def _first_user(chains: Iterable[Chain], kind: Kind) -> Rule | None:
     return None
 
 
-def _complete(chain: Chain, mac: int, learning: Learning, kinds: frozenset[Kind], segment: str) -> Chain:
+def _complete(chain: Chain, mac: int, learning: Learning, kinds: frozenset[Kind], segment: Segment) -> Chain:
     """The chain, its learned sets as large as `learning` says."""
 
     def complete(match: Match) -> Match:
@@ -120,8 +120,8 @@ def _complete(chain: Chain, mac: int, learning: Learning, kinds: frozenset[Kind]
     return Chain(chain.tree, chain.name, tuple(rules))
 
 
-def _spec(named: NamedSet, mac: int, learning: Learning, segment: str) -> NamedSet:
-    named = replace(named, segment=segment)
+def _spec(named: NamedSet, mac: int, learning: Learning, segment: Segment) -> NamedSet:
+    named = replace(named, segment=segment.name, guest=segment.guest if segment.name else "")
     if named.kind is Kind.IPV4:
         if learning.mode == "dhcp":
             return replace(named, size=1, newest=True)
@@ -130,7 +130,9 @@ def _spec(named: NamedSet, mac: int, learning: Learning, segment: str) -> NamedS
     return replace(named, size=learning.ipv6_maximum, initial=(own if named.mask is None else own & named.mask,))
 
 
-def _stores(used: Sequence[NamedSet], kind: Kind, mac: int, learning: Learning, segment: str) -> tuple[NamedSet, ...]:
+def _stores(
+    used: Sequence[NamedSet], kind: Kind, mac: int, learning: Learning, segment: Segment
+) -> tuple[NamedSet, ...]:
     """
     The sets to store an address in. First the one of whole addresses, used or not: it is full when enough are known,
     and then nothing goes to those of masked ones.

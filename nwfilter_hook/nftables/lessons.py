@@ -10,20 +10,25 @@ these sets (sets.py declares them):
     reserved/SEG         addresses that were given to a tap, or that the host has there, or that the configuration names
     reserved-nets/SEG    the same for networks
     taken/SEG            addresses that taps have learned
+    claimed/SEG          those that a tap has claimed within the last second
     seen/SEG             those that a frame was seen with within the last minute: nothing is to be done for them
+    kin/SEG/GUEST        what the taps of this guest have learned
     since/SEG            map from those in taken/SEG to the time when they were learned
 
 A frame whose address isn't in seen/SEG goes through the tap's chain learn-N:
 
     reserved                            taken out again, if the tap has learned it before
-    another has it                      nothing
-    nobody has it                       into taken/SEG; then, in learn-N-new, into the tap's own set; if that is full,
-                                        out of taken/SEG again
+    another tap of the guest has it     into the tap's own set, too: a guest may move an address between its interfaces
+    another guest has it                nothing
+    nobody has it                       into claimed/SEG and taken/SEG; then, in learn-N-new, into the tap's own set; if
+                                        that is full, out of both again
     the tap has it                      it is used: its day begins anew; into seen/SEG
 
 Two frames that claim one address at the same time on two processors: each finds that nobody has it, but the element in
-taken/SEG is made once, and the limit in it lets only one of them pass. New claims of a tap are limited, too: an element
-that was deleted by a rule counts for the set's size until the kernel's collector has seen it, a second later.
+claimed/SEG is made once, and the limit in it lets only one of them pass. No rule looks an address up there: the kernel
+counts that for the limit, too, and sooner or later a frame would pass that should not. New claims of a tap are limited,
+too: an element that was deleted by a rule counts for the set's size until the kernel's collector has seen it, a second
+later.
 """
 
 from __future__ import annotations
@@ -35,10 +40,14 @@ from ..ruleset.fields import Field, Kind
 from ..ruleset.model import AddressRange, Equals, InSet, Masked, Match, NamedSet, Purpose, Rule, Ruleset, Tree, Verdict
 from ..ruleset.numbers import DHCP_COOKIE
 from .fields import number_place, place
-from .sets import CLAIM_S, IDLE_S, interface_field, lease_map, segment_set, set_name
+from .sets import CLAIM_S, IDLE_S, interface_field, lease_map, parse_learned, segment_set, set_name
 
-_ONCE = "limit rate 1/second burst 1 packets"
+_ONCE = "limit rate 1/minute burst 1 packets"
 _CLAIMS_A_SECOND = 16
+_SHARED = (
+    *(Purpose.TAKEN, Purpose.CLAIMED, Purpose.SEEN, Purpose.SINCE),
+    *(Purpose.RESERVED, Purpose.RESERVED_NETS),
+)
 
 
 @dataclass(frozen=True)
@@ -94,14 +103,16 @@ class _Writer:
         self._own = [(field, named) for field, named in rule.stores if named.purpose is Purpose.LEARNED]
         self.field, self.whole = next((field, named) for field, named in self._own if named.mask is None)
         self.leases = self.field is Field.DHCP_ADDRESS
+        kin = parse_learned(set_name(self._tap, self.whole))
+        self._kin = f"@{kin.kin}" if kin and kin.kin else ""
         self._place = number_place(self.field)
         self._own_addresses = [each for each in ruleset.segment.own if each.kind is self.whole.kind]
         self._interface = interface_field(tree, ruleset.attachment)
         self._learned = self._set(self.whole)
-        self._taken, self._seen, self._since, self._reserved, self._nets = (
-            f"@{segment_set(purpose, self.whole.kind, self.whole.segment or self._tap)}"
-            for purpose in (Purpose.TAKEN, Purpose.SEEN, Purpose.SINCE, Purpose.RESERVED, Purpose.RESERVED_NETS)
+        self._taken, self._claimed, self._seen, self._since, self._reserved, self._nets = (
+            f"@{segment_set(purpose, self.whole.kind, self.whole.segment or self._tap)}" for purpose in _SHARED
         )
+        self._claims = (self._taken, self._claimed, self._seen)
 
     def use(self, new: str) -> tuple[str, ...]:
         """An address that the guest uses."""
@@ -123,13 +134,16 @@ class _Writer:
         """What the tap has just claimed becomes its own, or, if that is full, is given back."""
         place = self._place
         add = f"add {self._learned} {{ {place}{self._idle()} }}"
+        if self._kin:
+            add += f" add {self._kin} {{ {place}{self._idle()} }}"
         if self.leases:
             lease = f"@{lease_map(self._tap)} {{ {self._interface} : {place} }}"
             masks = [f"add {self._set(named)} {{ {place}{_under(named)} }}" for _, named in self._masked()]
             leased = f"add @{self._leased()} {{ {self._interface} }}"
             add = " ".join([f"delete {lease} add {lease}", add, *masks, leased])
         since = f"{self._since} {{ {place} : meta time }}"
-        full = f"{place} != {self._learned} {self._counter}delete {self._taken} {{ {place} }} return"
+        out = " ".join(f"delete {each} {{ {place} }}" for each in (self._taken, self._claimed))
+        full = f"{place} != {self._learned} {self._counter}{out} return"
         return (
             f"{self._counter}delete {since} {add}",
             full,
@@ -140,8 +154,11 @@ class _Writer:
         place = self._place
         burst = max(self.whole.size, _CLAIMS_A_SECOND)
         limit = f"limit rate {_CLAIMS_A_SECOND}/second burst {burst} packets"
-        claim = f"{self._counter}add {self._taken} {{ {place}{self._claimed()} {_ONCE} }} jump {new}"
+        once, taken = f"add {self._claimed} {{ {place} {_ONCE} }}", f"add {self._taken} {{ {place}{self._kept()} }}"
+        claim = f"{once} {self._counter}{taken} jump {new}"
+        shared = f"{place} != {self._learned} {place} {self._kin} {place} {self._taken} {self._counter}"
         return (
+            *((f"{shared}add {self._learned} {{ {place}{self._idle()} }}",) if self._kin else ()),
             f"{place} != {self._learned} {place} {self._taken} {self._counter}return",
             f"{place} != {self._learned} {limit} {claim}",
         )
@@ -151,7 +168,7 @@ class _Writer:
         out = " ".join(
             [
                 *(f"delete {self._set(named)} {{ {place}{_under(named)} }}" for _, named in self._own),
-                *(f"delete {each} {{ {place} }}" for each in (self._taken, self._seen)),
+                *(f"delete {each} {{ {place} }}" for each in (self._kin, *self._claims) if each),
                 f"delete {self._since} {{ {place} : meta time }}",
                 *((f"delete @{lease_map(self._tap)} {{ {self._interface} : {place} }}",) if self.whole.newest else ()),
             ]
@@ -172,13 +189,13 @@ class _Writer:
         verb = "update" if whole.gives_way else "add"
         kept = [f"{verb} {self._set(named)} {{ {place}{_under(named)}{self._idle()} }}" for _, named in self._masked()]
         if whole.gives_way:
-            kept.insert(0, f"update {self._learned} {{ {place}{self._idle()} }}")
+            kept.insert(0, f"update {self._taken} {{ {place}{self._kept()} }}")
+            kept.insert(1, f"update {self._learned} {{ {place}{self._idle()} }}")
         if not self._rule.rechecks:
-            kept.append(f"{verb} {self._since} {{ {place}{self._claimed()} : meta time }}")
+            kept.append(f"{verb} {self._since} {{ {place}{self._kept()} : meta time }}")
         kept.append(f"add {self._seen} {{ {place} }}")
-        if whole.gives_way:
-            # the last, since the limit in it may end the rule
-            kept.append(f"update {self._taken} {{ {place}{self._claimed()} }}")
+        if whole.gives_way and self._kin:
+            kept.append(f"update {self._kin} {{ {place}{self._idle()} }}")
         return " ".join(kept)
 
     def _forget(self, scratch: str) -> str:
@@ -192,7 +209,7 @@ class _Writer:
         lease = f"@{lease_map(self._tap)}"
         out = [
             *(f"delete {self._set(named)} {{ {scratch}{_under(named)} }}" for _, named in self._own),
-            *(f"delete {each} {{ {scratch} }}" for each in (self._taken, self._seen)),
+            *(f"delete {each} {{ {scratch} }}" for each in self._claims),
             f"delete {self._since} {{ {scratch} : meta time }}",
             f"delete {lease} {{ {self._interface} : {scratch} }}",
         ]
@@ -212,7 +229,7 @@ class _Writer:
     def _idle(self) -> str:
         return f" timeout {IDLE_S}s" if self.whole.gives_way else ""
 
-    def _claimed(self) -> str:
+    def _kept(self) -> str:
         """A little longer than the tap's own, so that nobody else has the address before the tap has lost it."""
         return f" timeout {CLAIM_S}s" if self.whole.gives_way else ""
 

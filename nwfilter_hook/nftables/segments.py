@@ -24,7 +24,7 @@ from ..ruleset.fields import Kind
 from ..ruleset.model import Purpose
 from .commands import Operation, Script
 from .netlink import read_elements, read_sets
-from .sets import SEGMENT_PURPOSES, LearnedName, declaration, kind_of, lease_map, parse_learned, segment_set
+from .sets import SEGMENT_PURPOSES, LearnedName, declaration, kin_set, kind_of, lease_map, parse_learned, segment_set
 
 
 @dataclass(frozen=True)
@@ -53,10 +53,10 @@ def completed(script: Script) -> Script:
     operations: list[Operation] = []
     left: dict[_Segment, set[_Span]] = {}
     come: dict[_Segment, set[_Span]] = {}
+    flushed = [each for each in script.operations if each.verb == "flush" and each.kind == "set"]
+    operations += _given_back(flushed)
     for each in script.operations:
         purpose = each.name.split("/")[0].rstrip("6")
-        if each.verb == "flush" and each.kind == "set":
-            operations += _given_back([each])
         if each.kind == "element" and purpose == Purpose.RESERVED_BY.value:
             (left if each.verb == "delete" else come).setdefault(_segment_of(each), set()).update(_parse(each.key))
         networks = each.kind == "element" and purpose == Purpose.RESERVED_NETS.value
@@ -85,8 +85,10 @@ def following(script: Script) -> Script:
         and each.kind == "element"
         and each.name.split("/")[0].rstrip("6") == Purpose.RESERVED_BY.value
     ]
+    names = {each.name for each in held}
+    operations += dict.fromkeys(_kin_left(held, names))
     for segment in dict.fromkeys(touched):
-        operations += _abandoned(segment, {each.name for each in held})
+        operations += _abandoned(segment, names)
     return Script(tuple(operations))
 
 
@@ -124,24 +126,42 @@ def _taken_away(segment: _Segment, name: LearnedName, address: int) -> Iterator[
     yield from give_back(segment.table, name.name, [address])
 
 
-def give_back(table: str, learned: str, addresses: Iterable[int]) -> Iterator[Operation]:
+def give_back(table: str, learned: str, addresses: Iterable[int], emptied: Iterable[str] = ()) -> Iterator[Operation]:
     """
-    Take addresses that were in the set `learned` out of its segment's sets: they are nobody's now. Raises NftError.
+    Take addresses that were in the set `learned` out of its segment's sets: they are nobody's now, but for those that
+    another tap of the same guest has learned, too. Raises NftError.
+
+    Args:
+        emptied: other sets whose addresses are given back as well.
     """
     name = parse_learned(learned)
-    known = {f"{address:#x}" for address in addresses}
-    if name is None or not known:
+    gone = set(addresses)
+    if name is None or not gone:
         return
     segment = _Segment(table, name.kind, name.segment)
+    for other in _of_its_guest(table, name):
+        if other.name not in emptied:
+            gone -= {int.from_bytes(element.key, "big") for element in read_elements(table, other.name)}
+    known = {f"{address:#x}" for address in gone}
+    if not known:
+        return
     keys = ", ".join(sorted(known))
-    for purpose in (Purpose.TAKEN, Purpose.SEEN):
+    for shared in (*map(segment.set, (Purpose.TAKEN, Purpose.CLAIMED, Purpose.SEEN)), name.kin):
         # added first, since they may be gone by themselves
-        yield from (Operation(verb, "element", table, segment.set(purpose), keys) for verb in ("add", "delete"))
+        yield from (Operation(verb, "element", table, shared, keys) for verb in ("add", "delete") if shared)
     # one that goes by itself may stay: whoever learns the address next makes it anew
     since = read_elements(table, segment.set(Purpose.SINCE))
     staying = {f"{int.from_bytes(each.key, 'big'):#x}" for each in since if each.left_s is None} & known
     if staying:
         yield Operation("delete", "element", table, segment.set(Purpose.SINCE), ", ".join(sorted(staying)))
+
+
+def _of_its_guest(table: str, name: LearnedName) -> list[LearnedName]:
+    """The sets of whole addresses of the guest's other taps on the segment."""
+    if not name.guest:
+        return []
+    names = [each for each in map(parse_learned, read_sets(table)) if each and each.mask is None]
+    return [each for each in names if each.tap != name.tap and _whose(each) == _whose(name)]
 
 
 def claim(table: str, learned: str, addresses: Iterable[int], now_s: int) -> Iterator[Operation]:
@@ -167,11 +187,33 @@ def _learned_in(each: Operation) -> _Segment | None:
 
 
 def _given_back(emptied: Iterable[Operation]) -> Iterator[Operation]:
+    emptied = tuple(emptied)
+    names = {each.name for each in emptied}
     for each in emptied:
         name = parse_learned(each.name)
         if name is not None and name.mask is None and name.segment != name.tap:
             found = read_elements(each.table, each.name)
-            yield from give_back(each.table, each.name, (int.from_bytes(element.key, "big") for element in found))
+            yield from give_back(
+                each.table, each.name, (int.from_bytes(element.key, "big") for element in found), names
+            )
+
+
+def _kin_left(held: Iterable[Operation], gone: set[str]) -> Iterator[Operation]:
+    """The deletion of what the taps of a guest shared, if none of them learns on the segment any more."""
+    for table, name in ((each.table, parse_learned(each.name)) for each in held):
+        if name is None or not name.guest:
+            continue
+        there = read_sets(table)
+        staying = [other for other in map(parse_learned, there) if other and other.name not in gone]
+        if not any(_whose(other) == _whose(name) for other in staying):
+            for gives_way in (False, True):
+                kin = kin_set(name.kind, name.segment, name.guest, gives_way=gives_way)
+                if kin in there:
+                    yield Operation("delete", "set", table, kin)
+
+
+def _whose(name: LearnedName) -> tuple[Kind, str, str]:
+    return name.kind, name.segment, name.guest
 
 
 def _segment_of(each: Operation | Object) -> _Segment:

@@ -5,13 +5,15 @@ In:  `NamedSet`s, or the names of sets in a record.
 Out: names and statements of nft.
 
     learned/TAP/SEG            addresses of the guest in a segment, as numbers; learned6/TAP/SEG for IPv6
-    learned/TAP/SEG/…          /max-N: as many as N; /lease: the newest lease; /ffffff00: under this mask
+    learned/TAP/SEG/…          /of-GUEST: whose tap it is; /max-N: as many as N; /lease: the newest lease; /ffffff00:
+                               under this mask
     macs/TAP/max-N             as many as N further MACs of the guest, for ten years
     leased/TAP                 holds the tap once it has a lease
     leased/TAP/address         map from the tap to its newest lease
     unread/TAP                 addresses in DHCP answers of the last day whose type could not be read
     connlimit/TAP/N            ipset/NAME of the administrator
     taken/SEG, seen/SEG …      those of a segment (lessons.py), for IPv6 with a 6 before the slash
+    kin/SEG/GUEST              addresses that taps of this guest have learned there; /day: that go after a day
     reserved-by/SEG            first and last address, and tap: who contributes to reserved/SEG and reserved-nets/SEG
 
 SEG is the bridge (or lower device, for macvtaps) that taps share, or a tap that is alone. The name tells the type:
@@ -38,6 +40,7 @@ IDLE_S = DAY_S
 """After which one of several learned addresses is forgotten, if the guest doesn't use it."""
 CLAIM_S = IDLE_S + 60
 SEEN_S = 60
+CLAIMED_S = 1
 TIMEOUT_S = 3650 * DAY_S
 """Of learned MACs: what is left of it tells since when the kernel has one; `add` doesn't begin anew."""
 _DYNAMIC = "flags dynamic,timeout;"
@@ -49,9 +52,10 @@ _NEWEST_SIZE = 64
 MAX_SOURCES = 65535
 """How many sources of connections a set counts at a time; one goes with its last connection, a second later."""
 _LEASE = "lease"
+_OF = "of-"
 _ADDRESS = "address"
 _RESERVATIONS = (Purpose.RESERVED, Purpose.RESERVED_NETS, Purpose.RESERVED_BY)
-SEGMENT_PURPOSES = (Purpose.SEEN, Purpose.TAKEN, Purpose.SINCE, *_RESERVATIONS)
+SEGMENT_PURPOSES = (Purpose.SEEN, Purpose.TAKEN, Purpose.CLAIMED, Purpose.SINCE, *_RESERVATIONS)
 
 # --- names ------------------------------------------------------------------------------------------------------------
 
@@ -76,6 +80,8 @@ def set_name(tap: str, named: NamedSet) -> str:
         parts.append(f"max-{named.size}")
     if named.purpose is Purpose.LEARNED:
         parts.append(_plain(named.segment or tap))
+        if named.guest:
+            parts.append(f"{_OF}{named.guest}")
         if named.newest:
             parts.append(_LEASE)
         elif named.size != _DEFAULT_SIZES[named.kind]:
@@ -88,6 +94,11 @@ def set_name(tap: str, named: NamedSet) -> str:
 def segment_set(purpose: Purpose, kind: Kind, segment: str) -> str:
     """`taken/br0`, `taken6/br0`."""
     return f"{purpose.value}{'6' if kind is Kind.IPV6 else ''}/{_plain(segment)}"
+
+
+def kin_set(kind: Kind, segment: str, guest: str, *, gives_way: bool) -> str:
+    """`kin/br0/GUEST`; another for addresses that give way, which must not outlive those in `taken/br0`."""
+    return f"{segment_set(Purpose.KIN, kind, segment)}/{guest}{'/day' if gives_way else ''}"
 
 
 def _plain(device: str) -> str:
@@ -110,15 +121,24 @@ class LearnedName:
         newest: the newest replaces what is there.
         size: how many addresses are learned.
         mask: None for whole addresses.
+        guest: whose tap it is; "" for a tap of no guest.
     """
 
     name: str
     tap: str
     segment: str
+    guest: str
     version: int
     newest: bool
     size: int
     mask: int | None
+
+    @property
+    def kin(self) -> str | None:
+        """The set of what the guest's taps share; leases, of which each tap has its own, aren't."""
+        if not self.guest or self.newest:
+            return None
+        return kin_set(self.kind, self.segment, self.guest, gives_way=self.size > 1)
 
     @property
     def kind(self) -> Kind:
@@ -141,13 +161,15 @@ def parse_learned(name: str) -> LearnedName | None:
     tap, segment, *more = parts
     version = 6 if purpose.endswith("6") else 4
     size = _DEFAULT_SIZES[Kind.IPV6 if version == 6 else Kind.IPV4]
-    mask = None
+    mask, guest = None, ""
     for part in more:
         if part.startswith("max-"):
             size = int(part[4:])
+        elif part.startswith(_OF):
+            guest = part.removeprefix(_OF)
         elif part != _LEASE:
             mask = int(part, 16)
-    return LearnedName(name, tap, segment, version, _LEASE in more, size, mask)
+    return LearnedName(name, tap, segment, guest, version, _LEASE in more, size, mask)
 
 
 def names_of(ruleset: Ruleset) -> tuple[str, ...]:
@@ -169,6 +191,8 @@ def segment_sets(ruleset: Ruleset) -> tuple[str, ...]:
         elif segment.name and any(each.kind is kind for each in segment.reserved):
             purposes = (Purpose.SEEN, *_RESERVATIONS)
         names += [segment_set(purpose, kind, segment.name or ruleset.tap) for purpose in purposes]
+    learned = (parse_learned(set_name(ruleset.tap, each)) for each in ruleset.sets if each.purpose is Purpose.LEARNED)
+    names += dict.fromkeys(each.kin for each in learned if each and each.kin)
     return tuple(names)
 
 
@@ -210,7 +234,9 @@ def _address(name: str) -> str:
 _SEGMENT_SETS = {
     Purpose.SEEN.value: f"; size {_MANY}; {_DYNAMIC} timeout {SEEN_S}s;",
     Purpose.TAKEN.value: f"; size {_MANY}; {_DYNAMIC}",
+    Purpose.CLAIMED.value: f"; size {_MANY}; {_DYNAMIC} timeout {CLAIMED_S}s;",
     Purpose.SINCE.value: f" : meta time; size {_MANY}; {_DYNAMIC}",
+    Purpose.KIN.value: f"; size {_MANY}; {_DYNAMIC}",
     Purpose.RESERVED.value: ";",
     Purpose.RESERVED_NETS.value: "; flags interval;",
 }

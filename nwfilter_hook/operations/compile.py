@@ -106,9 +106,9 @@ def _resolved(reference: FilterRef, mac: str, library: Library) -> tuple[tuple[B
     return rules, read_learning(reference) if uses_learned(rules) else None
 
 
-def compile_interface(host: Host, interface: Interface) -> CompiledTap:
+def compile_interface(host: Host, interface: Interface, uuid: str) -> CompiledTap:
     """
-    The rules that the interface wants.
+    The rules that the interface wants; `uuid` is its guest's.
 
     Raises:
         InputError, MissingFeature: they can't be made, or not on this kernel.
@@ -120,17 +120,17 @@ def compile_interface(host: Host, interface: Interface) -> CompiledTap:
     tap = check_tap(interface.tap, interface.source)
     refuse_userspace_datapath(interface, tap)
     assert interface.reference
-    return _compile(host, _wanted(interface, tap), interface.reference)
+    return _compile(host, _wanted(interface, tap), interface.reference, uuid)
 
 
-def recompile(host: Host, binding: Binding) -> CompiledTap:
+def recompile(host: Host, binding: Binding, uuid: str) -> CompiledTap:
     """
-    The rules that the filter of a recorded tap makes now.
+    The rules that the filter of a recorded tap makes now; `uuid` is its guest's.
 
     Raises:
         InputError, MissingFeature: they can't be made, or not on this kernel.
     """
-    return _compile(host, replace(binding, quarantined=False), binding.reference)
+    return _compile(host, replace(binding, quarantined=False), binding.reference, uuid)
 
 
 def check_domain(host: Host, domain: Domain) -> None:
@@ -143,12 +143,12 @@ def check_domain(host: Host, domain: Domain) -> None:
     bound = Bound(domain)
     for interface in domain.interfaces:
         if interface.reference:
-            ruleset = _ruleset(host, _wanted(interface, interface.tap or "tap"), interface.reference)
+            ruleset = _ruleset(host, _wanted(interface, interface.tap or "tap"), interface.reference, domain.uuid)
             bound.add(interface, count_rules(ruleset, interface.reference))
             host.backend.check([ruleset])
 
 
-def _ruleset(host: Host, wanted: Binding, reference: FilterRef, *, ingress: bool = True) -> Ruleset:
+def _ruleset(host: Host, wanted: Binding, reference: FilterRef, uuid: str, *, ingress: bool = True) -> Ruleset:
     ruleset = compile_reference(
         reference,
         wanted.tap,
@@ -158,7 +158,7 @@ def _ruleset(host: Host, wanted: Binding, reference: FilterRef, *, ingress: bool
         end_of_chain=host.config.end_of_chain,
         floor=floor_below(host, wanted.bridge, reference),
         ingress=ingress,
-        segment=segment_of(wanted),
+        segment=segment_of(wanted, uuid),
     )
     return with_hosts_own(ruleset, wanted, host.config)
 
@@ -167,9 +167,9 @@ def _sees_ingress(host: Host, wanted: Binding) -> bool:
     return wanted.attachment is Attachment.BRIDGE_PORT and host.backend.sees_ingress()
 
 
-def _compile(host: Host, wanted: Binding, reference: FilterRef) -> CompiledTap:
+def _compile(host: Host, wanted: Binding, reference: FilterRef, uuid: str) -> CompiledTap:
     wanted = replace(wanted, floor=describe(floor_below(host, wanted.bridge, reference)))
-    ruleset = _ruleset(host, wanted, reference, ingress=_sees_ingress(host, wanted))
+    ruleset = _ruleset(host, wanted, reference, uuid, ingress=_sees_ingress(host, wanted))
     for note in ruleset.notes:
         host.report(f"{wanted.tap}: warning: {note}")
     host.backend.check([ruleset])
@@ -236,7 +236,7 @@ def compile_domain(host: Host, domain: Domain, *, tolerant: bool) -> CompiledGue
         if not interface.reference and not interface.problem:
             continue
         try:
-            made = compile_interface(host, interface)
+            made = compile_interface(host, interface, domain.uuid)
             bound.add(interface, made.rules)
         except (InputError, MissingFeature) as error:
             if not tolerant:

@@ -30,9 +30,9 @@ _KINDS = {4: Kind.IPV4, 6: Kind.IPV6}
 _VERSIONS = {"IP": 4, "IPV6": 6}
 
 
-def segment_of(binding: Binding) -> Segment:
-    """Where the tap is, with what its parameters give it."""
-    return Segment(_name(binding), tuple(dict.fromkeys(_given(binding))))
+def segment_of(binding: Binding, uuid: str = "") -> Segment:
+    """Where the tap is, with what its parameters give it; `uuid`: of its guest, "" where that doesn't matter."""
+    return Segment(_name(binding), tuple(dict.fromkeys(_given(binding))), guest=uuid.replace("-", ""))
 
 
 def with_hosts_own(ruleset: Ruleset, binding: Binding, config: Config) -> Ruleset:

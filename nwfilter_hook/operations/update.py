@@ -87,7 +87,7 @@ def _change(host: Host, record: Record, anew: tuple[CompiledTap, ...], pending: 
 def _recompile(host: Host, record: Record, binding: Binding) -> CompiledTap:
     place = f"guest {record.guest}, tap {binding.tap}"
     try:
-        return recompile(host, binding)
+        return recompile(host, binding, record.uuid)
     except NwfilterHookError as error:
         raise UpdateError(f"{place}: {error}") from error
     except RecursionError:

@@ -100,7 +100,8 @@ class Match:
 class Purpose(enum.Enum):
     """
     What a named set is for; decides its name and who may empty it. Those from SEEN on are a segment's: which addresses
-    its taps have learned, and since when, and which were given to them, one by one, as networks, and by whom.
+    its taps have learned, and since when, and which were given to them, one by one, as networks, and by whom;
+    KIN has those that one guest's taps have learned.
     """
 
     LEARNED = "learned"
@@ -111,10 +112,12 @@ class Purpose(enum.Enum):
     IPSET = "ipset"
     SEEN = "seen"
     TAKEN = "taken"
+    CLAIMED = "claimed"
     SINCE = "since"
     RESERVED = "reserved"
     RESERVED_NETS = "reserved-nets"
     RESERVED_BY = "reserved-by"
+    KIN = "kin"
 
 
 @dataclass(frozen=True)
@@ -130,6 +133,7 @@ class NamedSet:
         initial: elements that are there from the beginning.
         newest: a further element replaces the one that is there (size is 1).
         segment: the bridge or device whose taps must not learn an address twice (LEARNED); "" if the tap is alone.
+        guest: whose other taps on the segment may learn the same addresses (LEARNED); "" if it has none.
     """
 
     purpose: Purpose
@@ -141,6 +145,7 @@ class NamedSet:
     initial: tuple[int, ...] = ()
     newest: bool = False
     segment: str = ""
+    guest: str = ""
 
     @property
     def gives_way(self) -> bool:
@@ -249,6 +254,7 @@ class Segment:
 
     Attributes:
         name: of bridge or device; "" if the tap is alone.
+        guest: a key for whose tap it is, of letters and digits; "" if it is no guest's.
         own: addresses that no other tap learns, since they are this one's.
         hosts: addresses that no tap learns: the host has them there, or the configuration names them.
     """
@@ -256,6 +262,7 @@ class Segment:
     name: str = ""
     own: tuple[AddressRange, ...] = ()
     hosts: tuple[AddressRange, ...] = ()
+    guest: str = ""
 
     @property
     def reserved(self) -> tuple[AddressRange, ...]:

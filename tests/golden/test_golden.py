@@ -85,6 +85,18 @@ def test_nft_takes_every_expected_script() -> None:
     assert complaints(text, devices) == []
 
 
+def test_being_asked_does_not_wear_out_a_limit() -> None:
+    """
+    No rule looks up in a set whose elements hold a limit: the kernel counts that as well, so that the same lookup fails
+    as soon as it is repeated (nft_lookup_eval in net/netfilter/nft_lookup.c).
+    """
+    text, _ = every_expected_script()
+    limited = set(re.findall(r" (?:add|update) @(\S+) \{ [^}]*\blimit ", text))
+    assert limited
+    asked = set(re.findall(r"(?<!add )(?<!update )(?<!delete )@([a-z]\S+)", text))
+    assert limited & asked == set()
+
+
 @pytest.mark.netns
 def test_nft_takes_its_own_listing_again() -> None:
     """What `nft list ruleset` prints of ours can be loaded: who keeps it for the next boot keeps a firewall."""

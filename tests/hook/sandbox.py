@@ -57,7 +57,7 @@ def guest_xml(
     return domain(name, [interface(tap, filter_name, parameters, **options)])
 
 
-SHARED = ("seen", "taken", "since", "reserved", "reserved-nets", "reserved-by", "ipset")
+SHARED = ("kin", "claimed", "seen", "taken", "since", "reserved", "reserved-nets", "reserved-by", "ipset")
 """What names of sets begin with that are no tap's, but a bridge's or the administrator's."""
 
 

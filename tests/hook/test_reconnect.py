@@ -19,7 +19,7 @@ from tests.hook.sandbox import (
     Sandbox,
     guest_xml,
 )
-from tests.support.domains import domain, interface
+from tests.support.domains import domain, interface, learned_set
 
 pytestmark = pytest.mark.hook
 
@@ -143,11 +143,11 @@ def test_what_is_in_force_is_left_alone(box: Sandbox) -> None:
 def test_what_was_learned_survives_a_repair(box: Sandbox) -> None:
     """A repair forgets no learned address: a running guest doesn't get a second choice."""
     xml = box.running()
-    box.nft_script(f"add element {OURS} learned/{TAP}/br0 {{ 0x0a090807 }}\nflush chain {OURS} from/{TAP}\n")
+    box.nft_script(f"add element {OURS} {learned_set(GUEST, TAP)} {{ 0x0a090807 }}\nflush chain {OURS} from/{TAP}\n")
     box.hook(GUEST, "reconnect", xml).excused("repaired")
-    assert "0xa090807" in box.nft("list", "set", *OURS.split(), f"learned/{TAP}/br0")
+    assert "0xa090807" in box.nft("list", "set", *OURS.split(), learned_set(GUEST, TAP))
     box.hook(GUEST, "start", xml).fine()
-    assert "0xa090807" not in box.nft("list", "set", *OURS.split(), f"learned/{TAP}/br0")
+    assert "0xa090807" not in box.nft("list", "set", *OURS.split(), learned_set(GUEST, TAP))
 
 
 # --- the filter is gone -----------------------------------------------------------------------------------------------

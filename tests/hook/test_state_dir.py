@@ -21,7 +21,7 @@ from tests.hook.sandbox import (
     Sandbox,
     guest_xml,
 )
-from tests.support.domains import uuid_of
+from tests.support.domains import learned_set, uuid_of
 
 pytestmark = pytest.mark.hook
 
@@ -118,7 +118,7 @@ def removal(box: Sandbox) -> Iterator[str]:
     chains = box.chains(TAP)
     yield from (f"flush chain bridge nwfilter {chain}\n" for chain in chains)
     yield from (f"delete chain bridge nwfilter {chain}\n" for chain in chains)
-    yield f"delete set bridge nwfilter learned/{TAP}/br0\n"
+    yield f"delete set bridge nwfilter {learned_set(GUEST, TAP)}\n"
     yield from (f"{verb} chain netdev nwfilter ingress/{TAP}\n" for verb in ("flush", "delete"))
 
 

@@ -63,6 +63,11 @@ def domain(name: str, interfaces: Sequence[str], *, metadata: str = "") -> str:
     )
 
 
+def learned_set(name: str, tap: str, segment: str = "br0", version: str = "") -> str:
+    """What the set of the addresses is called that the tap of the guest of that name has learned; "6" for IPv6."""
+    return f"learned{version}/{tap}/{segment}/of-{uuid_of(name).replace('-', '')}"
+
+
 def uuid_of(name: str) -> str:
     """The UUID that `domain` gives to a guest of that name."""
     return str(uuid5(NAMESPACE_DNS, name))

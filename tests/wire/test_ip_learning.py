@@ -8,7 +8,7 @@ import json
 import pytest
 
 from tests.support import frames
-from tests.support.domains import domain, interface
+from tests.support.domains import domain, interface, learned_set
 from tests.support.frames import (
     GUEST,
     OTHER,
@@ -24,7 +24,7 @@ from tests.support.frames import (
     udp,
     vlan,
 )
-from tests.support.netns import BRIDGE, Wire
+from tests.support.netns import Wire
 
 pytestmark = pytest.mark.netns
 
@@ -33,7 +33,7 @@ FIRST, SECOND = "10.0.5.5", "10.0.5.6"
 
 def learned(wire: Wire, tap: str = "vnet0") -> list[str]:
     """The addresses that the kernel has learned for `tap`."""
-    listing = json.loads(wire.nft("--json", "list", "set", "bridge", "nwfilter", f"learned/{tap}/{BRIDGE}"))
+    listing = json.loads(wire.nft("--json", "list", "set", "bridge", "nwfilter", learned_set("web", tap)))
     (found,) = [item["set"] for item in listing["nftables"] if "set" in item]
     elements = [element["elem"] if isinstance(element, dict) else element for element in found.get("elem", [])]
     numbers = (element["val"] if isinstance(element, dict) else element for element in elements)

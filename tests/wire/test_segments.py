@@ -15,7 +15,7 @@ import pytest
 from nwfilter_hook.base.addresses import link_local, parse_mac
 from tests.support import frames
 from tests.support.discovery import detect
-from tests.support.domains import Parameters, device, domain, interface
+from tests.support.domains import Parameters, device, domain, interface, learned_set, uuid_of
 from tests.support.frames import GUEST, OTHER, arp, ipv4
 from tests.support.learned import command
 from tests.support.netns import BRIDGE, Wire
@@ -216,6 +216,58 @@ def test_another_way_of_learning_gives_the_addresses_back(wire: Wire) -> None:
     assert may_use(wire, "vnet1", Y)
 
 
+def two_interfaces(wire: Wire, *taps: str, operation: str = "start", **guest: str) -> None:
+    """A guest with these of its interfaces on the bridge; both learn."""
+    macs = {"vnet1": OTHER, "vnet2": frames.THIRD}
+    xml = domain("db", [interface(tap, "clean-traffic-dual", [*DUAL, *guest.items()], mac=macs[tap]) for tap in taps])
+    assert wire.hook("db", operation, xml).returncode == 0
+
+
+def from_second(wire: Wire, address: str) -> bool:
+    """Does what the guest's second interface sends from it arrive? Use by the first is noted for a minute."""
+    for version in ("", "6"):
+        wire.nft("flush", "set", "bridge", "nwfilter", f"seen{version}/{BRIDGE}")
+    if ":" in address:
+        return wire.passes(frames.ping6(src=frames.THIRD, src_ip=address), "vnet2", WATCHER)
+    return wire.passes(ipv4(src=frames.THIRD, src_ip=address), "vnet2", WATCHER)
+
+
+def test_a_guest_moves_an_address_between_its_interfaces(wire: Wire) -> None:
+    """What one of them has learned the other may learn, too; it is another guest's when both have gone, not before."""
+    wire.plug("vnet2")
+    two_interfaces(wire, "vnet1", "vnet2")
+    start(wire, "vnet0", *DUAL, filter_name="clean-traffic-dual")
+    for address in (X, X6):
+        assert may_use(wire, "vnet1", address)
+        assert from_second(wire, address)
+        assert not may_use(wire, "vnet0", address)
+    assert not from_second(wire, Y)  # it has one
+    assert may_use(wire, "vnet0", Y)
+    command(wire, "relearn", "vnet1")
+    command(wire, "relearn", "vnet0")
+    assert not may_use(wire, "vnet0", X)
+    two_interfaces(wire, "vnet2", operation="attach")
+    assert not may_use(wire, "vnet0", X)
+    assert not may_use(wire, "vnet0", X6)
+    assert (from_second(wire, X), from_second(wire, X6)) == (True, True)
+    wire.stop("db", domain("db", []))
+    assert uuid_of("db").replace("-", "") not in wire.ruleset()
+    assert may_use(wire, "vnet0", X)
+    assert may_use(wire, "vnet0", X6)
+
+
+def test_what_a_guest_has_lost_its_other_interface_does_not_take(wire: Wire) -> None:
+    """An address that was forgotten, and that another guest has learned since, is that one's."""
+    wire.plug("vnet2")
+    two_interfaces(wire, "vnet1", "vnet2")
+    start(wire, "vnet0")
+    assert may_use(wire, "vnet1", X)
+    command(wire, "relearn", "vnet1")
+    assert may_use(wire, "vnet0", X)
+    assert not from_second(wire, X)
+    assert from_second(wire, Y)
+
+
 def test_two_bridges_have_nothing_to_do_with_each_other(wire: Wire) -> None:
     """The same address may be learned on both, and be given on the one and learned on the other."""
     wire.add_bridge("br1")
@@ -414,7 +466,7 @@ def test_what_was_not_used_for_a_day_gives_way(wire: Wire) -> None:
     start(wire, "vnet0", *DUAL, filter_name="clean-traffic-dual")
     addresses = [f"2001:db8::{number}" for number in range(1, 10)]
     assert [may_use(wire, "vnet0", address) for address in addresses] == [True] * 8 + [False]
-    name = f"learned6/vnet0/{BRIDGE}"
+    name = learned_set("web", "vnet0", version="6")
     known = elements(wire, name)
     own = link_local(parse_mac(GUEST))
     assert known.pop(own) is None  # for ever
@@ -437,7 +489,7 @@ def test_use_keeps_an_address(wire: Wire) -> None:
     assert may_use(wire, "vnet0", X6)
     since = shown(wire)["vnet0"]["learned_since"][X6]
     number = int(ipaddress.IPv6Address(X6))
-    name = f"learned6/vnet0/{BRIDGE}"
+    name = learned_set("web", "vnet0", version="6")
     wire.apply(
         f"delete element bridge nwfilter {name} {{ {number:#x} }}\n"
         f"add element bridge nwfilter {name} {{ {number:#x} timeout 1h }}\n"
@@ -454,7 +506,7 @@ def test_an_only_address_stays(wire: Wire) -> None:
     """A guest with one address is held to it, however long it is silent."""
     start(wire, "vnet0")
     assert may_use(wire, "vnet0", X)
-    assert list(elements(wire, f"learned/vnet0/{BRIDGE}").values()) == [None]
+    assert list(elements(wire, learned_set("web", "vnet0")).values()) == [None]
     assert list(elements(wire, f"taken/{BRIDGE}").values()) == [None]
     assert re.fullmatch(r"2\d{3}-.*\+00:00", shown(wire)["vnet0"]["learned_since"][X])
 

@@ -262,6 +262,7 @@ def test_sets() -> None:
     ruleset = compiled(filter_xml(*rules))
     made = [line.removeprefix("add set bridge nwfilter ") for line in lines(ruleset) if line.startswith("add set")]
     assert sorted(made) == [
+        "claimed/vnet0 { typeof @nh,64,32; size 65535; flags dynamic,timeout; timeout 1s; }",
         "connlimit6/vnet0/0 { type ipv6_addr; size 65535; flags dynamic; }",
         "ipset/a/20b { type ipv4_addr; flags interval; }",
         "ipset6/c/2 { type ipv6_addr . ipv6_addr; flags interval; }",
@@ -274,7 +275,8 @@ def test_sets() -> None:
         "taken/vnet0 { typeof @nh,64,32; size 65535; flags dynamic,timeout; }",
     ]
     flushed = {line.split()[-1] for line in lines(ruleset) if line.startswith("flush set")}
-    of_segment = {f"{purpose}/vnet0" for purpose in ("seen", "taken", "reserved", "reserved-nets", "reserved-by")}
+    purposes = ("seen", "taken", "claimed", "reserved", "reserved-nets", "reserved-by")
+    of_segment = {f"{purpose}/vnet0" for purpose in purposes}
     learned = {"learned/vnet0/vnet0", "learned/vnet0/vnet0/ffffff00", *of_segment}
     assert flushed == {"connlimit6/vnet0/0", *learned}
     assert not any("ipset" in name for name in installed_by(ruleset).names("set"))
