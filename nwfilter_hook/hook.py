@@ -80,10 +80,6 @@ def run(guest: str, operation: str, data: bytes, *, bound: Callable[[], None] = 
         return _failed(guest, error, fatal)
     from .base.errors import NwfilterHookError
 
-    if sys.flags.no_site:  # hooks/qemu starts without; lxml needs it
-        import site
-
-        site.main()
     bound()
     try:
         from .host import open_host

@@ -27,7 +27,7 @@ def parse_binding(data: bytes, path: str) -> Domain:
     source = source_of(root, path)
     if root.tag != "filterbinding":
         raise DomainError(f"the root element is <{root.tag}>, not <filterbinding>", source)
-    owner = (root.findtext("owner/name") or "").strip()
+    owner = root.text_at("owner", "name")
     if not owner:
         raise DomainError("the binding has no <owner><name>", source)
     tap = check_tap(_attribute(root, "portdev", "name", source), source)
@@ -36,7 +36,7 @@ def parse_binding(data: bytes, path: str) -> Domain:
         mac = format_mac(parse_mac(mac_text))
     except ValueError as error:
         raise DomainError(f"mac address {mac_text!r} is not {error}", source) from None
-    element = root.find("filterref")
+    element = root.first("filterref")
     if element is None:
         raise DomainError("the binding has no <filterref filter='…'>", source)
     reference = parse_filterref(element, path, networks=True)
@@ -45,7 +45,7 @@ def parse_binding(data: bytes, path: str) -> Domain:
 
 
 def _attribute(root: Element, child: str, name: str, source: Source) -> str:
-    found = root.find(child)
+    found = root.first(child)
     value = None if found is None else found.get(name)
     if not value:
         raise DomainError(f"the binding has no <{child} {name}='…'/>", source)

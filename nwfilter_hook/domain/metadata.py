@@ -50,9 +50,9 @@ def apply_metadata(root: Element, path: str, interfaces: list[Interface], aliase
 def _bindings(root: Element, path: str) -> list[Element]:
     """What our one element in <metadata> holds."""
     found: list[Element] = []
-    for element in root.iterfind("metadata/*"):
+    for element in (each for metadata in root.all("metadata") for each in metadata):
         source, name = source_of(element, path), local_name(element)
-        namespace = str(element.tag)[1:].rpartition("}")[0]
+        namespace = element.tag[1:].rpartition("}")[0]
         if _OURS not in namespace:
             continue
         if namespace != METADATA_NAMESPACE:
@@ -68,14 +68,14 @@ def _bindings(root: Element, path: str) -> list[Element]:
 
 
 def _selector(element: Element, source: Source) -> tuple[str, str]:
-    for key in element.keys():
+    for key in element.attributes:
         if key not in _SELECTORS:
-            message = f"unknown attribute {key!r} on <nwf:interface>{did_you_mean(str(key), _SELECTORS)}"
+            message = f"unknown attribute {key!r} on <nwf:interface>{did_you_mean(key, _SELECTORS)}"
             raise DomainError(message, source)
-    given = [(key, value) for key, value in element.items()]
+    given = element.items()
     if len(given) != 1:
         raise DomainError("<nwf:interface> needs exactly one of mac=, alias=, dev=", source)
-    selector, wanted = str(given[0][0]), str(given[0][1])
+    selector, wanted = given[0]
     if selector == "mac":
         try:
             wanted = format_mac(parse_mac(wanted))
@@ -86,7 +86,7 @@ def _selector(element: Element, source: Source) -> tuple[str, str]:
 
 def _metadata_reference(element: Element, path: str, source: Source) -> FilterRef:
     found = children(element, path)
-    names = [str(child.tag) for child in found]
+    names = [child.tag for child in found]
     if len(found) != 1 or names[0] not in ("filterref", f"{{{METADATA_NAMESPACE}}}filterref"):
         raise DomainError("<nwf:interface> holds exactly one <filterref filter='…'>", source)
     return parse_filterref(found[0], path, networks=True)

@@ -58,13 +58,12 @@ def parse_domain(data: bytes, path: str, defaults: Sequence[Default] = (), *, to
     root = parse_xml(data, path)
     source = source_of(root, path)
     uuid = _uuid(root, source)
-    name = (root.findtext("name") or "").strip()
+    name = root.text_at("name")
     if not name:
         raise DomainError("the domain has no name", source)
     interfaces: list[Interface] = []
     aliases: list[str | None] = []
-    devices = root.find("devices")
-    for element in [] if devices is None else devices.iterfind("interface"):
+    for element in (each for devices in root.all("devices")[:1] for each in devices.all("interface")):
         interfaces.append(_interface(element, path, defaults, tolerant))
         aliases.append(_attribute(element, "alias", "name"))
     problem: InputError | None = None
@@ -93,20 +92,20 @@ def parse_identity(data: bytes, path: str) -> str:
 def _uuid(root: Element, source: Source) -> str:
     if root.tag != "domain":
         raise DomainError(f"the root element is <{root.tag}>, not <domain>", source)
-    uuid = (root.findtext("uuid") or "").strip().lower()
+    uuid = root.text_at("uuid").lower()
     if not _UUID.fullmatch(uuid):
         raise DomainError(f"the domain's uuid {uuid!r} is not a UUID", source)
     return uuid
 
 
 def _attribute(element: Element, child: str, name: str) -> str | None:
-    found = element.find(child)
-    return None if found is None else found.get(name)
+    found = element.first(child)
+    return None if found is None else found.attributes.get(name)
 
 
 def _interface(element: Element, path: str, defaults: Sequence[Default], tolerant: bool) -> Interface:
     source = source_of(element, path)
-    type_name = element.get("type", "")
+    type_name = element.get("type")
     try:
         return _parsed(element, path, type_name, defaults, source)
     except InputError as error:
@@ -154,7 +153,7 @@ def _reference(found: list[Element], interface: str, path: str) -> FilterRef:
     for another in found[1:]:
         raise DomainError(f"{interface} has a second <filterref>", source_of(another, path))
     if not found[0].get("filter"):
-        given = "".join(f" {name!s}={str(value)!r}" for name, value in found[0].items())
+        given = "".join(f" {name}={value!r}" for name, value in found[0].items())
         message = f"{interface}: <filterref{given}> names no filter; write <filterref filter='NAME'>"
         raise DomainError(message, source_of(found[0], path))
     return parse_filterref(found[0], path, networks=False)

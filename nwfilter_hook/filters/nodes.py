@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from ..base.errors import FilterSyntaxError
 from ..base.faults import Faults
 from ..base.text import did_you_mean, nearest
-from ..base.xml import Element, is_comment, local_name, source_of, text_faults
+from ..base.xml import Element, local_name, source_of, text_faults
 
 
 def attributes_of(element: Element, known: tuple[str, ...], path: str, faults: Faults) -> dict[str, str]:
@@ -22,14 +22,14 @@ def attributes_of(element: Element, known: tuple[str, ...], path: str, faults: F
     """
     found: dict[str, str] = {}
     for key, text in element.items():
-        name = str(key)
+        name = key
         if faults.too_many:
             break
         if name not in known:
             message = f"unknown attribute {name!r} on <{local_name(element)}>{did_you_mean(name, known)}"
             faults.add(FilterSyntaxError(message, source_of(element, path)))
             name = nearest(name, known) or name
-        found.setdefault(name, str(text))
+        found.setdefault(name, text)
     return found
 
 
@@ -42,8 +42,7 @@ def children_of(element: Element, path: str, faults: Faults) -> Iterator[Element
     for child in element:
         if faults.too_many:
             return
-        if not is_comment(child):
-            yield child
+        yield child
 
 
 def refuse_children(element: Element, path: str, faults: Faults) -> None:

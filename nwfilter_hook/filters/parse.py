@@ -17,16 +17,7 @@ from ..base.errors import FilterSyntaxError, Source
 from ..base.faults import Faults
 from ..base.names import filter_name_fault, parameter_fault
 from ..base.text import did_you_mean
-from ..base.xml import (
-    Element,
-    comments_around,
-    comments_in,
-    is_comment,
-    local_name,
-    parse_xml,
-    source_of,
-    text_of,
-)
+from ..base.xml import Comment, Element, comments_in, local_name, parse_xml, source_of, text_of
 from .model import Filter, FilterRef, FilterRule, Parameters
 from .nodes import attributes_of, children_of, refuse_children
 from .parse_rule import parse_priority, parse_rule
@@ -62,7 +53,7 @@ def read_filter(data: bytes, path: str, faults: Faults) -> Filter:
     if root.tag != "filter":
         from .mends import ROOTS
 
-        hint = ROOTS.get(str(root.tag), "")
+        hint = ROOTS.get(root.tag, "")
         raise FilterSyntaxError(f"the root element is <{root.tag}>, not <filter>{hint}", source)
     given = attributes_of(root, ("name", "chain", "priority"), path, faults)
     name, chain = "", "root"
@@ -84,7 +75,7 @@ def read_filter(data: bytes, path: str, faults: Faults) -> Filter:
             uuids.append(child)
         else:
             message = f"unknown element <{child.tag}> in <filter>"
-            hint = did_you_mean(str(child.tag), ("rule", "filterref", "uuid"))
+            hint = did_you_mean(child.tag, ("rule", "filterref", "uuid"))
             faults.add(FilterSyntaxError(message + hint, source_of(child, path)))
     uuid = _uuid(uuids, path, faults)
     return Filter(name, uuid, chain, priority, tuple(filter(None, entries)), source, tuple(_comments(root)))
@@ -92,15 +83,14 @@ def read_filter(data: bytes, path: str, faults: Faults) -> Filter:
 
 def _comments(root: Element) -> Iterator[tuple[int, str]]:
     """Those between the entries, and in the <uuid>, which is always written first."""
-    before, behind = comments_around(root)
-    yield from ((-1, text) for text in before)
+    yield from ((-1, text) for text in root.before)
     entries = 0
-    for child in root:
-        if child.tag in ("rule", "filterref"):
+    for node in root.nodes:
+        if not isinstance(node, Comment) and node.tag in ("rule", "filterref"):
             entries += 1
         else:
-            yield from ((entries, text) for text in comments_in(child))
-    yield from ((entries + 1, text) for text in behind)
+            yield from ((entries, text) for text in comments_in(node))
+    yield from ((entries + 1, text) for text in root.behind)
 
 
 def check_filter_name(name: str, source: Source) -> str:
@@ -155,7 +145,7 @@ def _filterref(element: Element, path: str, faults: Faults, *, networks: bool = 
         parameters.setdefault(key, []).append(value)
     if len(faults) > before:
         return None
-    return FilterRef(name or "", freeze(parameters), source, comments_in(element))
+    return FilterRef(name or "", freeze(parameters), source, tuple(comments_in(element)))
 
 
 def check_parameter(name: str, value: str, source: Source, *, networks: bool) -> None:
@@ -194,9 +184,8 @@ def _uuid(found: list[Element], path: str, faults: Faults) -> str | None:
     for element in found:
         attributes_of(element, (), path, faults)
         for child in element:
-            if not is_comment(child):
-                message = f"<{local_name(child)}> in <uuid>: no element goes in there"
-                faults.add(FilterSyntaxError(message, source_of(child, path)))
+            message = f"<{local_name(child)}> in <uuid>: no element goes in there"
+            faults.add(FilterSyntaxError(message, source_of(child, path)))
         text = text_of(element)
         digits = re.sub(r"[-\s]", "", text).lower()
         if re.fullmatch(r"[0-9a-f]{32}", digits):

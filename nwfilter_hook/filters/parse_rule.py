@@ -47,11 +47,11 @@ def parse_rule(node: XmlElement, path: str, faults: Faults) -> FilterRule | None
     wrong: set[str] = set()
     for child in children_of(node, path, faults):
         place = source_of(child, path)
-        found = ELEMENTS.get(str(child.tag))
+        found = ELEMENTS.get(child.tag)
         if found is None:
             from .mends import ELEMENT_NAMES, word_meant
 
-            meant = word_meant(str(child.tag), ELEMENTS, ELEMENT_NAMES)
+            meant = word_meant(child.tag, ELEMENTS, ELEMENT_NAMES)
             message = f"unknown protocol <{child.tag}>{meant}"
             faults.add(FilterSyntaxError(message, place))
         elif element is not None and found is not element:
@@ -66,7 +66,7 @@ def parse_rule(node: XmlElement, path: str, faults: Faults) -> FilterRule | None
     if len(faults) > before:
         return None
     name = element.name if element else None
-    return FilterRule(action, direction, priority, statematch, name, settings, source, comments_in(node))
+    return FilterRule(action, direction, priority, statematch, name, settings, source, tuple(comments_in(node)))
 
 
 def parse_priority(text: str | None, default: int, source: Source) -> int:
@@ -119,8 +119,8 @@ def _settings(
     refuse_children(node, source.path, faults)
     settings: dict[str, Setting] = {}
     for key, text in node.items():
-        name = element.aliases.get(str(key), str(key))
-        if name == "match" or (name == "state" and not str(text).strip()):
+        name = element.aliases.get(key, key)
+        if name == "match" or (name == "state" and not text.strip()):
             continue
         if faults.too_many:
             break
@@ -140,8 +140,8 @@ def _settings(
             if sign == "no" and not attribute.signed:
                 message = f"{name} on <{element.name}> can't be negated: put it into a node without match='no'"
                 raise FilterSyntaxError(message, source)
-            value = _value(str(text), attribute, element, source)
-            hexadecimal = not isinstance(value, Variable) and attribute.type.is_hexadecimal(str(text), value)
+            value = _value(text, attribute, element, source)
+            hexadecimal = not isinstance(value, Variable) and attribute.type.is_hexadecimal(text, value)
             settings[name] = Setting(value, sign == "no", source, hexadecimal)
             wrong.discard(name)
     return settings

@@ -283,7 +283,8 @@ def test_a_message_stays_readable(value: str) -> None:
         ("<?xml version='1.0' encoding='utf-16'?><!DOCTYPE f><filter name='f'/>".encode("utf-16"), "document type"),
         (b"<filter name='&x;'/>", "not well-formed"),
         (b"<filter name='f'/>" + b" " * MAX_BYTES, "larger than 8 MiB"),
-        (b"<a>" * 100_000, "not well-formed"),
+        (b"<a>" * 100_000, "elements are more than 256 deep"),
+        (b"<a>" + b"<b/>" * 200_000 + b"</a>", "more than 200000 elements"),
     ],
     ids=lambda value: repr(value[:24]),
 )
