@@ -139,7 +139,7 @@ def test_a_wrong_configuration(
 
 
 def test_nothing_to_do_imports_next_to_nothing(tmp_path: Path) -> None:
-    """A call without work imports os and sys and three modules of ours: no parser, no re, no subprocess, nothing else."""
+    """A call without work imports os and sys and three modules of ours: no parser, no subprocess, nothing else."""
     (tmp_path / "c.conf").write_text(f"[paths]\nstate_dir = {tmp_path}/state\n")
     program = (
         "import os, sys\n"
