@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.domains import Parameters, domain, interface
-from tests.support.frames import arp, dhcp_discover, incoming, tcp
+from tests.support.frames import GUEST, OTHER, arp, dhcp_discover, incoming, ipv4, ping6, tcp
 from tests.support.learned import learned
 from tests.support.netns import Wire
 from tests.wire.test_dhcp import MODE, SERVER, reply
@@ -65,3 +65,25 @@ def test_a_layer_3_rule_with_a_leased_address(wire: Wire, tmp_path: Path) -> Non
     assert exchange(wire, SECOND) == (False, False)
     # the renewal is this filter's matter, and it allows none
     assert not wire.passes(reply(SECOND), "vnet1", "vnet0")
+
+
+def test_who_has_an_address_first(wire: Wire) -> None:
+    """What one guest has learned, or was given, another doesn't learn; what is over is free: here, too."""
+    mine = domain("web", [interface("vnet0", "clean-traffic-dual", [("CTRL_IPV6_LEARNING", "any")])])
+    neighbour = [interface("vnet1", "clean-traffic", [], mac=OTHER)]
+    given = [interface("vnet1", "clean-traffic", [("IP", FIRST)], mac=OTHER)]
+    wire.start("web", mine)
+    assert wire.passes(ping6(src_ip="2001:db8::5"))
+    wire.start("db", domain("db", neighbour))
+    assert wire.passes(ipv4(src_ip=FIRST))
+    for _ in range(3):
+        assert not wire.passes(ipv4(src=OTHER, dst=GUEST, src_ip=FIRST), "vnet1", "vnet0")
+    assert wire.hook("db", "start", domain("db", given)).returncode == 0
+    assert not wire.passes(ipv4(src_ip=FIRST))
+    assert wire.passes(ipv4(src_ip=SECOND))
+    wire.start("db", domain("db", neighbour))
+    assert not wire.passes(ipv4(src=OTHER, dst=GUEST, src_ip=SECOND), "vnet1", "vnet0")
+    wire.stop("web", mine)
+    assert wire.passes(ipv4(src=OTHER, dst=GUEST, src_ip=SECOND), "vnet1", "vnet0")
+    wire.stop("db", domain("db", neighbour))
+    assert "taken" not in wire.ruleset()
