@@ -65,7 +65,12 @@ def domain(name: str, interfaces: Sequence[str], *, metadata: str = "") -> str:
 
 def learned_set(name: str, tap: str, segment: str = "br0", version: str = "") -> str:
     """What the set of the addresses is called that the tap of the guest of that name has learned; "6" for IPv6."""
-    return f"learned{version}/{tap}/{segment}/of-{uuid_of(name).replace('-', '')}"
+    return f"learned{version}/{tap}/{segment}/of-{key_of(name)}"
+
+
+def key_of(name: str) -> str:
+    """What the names of sets say of whose tap it is."""
+    return uuid_of(name).replace("-", "")
 
 
 def uuid_of(name: str) -> str:

@@ -15,7 +15,7 @@ import pytest
 from nwfilter_hook.base.addresses import link_local, parse_mac
 from tests.support import frames
 from tests.support.discovery import detect
-from tests.support.domains import Parameters, device, domain, interface, learned_set, uuid_of
+from tests.support.domains import Parameters, device, domain, interface, key_of, learned_set
 from tests.support.frames import GUEST, OTHER, arp, ipv4
 from tests.support.learned import command
 from tests.support.netns import BRIDGE, Wire
@@ -251,7 +251,7 @@ def test_a_guest_moves_an_address_between_its_interfaces(wire: Wire) -> None:
     assert not may_use(wire, "vnet0", X6)
     assert (from_second(wire, X), from_second(wire, X6)) == (True, True)
     wire.stop("db", domain("db", []))
-    assert uuid_of("db").replace("-", "") not in wire.ruleset()
+    assert key_of("db") not in wire.ruleset()
     assert may_use(wire, "vnet0", X)
     assert may_use(wire, "vnet0", X6)
 
