@@ -97,6 +97,20 @@ def subtract(known: Iterable[Installed], kept: Iterable[Installed]) -> tuple[Ins
 
 
 @dataclass(frozen=True)
+class Zones:
+    """
+    Zones of connection tracking, as pairs of a bridge and a number.
+
+    Attributes:
+        apart: bridges whose connections are unknown elsewhere, those that have their zone already, too.
+        gone: zones that bridges had and don't have any more.
+    """
+
+    apart: tuple[tuple[str, int], ...] = ()
+    gone: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(frozen=True)
 class LearnedAddress:
     """
     An address that the kernel has learned, or was given by hand.
@@ -153,6 +167,7 @@ class Backend:
         put_back: Iterable[Installed] = (),
         stale: Iterable[Installed] = (),
         fresh: bool = False,
+        zones: Zones | None = None,
     ) -> Transaction:
         """
         The transaction after which `anew`, and what is recorded as `put_back`, filter their taps.
@@ -160,11 +175,16 @@ class Backend:
         Args:
             stale: what may be in the kernel for these or other taps, and goes unless it is made anew.
             fresh: forget what was learned by the taps of `anew`.
+            zones: None if this kernel has none.
         """
         raise NotImplementedError
 
     def remove(self, installed: Iterable[Installed]) -> Transaction:
         """The transaction after which none of `installed` is in the kernel, whether it was or not."""
+        raise NotImplementedError
+
+    def tracks(self, installed: Installed) -> bool:
+        """Whether its rules look at connections."""
         raise NotImplementedError
 
     def statements(self, installed: Installed) -> list[str]:
@@ -183,6 +203,14 @@ class Backend:
 
     def sees_ingress(self) -> bool:
         """Whether rules can stand at the ingress of a bridge port's device, before the bridge."""
+        raise NotImplementedError
+
+    def has_zones(self) -> bool:
+        """Whether this kernel can keep connections of bridges apart."""
+        raise NotImplementedError
+
+    def zones(self) -> Mapping[str, int]:
+        """By bridge, the zone that its connections are in."""
         raise NotImplementedError
 
     def learned_by_others(self, installed: Iterable[Installed]) -> list[tuple[str, str, str]]:

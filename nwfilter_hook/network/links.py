@@ -61,7 +61,9 @@ def list_links(netlink: Netlink, kind: str = "") -> list[Link]:
     question = _INFO.pack(0, 0, 0, 0, 0) + attribute(_WANTED, struct.pack("=I", _NO_STATISTICS))
     if kind:
         question += attribute(_LINKINFO, attribute(_KIND, kind.encode() + b"\0"))
-    return [parse_link(message) for message in netlink.ask(GETLINK, question, dump=True) if message.type == NEWLINK]
+    found = (parse_link(message) for message in netlink.ask(GETLINK, question, dump=True) if message.type == NEWLINK)
+    # of a kind that it has no module for the kernel lists every device
+    return [link for link in found if kind in ("", link.kind)]
 
 
 def find_link(netlink: Netlink, device: str | int) -> Link | None:

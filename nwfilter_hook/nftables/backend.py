@@ -12,13 +12,13 @@ import time
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import Any
 
-from ..backend import Backend, Installed, Object, Rendered, Seen, Transaction
+from ..backend import Backend, Installed, Object, Rendered, Seen, Transaction, Zones
 from ..base.errors import NftError
 from ..ruleset.model import NamedSet, Ruleset
 from . import bounds, learned, script, segments
 from .commands import Operation, Script
 from .expressions import with_counts
-from .features import check_features, find_out, needs_of
+from .features import Features, Remember, needs_of
 from .fingerprints import fingerprints
 from .names import BOUNDS, LOOKUPS, MAPS, TABLE, is_of_tap
 from .netlink import (
@@ -34,8 +34,7 @@ from .netlink import (
 from .process import Nft
 from .sets import MAX_SOURCES, counts_connections, declaration, kind_of, set_name
 from .tracking import bound_of
-
-Remember = Callable[[Mapping[str, Any]], None]
+from .zones import CHAIN, MAP, zone_of
 
 
 class NftBackend(Backend):
@@ -59,9 +58,7 @@ class NftBackend(Backend):
         self._nft = nft
         self._counters = counters
         self._connections = connections
-        self._recall = recall
-        self._remember = remember
-        self._capabilities: Mapping[str, Any] = {}
+        self._features = Features(nft, recall, remember)
 
     def render(self, ruleset: Ruleset) -> Rendered:
         return script.render(ruleset, self._counters, bounded=self._connections != "none")
@@ -73,12 +70,16 @@ class NftBackend(Backend):
         put_back: Iterable[Installed] = (),
         stale: Iterable[Installed] = (),
         fresh: bool = False,
+        zones: Zones | None = None,
     ) -> Script:
-        bound = bound_of(self._connections) if self._known().get("count") else 0
-        return script.install(anew, put_back, stale, fresh=fresh, bound=bound, counters=self._counters)
+        bound = bound_of(self._connections) if self._features.known.get("count") else 0
+        return script.install(anew, put_back, stale, fresh=fresh, bound=bound, counters=self._counters, zones=zones)
 
     def remove(self, installed: Iterable[Installed]) -> Script:
         return script.remove(installed)
+
+    def tracks(self, installed: Installed) -> bool:
+        return bounds.tracks(installed.objects)
 
     def statements(self, installed: Installed) -> list[str]:
         chains = (each for each in installed.objects if each.kind == "chain")
@@ -90,28 +91,16 @@ class NftBackend(Backend):
     # --- the kernel ---------------------------------------------------------------------------------------------------
 
     def check(self, rulesets: Iterable[Ruleset]) -> None:
-        needs = needs_of(rulesets)
-        if needs:
-            found = check_features(self._nft, needs, self._known())
-            self._keep(find_out(self._nft, "count", found) if "ct" in needs else found)
+        self._features.check(needs_of(rulesets))
 
     def sees_ingress(self) -> bool:
-        try:
-            self._keep(find_out(self._nft, "ingress", self._known()))
-        except NftError as error:
-            if error.unsure:
-                raise
-            return True  # the transaction will tell what is wrong
-        return bool(self._known().get("ingress"))
+        return self._features.has("ingress")
 
-    def _known(self) -> Mapping[str, Any]:
-        """What the kernel can do, as far as it was found out: now, or before and kept on disk."""
-        return self._capabilities or self._recall()
+    def has_zones(self) -> bool:
+        return self._features.has("zones")
 
-    def _keep(self, found: Mapping[str, Any]) -> None:
-        if found != self._known():
-            self._remember(found)
-        self._capabilities = found
+    def zones(self) -> Mapping[str, int]:
+        return {element.text: zone_of(element) for element in read_elements("bridge", MAP)}
 
     def apply(self, transaction: Transaction) -> int:
         assert isinstance(transaction, Script)
@@ -153,13 +142,15 @@ class NftBackend(Backend):
         return 1
 
     def _track_no_longer(self) -> int:
-        """If that was the last tap whose connections are looked at, no other's are tracked for the bounds' sake."""
+        """If that was the last tap whose connections are looked at, no other's are tracked any more."""
         try:
-            if not read_rules("bridge", BOUNDS.name) or any(read_verdicts(name) for name in _LAYER_3):
+            tracking = any(read_rules("bridge", name) for name in (BOUNDS.name, CHAIN))
+            if not tracking or any(read_verdicts(name) for name in _LAYER_3):
                 return 0
             if not any(map(bounds.is_own, read_verdicts(BOUNDS.map).values())):
-                untracked = Script(tuple(bounds.no_bounds(read_chains("bridge"))))
-                return 0 if self._nft.run(["-f", "-"], untracked.text).status else 1
+                chains = [name for name in read_chains("bridge") if name == CHAIN or bounds.is_filled_to_count(name)]
+                flushes = tuple(Operation("flush", "chain", "bridge", name) for name in chains)
+                return 0 if self._nft.run(["-f", "-"], Script(flushes).text).status else 1
         except NftError:
             pass  # it costs a little, and the next one to go tries again
         return 0

@@ -62,7 +62,7 @@ def bound_operations(objects: Iterable[Object], limit: int, *, counters: str) ->
     yield from leading
     own = (each.name for each in leading if each.kind == "chain" and each.name != _DEFAULT)
     limits = {name: int(name[len(_DEFAULT) + 1 :]) for name in own}
-    if limit and any(_tracks(each) for each in objects):
+    if limit and any(_looks_at_connections(each) for each in objects):
         limits[_DEFAULT] = limit
     if not limits:
         return
@@ -83,11 +83,14 @@ def bound_operations(objects: Iterable[Object], limit: int, *, counters: str) ->
     yield from _chain(BOUNDS.name, f"{BOUNDS.selector} vmap @{BOUNDS.map}", hook=hook)
 
 
-def no_bounds(chains: Iterable[str]) -> Iterator[Operation]:
-    """Nothing is tracked for their sake any more; what leads to them may stay. `chains`: all there are."""
-    for name in chains:
-        if name == _DEFAULT or name.startswith(f"{_DEFAULT}-"):
-            yield Operation("flush", "chain", _TABLE, name)
+def tracks(objects: Iterable[Object]) -> bool:
+    """Whether they have the kernel track connections: by a rule, or since a tap has a bound of its own."""
+    return any(_looks_at_connections(each) or (_is_bound(each) and is_own(*each.content)) for each in objects)
+
+
+def is_filled_to_count(chain: str) -> bool:
+    """Whether it is a chain that has the kernel track connections for the sake of bounds."""
+    return chain == _DEFAULT or chain.startswith(f"{_DEFAULT}-")
 
 
 def is_own(verdict: str) -> bool:
@@ -99,8 +102,8 @@ def _is_bound(each: Object) -> bool:
     return each.kind == "element" and each.name == BOUNDS.map
 
 
-def _tracks(each: Object) -> bool:
-    """Whether a chain has the kernel track connections; no filter's name, in a comment, holds a blank."""
+def _looks_at_connections(each: Object) -> bool:
+    """No filter's name, in a comment, holds a blank."""
     return each.kind == "chain" and any(" ct " in f" {rule}" for rule in each.content)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, Callable
 
 from ..base.errors import MissingFeature, NftError
 from ..ruleset.fields import Field
@@ -17,11 +17,14 @@ from ..ruleset.model import AnyState, CountAbove, Rule, Ruleset, Verdict
 from .names import TABLE
 from .process import Nft
 
+Remember = Callable[[Mapping[str, Any]], None]
+
 _CHAIN = "add chain bridge {table} c {{ type filter hook prerouting priority 0; }}\nadd rule bridge {table} c "
 _PROBES = {
     "ct": _CHAIN + "ct state new",
     "reject": _CHAIN + "reject",
     "count": _CHAIN + "ct count over 1",
+    "zones": _CHAIN + 'ct zone set meta ibrname map {{ "br0" : 1 }}',
     "ingress": 'add chain netdev {table} c {{ type filter hook ingress device "lo" priority 0; }}',
 }
 """By feature: what nft's check takes if the kernel has it."""
@@ -47,47 +50,68 @@ def needs_of(rulesets: Iterable[Ruleset]) -> dict[str, str]:
     return first
 
 
-def check_features(nft: Nft, needs: Mapping[str, str], known: Mapping[str, Any]) -> Mapping[str, Any]:
+class Features:
     """
-    Refuse, by name, what the running kernel can't do.
+    What the running kernel can do, asked as needed.
 
     Args:
-        needs: see `needs_of`.
-        known: what an earlier call has returned, for this kernel and nft or for others; {} for nothing.
-
-    Returns:
-        The same, with what was found out now.
-
-    Raises:
-        MissingFeature: with what can't be and the config symbol.
-        NftError: nft can't be asked.
+        recall: gives what an earlier process has found out, for this kernel and nft or for others; {} for nothing.
+        remember: keeps it for later ones. A no is not remembered: a module may be loaded later.
     """
-    for need, said in needs.items():
-        known = find_out(nft, need, known)
-        if not known.get(need):
-            missing = f"{_SYMBOLS[need]} (or it is not loaded)"
-            raise MissingFeature(f"{said}: it lacks {missing}")
-    return known
 
+    def __init__(self, nft: Nft, recall: Callable[[], Mapping[str, Any]], remember: Remember) -> None:
+        self._nft, self._recall, self._remember = nft, recall, remember
+        self._found: Mapping[str, Any] = {}
 
-def find_out(nft: Nft, need: str, known: Mapping[str, Any]) -> Mapping[str, Any]:
-    """
-    `known`, with True for `need` if this kernel has it. A no is not remembered: a module may be loaded later.
+    @property
+    def known(self) -> Mapping[str, Any]:
+        """By feature, True if it was found: now, or before and kept."""
+        return self._found or self._recall()
 
-    Raises:
-        NftError: nft can't be asked.
-    """
-    host = f"{os.uname().release} {nft.identity()}"
-    if known.get("host") != host:
-        known = {"host": host}
-    if known.get(need) is True:
-        return known
-    if _complaint(nft, _PROBES[need]) is None:
-        return {**known, need: True}
-    complaint = _complaint(nft, _CHAIN + "accept")
-    if complaint is not None:
-        raise NftError(f"nft can't be asked what this kernel can do: {complaint}")
-    return known
+    def check(self, needs: Mapping[str, str]) -> None:
+        """
+        Refuse, by name, what the kernel can't do.
+
+        Args:
+            needs: see `needs_of`.
+
+        Raises:
+            MissingFeature: with what can't be and the config symbol.
+            NftError: nft can't be asked.
+        """
+        for need, said in needs.items():
+            if not self._find_out(need):
+                missing = f"{_SYMBOLS[need]} (or it is not loaded)"
+                raise MissingFeature(f"{said}: it lacks {missing}")
+        if "ct" in needs:
+            self._find_out("count")
+
+    def has(self, feature: str) -> bool:
+        """Whether the kernel has it; True if nft can't be asked, and then a transaction tells what is wrong."""
+        try:
+            return self._find_out(feature)
+        except NftError as error:
+            if error.unsure:
+                raise
+            return True
+
+    def _find_out(self, feature: str) -> bool:
+        host = f"{os.uname().release} {self._nft.identity()}"
+        known = self.known
+        if known.get("host") != host:
+            known = {"host": host}
+        if known.get(feature) is not True:
+            if _complaint(self._nft, _PROBES[feature]) is not None:
+                complaint = _complaint(self._nft, _CHAIN + "accept")
+                if complaint is not None:
+                    raise NftError(f"nft can't be asked what this kernel can do: {complaint}")
+                self._found = known
+                return False
+            known = {**known, feature: True}
+        if known != self.known:
+            self._remember(known)
+        self._found = known
+        return True
 
 
 def _needs(rule: Rule) -> Iterator[str]:

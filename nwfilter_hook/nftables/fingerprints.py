@@ -10,6 +10,8 @@ import hashlib
 from collections.abc import Mapping, Sequence
 
 from ..backend import Installed
+from . import zones
+from .bounds import tracks
 from .names import BASE_CHAINS
 from .netlink import Hook, KernelRule, read_chain, read_chains, read_rules, read_verdict, read_verdicts
 
@@ -22,6 +24,9 @@ def fingerprints(installed: Sequence[Installed]) -> dict[str, str]:
     chains = {(each.table, each.name) for one in installed for each in one.objects if each.kind == "chain"}
     maps = {each.name for one in installed for each in one.objects if each.kind == "element"}
     bases = {base.map: ("bridge", base.name) for base in BASE_CHAINS if base.map in maps}
+    tracking = {one.tap for one in installed if tracks(one.objects)}
+    if tracking:
+        bases[zones.MAP] = ("bridge", zones.CHAIN)
     if len(chains) <= _FEW_CHAINS:
         hooks = {(table, name): hook for table, name in chains for hook in read_chain(table, name).values()}
         verdicts = {(name, one.tap): read_verdict(name, one.tap) for one in installed for name in maps}
@@ -30,7 +35,7 @@ def fingerprints(installed: Sequence[Installed]) -> dict[str, str]:
         hooks = {(table, name): hook for table in tables for name, hook in read_chains(table).items()}
         verdicts = {(name, tap): verdict for name in maps for tap, verdict in read_verdicts(name).items()}
     rules = _rules(chains | set(bases.values()))
-    return {one.tap: _digest(one, hooks, rules, verdicts, bases) for one in installed}
+    return {one.tap: _digest(one, one.tap in tracking, hooks, rules, verdicts, bases) for one in installed}
 
 
 def _rules(chains: set[tuple[str, str]]) -> dict[tuple[str, str], list[KernelRule]]:
@@ -45,6 +50,7 @@ def _rules(chains: set[tuple[str, str]]) -> dict[tuple[str, str], list[KernelRul
 
 def _digest(
     installed: Installed,
+    tracking: bool,
     hooks: Mapping[tuple[str, str], Hook | None],
     rules: dict[tuple[str, str], list[KernelRule]],
     verdicts: Mapping[tuple[str, str], str | None],
@@ -63,4 +69,6 @@ def _digest(
             add(each.name, verdicts.get((each.name, installed.tap)))
             # a bound is looked up only while connections are tracked
             add(*(rule.program for rule in rules.get(bases.get(each.name, ("", "")), ())))
+    if tracking:
+        add(*(rule.program for rule in rules.get(bases[zones.MAP], ())))
     return digest.hexdigest()

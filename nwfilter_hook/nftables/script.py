@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from ..backend import Installed, Object, Rendered
+from ..backend import Installed, Object, Rendered, Zones
 from ..base.errors import Source
 from ..ruleset.fields import Kind
 from ..ruleset.model import Attachment, Chain, Purpose, Rule, Ruleset, Tree
@@ -32,6 +32,7 @@ from .sets import (
     segment_sets,
     set_name,
 )
+from .zones import zone_operations
 
 # --- what a ruleset becomes -------------------------------------------------------------------------------------------
 
@@ -138,6 +139,7 @@ def install(
     fresh: bool,
     bound: int = 0,
     counters: str = "drops",
+    zones: Zones | None = None,
 ) -> Script:
     """
     The transaction after which `anew` and `put_back` are in the kernel, and none of `stale` that isn't in them.
@@ -146,6 +148,7 @@ def install(
         fresh: of `anew`, forget what was learned.
         bound: on the connections of taps that have none of their own; 0 for none.
         counters: whether what stops packets there counts them.
+        zones: None if the kernel has none.
     """
     everything = [*anew, *(Rendered(installed, {}) for installed in put_back)]
     objects = [each for rendered in everything for each in rendered.installed.objects]
@@ -153,6 +156,7 @@ def install(
     maps = {each.name for each in objects if each.kind == "element"}
     operations = [operation for table in tables for operation in _base(table, maps)]
     operations += bound_operations(objects, bound, counters=counters)
+    operations += zone_operations(objects, zones) if zones else ()
     compared = {each.table for each in objects if any(f"@{EQUAL_OCTETS}" in line for line in each.content)}
     operations += [operation for table in sorted(compared) for operation in _equal_octets(table)]
     for position, rendered in enumerate(everything):

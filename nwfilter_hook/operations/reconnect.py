@@ -20,6 +20,7 @@ from .devices import Device, Whereabouts, attachment_of, bridge_of, locate
 from .floors import describe, floor_below
 from .lifecycle import sweep
 from .transaction import GuestChange, Plan, carry_out, known_of, plan, plan_domain
+from .zones import zones_for
 
 
 def reconcile(host: Host, domain: Domain, operation: str) -> None:
@@ -92,7 +93,8 @@ def _enforce_unrecorded(host: Host, domain: Domain) -> None:
         return
     compiled = compile_domain(host, domain, tolerant=True)
     if compiled.taps:
-        host.backend.apply(host.backend.install([each.rendered for each in compiled.taps]))
+        zones = zones_for(host, (each.binding for each in compiled.taps))
+        host.backend.apply(host.backend.install([each.rendered for each in compiled.taps], zones=zones))
     for tap, error in compiled.failed:
         host.report(f"{tap}: not filtered as it should be: {error}")
 

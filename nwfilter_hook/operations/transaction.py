@@ -27,6 +27,7 @@ from ..domain.model import Domain
 from ..host import Host
 from ..storage.records import Binding, Record
 from .compile import CompiledGuest, CompiledTap
+from .zones import zones_for
 
 
 @dataclass(frozen=True)
@@ -135,14 +136,15 @@ def plan(
         bindings = (*(each.binding for each in change.anew), *change.staying)
         stale = subtract(change.known, (binding.installed for binding in bindings))
         records.append(Record(change.guest, change.uuid, change.operation, bindings, stale))
+    settling = [*(each.binding for change in changes for each in change.anew), *returning]
     transaction = host.backend.install(
         [each.rendered for change in changes for each in change.anew],
         put_back=[host.backend.with_counts(binding.installed) for binding in returning],
         stale=[installed for record in records for installed in record.stale],
         fresh=fresh,
+        zones=zones_for(host, settling),
     )
-    settled = {each.binding.tap for change in changes for each in change.anew}
-    return Plan(transaction, tuple(records), frozenset(settled.union(each.tap for each in returning)), tuple(failed))
+    return Plan(transaction, tuple(records), frozenset(each.tap for each in settling), tuple(failed))
 
 
 def own(host: Host, uuid: str, installed: Iterable[Installed]) -> list[Installed]:

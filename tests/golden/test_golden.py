@@ -41,6 +41,12 @@ class Unasked(NftBackend):
         return True
 
 
+@pytest.fixture(autouse=True)
+def _no_bridges(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What bridges there are, and with which addresses, is the machine's affair."""
+    monkeypatch.setattr("nwfilter_hook.operations.transaction.zones_for", lambda *_: None)
+
+
 def script_of_case() -> str:
     """The transaction that starts the guest of the case in the working directory."""
     conf = Path("nwfilter-hook.conf")

@@ -16,6 +16,7 @@ from nwfilter_hook.nftables.backend import NftBackend
 from nwfilter_hook.nftables.commands import Operation, Script
 from nwfilter_hook.nftables.names import BASE_CHAINS, is_of_tap
 from nwfilter_hook.nftables.process import Nft
+from nwfilter_hook.nftables.zones import MAP
 from nwfilter_hook.ruleset.model import Ruleset
 
 
@@ -84,6 +85,7 @@ class FakeBackend(NftBackend):
         scripts: what was carried out.
         fails: raised instead of carrying anything out, if set.
         takes_it_first: carry it out, then raise: as an nft that is given up may have done.
+        kernel_has_zones: what `has_zones` says.
     """
 
     def __init__(self) -> None:
@@ -92,6 +94,7 @@ class FakeBackend(NftBackend):
         self.scripts: list[str] = []
         self.fails: NftError | None = None
         self.takes_it_first = False
+        self.kernel_has_zones = True
 
     def check(self, rulesets: Iterable[Ruleset]) -> None:
         for _ in rulesets:
@@ -99,6 +102,13 @@ class FakeBackend(NftBackend):
 
     def sees_ingress(self) -> bool:
         return True
+
+    def has_zones(self) -> bool:
+        return self.kernel_has_zones
+
+    def zones(self) -> dict[str, int]:
+        elements = self.kernel.elements.items()
+        return {key.strip('"'): int(value) for (name, key), value in elements if name == MAP}
 
     def learned_by_others(self, installed: Iterable[Installed]) -> list[tuple[str, str, str]]:
         return []

@@ -40,18 +40,20 @@ class Hooked:
         """A filter of these rules, one on each line from the second on."""
         (self._filters / f"{name}.xml").write_text("\n".join([f"<filter name='{name}'>", *rules, "</filter>"]))
 
-    def start(self, guest: Station, filter_name: str, parameters: Parameters = ()) -> None:
+    def start(self, guest: Station, filter_name: str, parameters: Parameters = (), *, bridge: str = "br0") -> None:
         """The guest starts."""
-        assert self.hook(guest, "start", filter_name, parameters) == 0
+        assert self.hook(guest, "start", filter_name, parameters, bridge=bridge) == 0
 
     def stop(self, guest: Station, filter_name: str) -> None:
         """It stops."""
         for operation in ("stopped", "release"):
             assert self.hook(guest, operation, filter_name) == 0
 
-    def hook(self, guest: Station, operation: str, filter_name: str, parameters: Parameters = ()) -> int:
+    def hook(
+        self, guest: Station, operation: str, filter_name: str, parameters: Parameters = (), *, bridge: str = "br0"
+    ) -> int:
         """The exit status of a hook."""
-        xml = domain(str(guest), [interface(guest.tap, filter_name, parameters, mac=guest.mac)])
+        xml = domain(str(guest), [interface(guest.tap, filter_name, parameters, mac=guest.mac, bridge=bridge)])
         with self.inside():
             return hook.run(str(guest), operation, xml.encode())
 

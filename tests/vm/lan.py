@@ -21,9 +21,9 @@ from __future__ import annotations
 import ctypes
 import os
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
@@ -119,29 +119,101 @@ def lan() -> Iterator[Lan]:
 
 
 def _wire(made: Lan) -> None:
+    _add_bridge(made.host, made.host.tap, made.host.mac, (made.a, made.b))
+    _address(made.stations)
+
+
+def _add_bridge(host: Station, name: str, mac: str, guests: Iterable[Station]) -> None:
     bridge = "type bridge ageing_time 0 forward_delay 0 stp_state 0 mcast_snooping 0 vlan_default_pvid 1"
-    batch = [f"link add br0 address {made.host.mac} {bridge}", "link set lo up", "link set br0 up"]
-    for guest in (made.a, made.b):
+    batch = [f"link add {name} address {mac} {bridge}", "link set lo up", f"link set {name} up"]
+    for guest in guests:
         batch += [
             f"link add {guest.tap} type veth peer name eth0 address {guest.mac} netns {guest.namespace}",
-            f"link set {guest.tap} master br0 up",
+            f"link set {guest.tap} master {name} up",
         ]
-    run("ip", "-netns", made.host.namespace, "-batch", "-", text="\n".join(batch))
-    for station in made.stations:
-        device = "br0" if station is made.host else "eth0"
-        batch = [
-            "link set lo up",
-            f"link set {device} up",
-            f"address add {station.ip}/24 dev {device}",
-            f"address add {station.ip6}/64 dev {device} nodad",
-        ]
-        for other in made.stations:
+    run("ip", "-netns", host.namespace, "-batch", "-", text="\n".join(batch))
+
+
+def _prefixes(station: Station) -> tuple[str, str]:
+    """Its addresses as `ip address add` takes them."""
+    return f"{station.ip}/24", f"{station.ip6}/64 nodad"
+
+
+def _address(stations: Sequence[Station]) -> None:
+    """Give each its addresses, and the others as neighbours."""
+    for station in stations:
+        device = "br0" if station.tap == "br0" else "eth0"
+        batch = ["link set lo up", f"link set {device} up"]
+        batch += [f"address add {address} dev {device}" for address in _prefixes(station)]
+        for other in stations:
             if other is not station:
                 batch += [
                     f"neighbour add {address} lladdr {other.mac} dev {device} nud permanent"
                     for address in (other.ip, other.ip6)
                 ]
         run("ip", "-netns", station.namespace, "-batch", "-", text="\n".join(batch))
+
+
+# --- another bridge
+
+
+@contextmanager
+def other_bridge(made: Lan) -> Iterator[Lan]:
+    """Another tenant's bridge on the host, br1, where the host has no address; its guests have those of a and b."""
+    prefix = made.host.namespace.rpartition("-")[0]
+    c = replace(made.a, namespace=f"{prefix}-c", tap="vnet2")
+    d = replace(made.b, namespace=f"{prefix}-d", tap="vnet3")
+    for station in (c, d):
+        run("ip", "netns", "add", station.namespace)
+    try:
+        _add_bridge(made.host, "br1", "52:54:00:00:00:fd", (c, d))
+        _address((c, d))
+        yield Lan(c, d, made.host)
+    finally:
+        run("ip", "-netns", made.host.namespace, "link", "delete", "br1")
+        for station in (c, d):
+            run("ip", "netns", "delete", station.namespace)
+
+
+@contextmanager
+def without_address(made: Lan) -> Iterator[None]:
+    """The host has no address on br0 meanwhile, but for the link-local one."""
+    run("ip", "-netns", made.host.namespace, "address", "flush", "dev", made.host.tap, "scope", "global")
+    try:
+        yield
+    finally:
+        batch = (f"address add {each} dev {made.host.tap}" for each in _prefixes(made.host))
+        run("ip", "-netns", made.host.namespace, "-batch", "-", text="\n".join(batch))
+
+
+@contextmanager
+def joined_by_vlan(made: Lan, other: Lan) -> Iterator[Station]:
+    """VLAN 10 of br0 is a port of br1 meanwhile; in the VLAN is b of br0, there with an address of its own."""
+    beyond = replace(made.b, ip=IPv4Address("10.0.0.3"), ip6=IPv6Address("fd00::3"))
+    batches = {
+        made.host: """
+            link add link br0 name br0.10 type vlan id 10
+            link set br0.10 master br1 up""",
+        made.b: f"""
+            link add link eth0 name eth0.10 type vlan id 10
+            link set eth0.10 up
+            address add {beyond.ip}/32 dev eth0.10
+            address add {beyond.ip6}/128 dev eth0.10 nodad
+            route replace {other.a.ip} dev eth0.10
+            route replace {other.a.ip6} dev eth0.10
+            neighbour add {other.a.ip} lladdr {other.a.mac} dev eth0.10 nud permanent
+            neighbour add {other.a.ip6} lladdr {other.a.mac} dev eth0.10 nud permanent""",
+        other.a: f"""
+            neighbour add {beyond.ip} lladdr {beyond.mac} dev eth0 nud permanent
+            neighbour add {beyond.ip6} lladdr {beyond.mac} dev eth0 nud permanent""",
+    }
+    for station, batch in batches.items():
+        run("ip", "-netns", station.namespace, "-batch", "-", text=batch)
+    try:
+        yield beyond
+    finally:
+        run("ip", "-netns", made.host.namespace, "link", "delete", "br0.10")
+        run("ip", "-netns", made.b.namespace, "link", "delete", "eth0.10")
 
 
 # --- the network behind the host

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from nwfilter_hook.base.errors import MissingFeature, NftError
-from nwfilter_hook.nftables.features import check_features, needs_of
+from nwfilter_hook.nftables.features import Features, needs_of
 from nwfilter_hook.nftables.process import Nft, Ran
 from tests.unit.compiling import compiled, filter_xml, rule_xml
 
@@ -35,8 +35,10 @@ class Kernel(Nft):
 
 
 def check(nft: Kernel, *rules: str, known: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
-    """Ask the kernel about a filter of these rules."""
-    return check_features(nft, needs_of([compiled(filter_xml(*rules))]), known or {})
+    """Ask the kernel about a filter of these rules, where there is no place to keep the answer."""
+    features = Features(nft, lambda: known or {}, lambda found: None)
+    features.check(needs_of([compiled(filter_xml(*rules))]))
+    return features.known
 
 
 def test_what_is_lacking_is_named() -> None:
@@ -64,9 +66,15 @@ def test_a_yes_is_remembered_and_a_no_is_not() -> None:
     kernel.lacking, kernel.asked = (), 0
     known = check(kernel, CONNTRACK)
     assert check(kernel, CONNTRACK, known=known) == known
-    assert kernel.asked == 1
-    check(kernel, CONNTRACK, known={**known, "host": "another kernel"})
     assert kernel.asked == 2
+    check(kernel, CONNTRACK, known={**known, "host": "another kernel"})
+    assert kernel.asked == 4
+
+
+def test_a_kernel_that_tracks_connections_is_asked_whether_it_counts_them() -> None:
+    """What bounds of guests need is known as soon as one is tracked, though it was found out a moment ago."""
+    assert check(Kernel(), CONNTRACK)["count"] is True
+    assert "count" not in check(Kernel("ct count"), CONNTRACK)
 
 
 def test_who_cant_ask_knows_nothing() -> None:
