@@ -241,6 +241,6 @@ def test_an_edit_is_live(site: Site) -> None:
     assert not wire.passes(udp(dport=10))
     with site.unchanged():
         ran = edit(site, "sed -i \"s/'10'/'\\$PORT'/\" \"$1\"")
-    for word in ("guest web", "tap vnet0", "filter mine", "$PORT", f"{kept(ran)}:4"):
+    for word in ("guest web", "tap vnet0", "filter 'mine'", "$PORT", f"{kept(ran)}:4"):
         assert word in ran.err
     site.check()

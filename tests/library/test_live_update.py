@@ -167,7 +167,7 @@ def test_a_variable_that_one_guest_lacks(crowd: Site) -> None:
         "<rule action='drop' direction='out'>\n\n<ip protocol='$X'/></rule></filter>"
     )
     with crowd.unchanged():
-        line = crowd.cli("define", path).refused("guest db", "tap vnet1", "filter inner", f"$X at {path}:9")
+        line = crowd.cli("define", path).refused("guest db", "tap vnet1", "filter 'inner'", f"$X at {path}:9")
     assert f"{crowd.filters}/inner.xml" not in line
     crowd.check()
 
@@ -177,7 +177,7 @@ def test_a_value_of_one_guest_does_not_fit(crowd: Site) -> None:
     crowd.stop("db")
     with crowd.unchanged():
         rule = "<rule action='drop' direction='out'><ip srcipaddr='$X'/></rule>"
-        crowd.define(filter_xml("inner", rule)).refused("guest web", "tap vnet0", "filter outer", "<stdin>:2", "'1'")
+        crowd.define(filter_xml("inner", rule)).refused("guest web", "tap vnet0", "<stdin>:2", "'1'")
 
 
 def test_a_rule_that_nft_refuses(crowd: Site) -> None:
