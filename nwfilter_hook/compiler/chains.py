@@ -1,5 +1,5 @@
 """
-The chains of one tree: rules in their order, jumps to sub-chains or their rules in place.
+The chains of one stage: rules in their order, jumps to sub-chains or their rules in place.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from ..filters.bound import BoundRule
 from ..filters.protocols import chain_prefix
 from ..ruleset.fields import Field
-from ..ruleset.model import Chain, Equals, Match, Rule, Tree, Verdict
+from ..ruleset.model import Chain, Equals, Match, Rule, Stage, Verdict
 from ..ruleset.numbers import EtherType
 from .implied import BPDU_ADDRESS, Matches
-from .matches import narrow
+from .matches import intersect
 
 _JUMP_CONDITIONS = {
     "mac": (),
@@ -28,11 +28,11 @@ _MAX_INLINED = 4
 _IN_EVERY_FRAME = (Field.ETHER_SRC, Field.ETHER_DST, Field.ETHER_TYPE)
 
 
-class TreeBuilder:
-    """One tree under construction; rules arrive in evaluation order of their chains, `names` are in document order."""
+class StageBuilder:
+    """One stage under construction; rules arrive in evaluation order of their chains, `names` are in document order."""
 
-    def __init__(self, tree: Tree, names: Sequence[str], end_of_chain: str) -> None:
-        self._tree = tree
+    def __init__(self, stage: Stage, names: Sequence[str], end_of_chain: str) -> None:
+        self._stage = stage
         self._names = names
         self._accepts_at_end = end_of_chain == "accept"
         self._root: list[tuple[int, Rule]] = []
@@ -65,7 +65,7 @@ class TreeBuilder:
                 last = rules[-1]
                 if last.matches or last.verdict is Verdict.CONTINUE:
                     rules.append(Rule((), Verdict.ACCEPT, last.filter, last.source))
-        if self._tree in (Tree.FROM_L3, Tree.TO_L3):
+        if self._stage in (Stage.FROM_L3, Stage.TO_L3):
             entries = [rule for _, rule in self._root]  # in their order already: root filters first
         else:
             # jumps and rules share one scale; at equal value jumps come first, as their chains appear in the document
@@ -73,10 +73,10 @@ class TreeBuilder:
             merged += [(priority, 1, (rule,)) for priority, rule in self._root]
             entries = [rule for _, _, rules in sorted(merged, key=lambda entry: entry[:2]) for rule in rules]
         if entries:
-            yield Chain(self._tree, None, tuple(entries))
+            yield Chain(self._stage, None, tuple(entries))
         for name, rules in self._sub.items():
             if _inlined(rules) is None:
-                yield Chain(self._tree, name, tuple(rules))
+                yield Chain(self._stage, name, tuple(rules))
 
     def _entrance(self, name: str) -> tuple[Rule, ...]:
         """What the root chain holds for a sub-chain: the jump, or its rules, for the frames of that chain."""
@@ -84,7 +84,7 @@ class TreeBuilder:
         if rules is None:
             return (self._jump(name),)
         conditions = _JUMP_CONDITIONS[chain_prefix(name) or ""]
-        narrowed = ((narrow(rule.matches, conditions), rule) for rule in rules)
+        narrowed = ((intersect(rule.matches, conditions), rule) for rule in rules)
         return tuple(
             Rule(matches, rule.verdict, rule.filter, rule.source) for matches, rule in narrowed if matches is not None
         )

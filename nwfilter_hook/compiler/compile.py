@@ -2,7 +2,7 @@
 Compile one tap's bound rules into a `Ruleset`.
 
 In:  a tap, how it is attached, the guest's MAC, and its `BoundRule`s in document order.
-Out: chains of the four trees (what the guest sends and gets, at layer 2 and layer 3), in evaluation order.
+Out: chains of the four stages (what the guest sends and gets, at layer 2 and layer 3), in evaluation order.
 
 Nothing here reads a file, a clock or the kernel: equal inputs give equal output.
 Evaluation order: https://libvirt.org/formatnwfilter.html, "Filtering chains" and "Filtering chain priorities".
@@ -22,12 +22,12 @@ from ..ruleset.model import (
     CountAbove,
     InSet,
     NamedSet,
-    Purpose,
     Ruleset,
     Segment,
-    Tree,
+    SetPurpose,
+    Stage,
 )
-from .chains import TreeBuilder
+from .chains import StageBuilder
 from .floor import stack
 from .host_traffic import with_answers, with_host_packets, with_later_fragments
 from .ingress import with_ingress
@@ -64,7 +64,7 @@ def compile_tap(
         segment: where the tap is among others; alone, without it.
 
     Returns:
-        For each tree that has rules: its root chain, then its sub-chains by first appearance.
+        For each stage that has rules: its root chain, then its sub-chains by first appearance.
 
     Raises:
         UnsupportedMatch: a rule can't be enforced on this kind of tap.
@@ -103,7 +103,9 @@ def _chains(
     """
     # sorted() is stable: rules of equal priority keep document order
     ordered = sorted(rules, key=lambda rule: (rule.chain != "root", rule.priority))
-    trees = {tree: TreeBuilder(tree, tuple(dict.fromkeys(rule.chain for rule in rules)), end_of_chain) for tree in Tree}
+    stages = {
+        stage: StageBuilder(stage, tuple(dict.fromkeys(rule.chain for rule in rules)), end_of_chain) for stage in Stage
+    }
     number = 0
     for rule in ordered:
         if rule.element is not None and ELEMENTS[rule.element].layer == 3:
@@ -111,15 +113,15 @@ def _chains(
                 _refuse_l3(rule, tap, attachment)
             counter = None
             if "connlimit-above" in rule.conditions:
-                counter = NamedSet(Purpose.CONNLIMIT, f"{counters}{number}", address_field(rule).kind)
+                counter = NamedSet(SetPurpose.CONNLIMIT, f"{counters}{number}", address_field(rule).kind)
                 number += 1
-            for tree, compiled in compile_layer3(rule, counter):
-                trees[tree].add("root", 0, rule.priority, compiled)
+            for stage, compiled in compile_layer3(rule, counter):
+                stages[stage].add("root", 0, rule.priority, compiled)
         else:
-            for tree, compiled in compile_layer2(rule):
-                trees[tree].add(rule.chain, rule.chain_priority, rule.priority, compiled)
-    chains = [chain for tree in Tree for chain in trees[tree].chains()]
-    notes.update(dict.fromkeys(note for tree in Tree for note in trees[tree].notes))
+            for stage, compiled in compile_layer2(rule):
+                stages[stage].add(rule.chain, rule.chain_priority, rule.priority, compiled)
+    chains = [chain for stage in Stage for chain in stages[stage].chains()]
+    notes.update(dict.fromkeys(note for stage in Stage for note in stages[stage].notes))
     return chains
 
 

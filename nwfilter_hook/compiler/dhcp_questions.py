@@ -2,7 +2,7 @@
 What a guest whose address is leased may say to a DHCP server: its own MAC, and of addresses its own. RFC 2131.
 
 In:  the guest's MAC, tests for its addresses, and a function that makes a rule with the provenance of the user.
-Out: rules for the head of the tree from the guest, and the sub-chains that they jump to.
+Out: rules for the head of the stage from the guest, and the sub-chains that they jump to.
 
 Whatever the message is wrapped in: behind one VLAN tag it is looked at alike; what can't be looked into (two tags,
 802.1ad, SNAP, an Authentication header, UDP whose ports or addresses can't be read) is dropped.
@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Callable
 
 from ..ruleset.fields import Field
-from ..ruleset.model import Between, Chain, Equals, Match, Rule, Test, Tree, Verdict
+from ..ruleset.model import Between, Chain, Equals, Match, Rule, Stage, Test, Verdict
 from ..ruleset.numbers import DHCP_CLIENT_PORT, DHCP_SERVER_PORT, EtherType, Protocol
 from .implied import DHCP, ETHERNET_CLIENT, LATER_FRAGMENT, LENGTHS, SNAPS
 
@@ -46,11 +46,11 @@ def question_rules(make: MakeRule) -> Iterator[Rule]:
 
 
 def question_chains(make: MakeRule, mac: int, addresses: Iterable[Test]) -> list[Chain]:
-    """The sub-chains of the tree from the guest; one of `addresses` holds for an address of its own."""
+    """The sub-chains of the stage from the guest; one of `addresses` holds for an address of its own."""
     return [
-        Chain(Tree.FROM_L2, NOT_TCP, tuple(_protocols(make, (_IPV4,)))),
-        Chain(Tree.FROM_L2, QUESTION, tuple(_question(make, mac, (Equals(0), *addresses)))),
-        Chain(Tree.FROM_L2, WRAPPED, tuple(_wrapped(make))),
+        Chain(Stage.FROM_L2, NOT_TCP, tuple(_protocols(make, (_IPV4,)))),
+        Chain(Stage.FROM_L2, QUESTION, tuple(_question(make, mac, (Equals(0), *addresses)))),
+        Chain(Stage.FROM_L2, WRAPPED, tuple(_wrapped(make))),
     ]
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from ..base.dataclass import replace
-from ..ruleset.model import Chain, Rule, Tree, Verdict
+from ..ruleset.model import Chain, Rule, Stage, Verdict
 
 OWN = "own"
 _PREFIX = "floor-"
@@ -22,15 +22,15 @@ _PREFIX = "floor-"
 
 def stack(floor: Sequence[Chain], own: Sequence[Chain]) -> list[Chain]:
     """The chains in which both count, the floor first."""
-    return [chain for tree in Tree for chain in _stacked(_of(floor, tree), _of(own, tree))]
+    return [chain for stage in Stage for chain in _stacked(_of(floor, stage), _of(own, stage))]
 
 
-def _of(chains: Iterable[Chain], tree: Tree) -> list[Chain]:
-    return [chain for chain in chains if chain.tree is tree]
+def _of(chains: Iterable[Chain], stage: Stage) -> list[Chain]:
+    return [chain for chain in chains if chain.stage is stage]
 
 
 def _stacked(floor: Sequence[Chain], own: Sequence[Chain]) -> Iterator[Chain]:
-    """Of one tree; each begins with its root, if it has any."""
+    """Of one stage; each begins with its root, if it has any."""
     if not floor or not own:
         yield from floor or own
         return
@@ -38,18 +38,18 @@ def _stacked(floor: Sequence[Chain], own: Sequence[Chain]) -> Iterator[Chain]:
     (first, *floor_subs), (second, *own_subs) = floor, own
     if not any(_leaves(rule, chain.name is None) for chain in floor for rule in chain.rules):
         # it only drops: what it lets through comes to the other's rules by itself
-        yield Chain(first.tree, None, first.rules + second.rules)
+        yield Chain(first.stage, None, first.rules + second.rules)
         yield from (*floor_subs, *own_subs)
         return
     onward = Rule((), Verdict.JUMP, first.rules[0].filter, first.rules[0].source, OWN)
-    yield Chain(first.tree, None, (*_onward(first), onward))
-    yield from (Chain(chain.tree, chain.name, tuple(_onward(chain))) for chain in floor_subs)
+    yield Chain(first.stage, None, (*_onward(first), onward))
+    yield from (Chain(chain.stage, chain.name, tuple(_onward(chain))) for chain in floor_subs)
     last = second.rules[-1]
     end = Rule((), Verdict.ACCEPT, last.filter, last.source)
     ending = (
         replace(rule, verdict=Verdict.ACCEPT) if rule.verdict is Verdict.RETURN else rule for rule in second.rules
     )
-    yield Chain(second.tree, OWN, (*ending, end))
+    yield Chain(second.stage, OWN, (*ending, end))
     yield from own_subs
 
 
@@ -59,7 +59,7 @@ def _renamed(chain: Chain) -> Chain:
         replace(rule, target=f"{_PREFIX}{rule.target}") if rule.verdict is Verdict.JUMP else rule
         for rule in chain.rules
     )
-    return Chain(chain.tree, chain.name and f"{_PREFIX}{chain.name}", tuple(rules))
+    return Chain(chain.stage, chain.name and f"{_PREFIX}{chain.name}", tuple(rules))
 
 
 def _leaves(rule: Rule, in_root: bool) -> bool:

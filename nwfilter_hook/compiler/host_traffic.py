@@ -13,10 +13,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ..ruleset.fields import TRANSPORT_FIELDS, Field
-from ..ruleset.model import AnyState, Chain, CountAbove, Equals, Match, Rule, Tree, Verdict
+from ..ruleset.model import AnyState, Chain, CountAbove, Equals, Match, Rule, Stage, Verdict
 from ..ruleset.numbers import EtherType, Protocol
 from .implied import LATER_FRAGMENT
-from .matches import FROM_HOST, narrow
+from .matches import FROM_HOST, intersect
 
 _NO_CONNECTION = Match(Field.CT_STATE, AnyState(frozenset(("invalid",))))
 # port unreachable: RFC 792; RFC 4443, 3.1
@@ -47,11 +47,11 @@ def with_host_packets(chains: Sequence[Chain]) -> list[Chain]:
 
 def with_answers(chains: Sequence[Chain]) -> list[Chain]:
     """`chains`; where what the guest sends is rejected it gets the answer, before all other rules."""
-    rejecting = [rule for chain in chains if chain.tree is Tree.FROM_L3 for rule in _rejecting(chain)]
+    rejecting = [rule for chain in chains if chain.stage is Stage.FROM_L3 for rule in _rejecting(chain)]
     answers = tuple(_answers(rejecting))
     return [
-        Chain(chain.tree, None, tuple(dict.fromkeys((*answers, *chain.rules))))
-        if chain.tree is Tree.TO_L3 and chain.name is None
+        Chain(chain.stage, None, tuple(dict.fromkeys((*answers, *chain.rules))))
+        if chain.stage is Stage.TO_L3 and chain.name is None
         else chain
         for chain in chains
     ]
@@ -60,7 +60,9 @@ def with_answers(chains: Sequence[Chain]) -> list[Chain]:
 def with_later_fragments(chains: Sequence[Chain]) -> list[Chain]:
     """`chains`; where a rule accepts by something in the transport header, the host's later fragments pass, too."""
     return [
-        Chain(chain.tree, chain.name, tuple(_with_later_fragments(chain.rules))) if chain.tree is Tree.TO_L3 else chain
+        Chain(chain.stage, chain.name, tuple(_with_later_fragments(chain.rules)))
+        if chain.stage is Stage.TO_L3
+        else chain
         for chain in chains
     ]
 
@@ -88,7 +90,7 @@ def _with_later_fragments(rules: Sequence[Rule]) -> Iterator[Rule]:
         counts = any(isinstance(match.test, CountAbove) for match in rest)
         if rule.verdict is Verdict.ACCEPT and len(rest) < len(rule.matches) and not counts and rest not in seen:
             seen.add(rest)
-            matches = narrow(rest, (LATER_FRAGMENT[_version(rule) == EtherType.IPV6], FROM_HOST))
+            matches = intersect(rest, (LATER_FRAGMENT[_version(rule) == EtherType.IPV6], FROM_HOST))
             assert matches is not None
             yield Rule(matches, Verdict.ACCEPT, rule.filter, rule.source)
         yield rule

@@ -1,8 +1,8 @@
 """
 What the guest sends to the addresses that a bridge keeps to itself, judged at the tap's ingress.
 
-In:  the chains of a bridge port's trees.
-Out: the same, with a chain of tree INGRESS where there is something to judge.
+In:  the chains of a bridge port's stages.
+Out: the same, with a chain of stage INGRESS where there is something to judge.
 
 IEEE 802.1Q reserves the addresses 01:80:c2:00:00:0x for protocols between neighbours: STP, LACP, LLDP … A bridge of
 Linux takes such a frame for its own, and learns its source, before prerouting or past it (br_handle_frame in
@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from ..base.errors import NOWHERE
 from ..ruleset.fields import Field
-from ..ruleset.model import Chain, Equals, InSet, Masked, Match, Purpose, Rule, Tree, Verdict
+from ..ruleset.model import Chain, Equals, InSet, Masked, Match, Rule, SetPurpose, Stage, Verdict
 from ..ruleset.numbers import EtherType
 
 _RESERVED, _RESERVED_MASK = 0x0180C2000000, 0xFFFFFFFFFFF0
@@ -29,15 +29,15 @@ _NAME, _PLACE = "reserved-destination", NOWHERE
 
 def with_ingress(chains: Sequence[Chain]) -> list[Chain]:
     """`chains` and, if what the guest sends is filtered, what stands at the tap's ingress."""
-    if not any(chain.tree in (Tree.FROM_L2, Tree.FROM_L3) for chain in chains):
+    if not any(chain.stage in (Stage.FROM_L2, Stage.FROM_L3) for chain in chains):
         return list(chains)
-    sent = {chain.name: chain.rules for chain in chains if chain.tree is Tree.FROM_L2}
+    sent = {chain.name: chain.rules for chain in chains if chain.stage is Stage.FROM_L2}
     narrowed = {name: tuple(_narrowed(rules)) for name, rules in sent.items()}
     root = (*_head(), *narrowed.get(None, ()))
     reached = list(_reached(root, narrowed))
     return [
-        Chain(Tree.INGRESS, None, root),
-        *(Chain(Tree.INGRESS, name, narrowed[name]) for name in sent if name in reached),
+        Chain(Stage.INGRESS, None, root),
+        *(Chain(Stage.INGRESS, name, narrowed[name]) for name in sent if name in reached),
         *chains,
     ]
 
@@ -85,7 +85,7 @@ def _known(match: Match) -> bool | None:
         return True if common == test.mask else None
     if isinstance(test, InSet):
         # a tap with a lease may send what its filter allows; before, too, since nothing there can tell
-        return test.set.purpose is Purpose.LEASED
+        return test.set.purpose is SetPurpose.LEASED
     return None
 
 

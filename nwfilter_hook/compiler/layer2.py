@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from ..base.errors import UnsupportedMatch
 from ..filters.bound import BoundRule
 from ..filters.model import Action, Direction
-from ..ruleset.model import Rule, Tree, Verdict
+from ..ruleset.model import Rule, Stage, Verdict
 from .chains import rules_of
-from .matches import exchange, rule_alternatives
+from .matches import reverse, rule_alternatives
 
 
-def compile_layer2(rule: BoundRule) -> Iterator[tuple[Tree, Rule]]:
+def compile_layer2(rule: BoundRule) -> Iterator[tuple[Stage, Rule]]:
     alternatives = rule_alternatives(rule)
     # nothing is rejected at layer 2: the frame is dropped
     verdict = Verdict.DROP if rule.action is Action.REJECT else Verdict(rule.action.value)
@@ -24,9 +24,9 @@ def compile_layer2(rule: BoundRule) -> Iterator[tuple[Tree, Rule]]:
             rule.source,
         )
     if rule.direction is Direction.OUT:
-        yield from ((Tree.FROM_L2, compiled) for compiled in rules_of(rule, verdict, alternatives))
+        yield from ((Stage.FROM_L2, compiled) for compiled in rules_of(rule, verdict, alternatives))
         return
     if rule.direction is Direction.INOUT:
-        exchanged = alternatives if rule.element == "stp" else tuple(exchange(matches) for matches in alternatives)
-        yield from ((Tree.FROM_L2, compiled) for compiled in rules_of(rule, verdict, exchanged))
-    yield from ((Tree.TO_L2, compiled) for compiled in rules_of(rule, verdict, alternatives))
+        exchanged = alternatives if rule.element == "stp" else tuple(reverse(matches) for matches in alternatives)
+        yield from ((Stage.FROM_L2, compiled) for compiled in rules_of(rule, verdict, exchanged))
+    yield from ((Stage.TO_L2, compiled) for compiled in rules_of(rule, verdict, alternatives))

@@ -23,8 +23,8 @@ from ..base.addresses import link_local, prefix_mask
 from ..base.dataclass import replace
 from ..filters.learning import Learning
 from ..filters.model import Prefix
-from ..ruleset.fields import Field, Kind
-from ..ruleset.model import Chain, Equals, InSet, Masked, Match, NamedSet, Purpose, Rule, Segment, Tree, Verdict
+from ..ruleset.fields import Field, ValueType
+from ..ruleset.model import Chain, Equals, InSet, Masked, Match, NamedSet, Rule, Segment, SetPurpose, Stage, Verdict
 from ..ruleset.numbers import DHCP_CLIENT_PORT, DHCP_COOKIE, DHCP_SERVER_PORT, EtherType, Protocol
 from .dhcp_questions import question_chains, question_rules
 from .dhcp_types import message_types
@@ -37,9 +37,9 @@ _SOLICITATION = 135
 _IPV6_FIELDS = (Field.IP6_SRC, Field.ND_TARGET)
 
 _IPV4 = Match(Field.ETHER_TYPE, Equals(EtherType.IPV4))
-_LEASED = Match(Field.TAP, InSet(NamedSet(Purpose.LEASED, "", Kind.INTERFACE)))
+_LEASED = Match(Field.TAP, InSet(NamedSet(SetPurpose.LEASED, "", ValueType.INTERFACE)))
 _NOT_LEASED = Match(_LEASED.field, _LEASED.test, negated=True)
-_UNREAD = NamedSet(Purpose.UNREAD, "", Kind.IPV4, size=8)
+_UNREAD = NamedSet(SetPurpose.UNREAD, "", ValueType.IPV4, size=8)
 
 
 def learned_sets(chains: Iterable[Chain]) -> list[NamedSet]:
@@ -50,18 +50,18 @@ def learned_sets(chains: Iterable[Chain]) -> list[NamedSet]:
             for chain in chains
             for rule in chain.rules
             for match in rule.matches
-            if isinstance(match.test, InSet) and match.test.set.purpose is Purpose.LEARNED
+            if isinstance(match.test, InSet) and match.test.set.purpose is SetPurpose.LEARNED
         )
     )
 
 
-def learned_kinds(chains: Iterable[Chain]) -> frozenset[Kind]:
+def learned_kinds(chains: Iterable[Chain]) -> frozenset[ValueType]:
     """What kinds of addresses are learned for these chains."""
     return frozenset(named.kind for named in learned_sets(chains))
 
 
 def with_learning(
-    chains: list[Chain], mac: int, learning: Learning, kinds: frozenset[Kind], segment: Segment
+    chains: list[Chain], mac: int, learning: Learning, kinds: frozenset[ValueType], segment: Segment
 ) -> list[Chain]:
     """
     `chains`, with the rules that fill the learned sets in front of what they hold already.
@@ -75,54 +75,54 @@ def with_learning(
         return chains
     chains = [_complete(chain, mac, learning, kinds, segment) for chain in chains]
     used = [named for named in learned_sets(chains) if named.kind in kinds]
-    added: dict[Tree, list[Chain]] = {}
-    head: dict[Tree, list[Rule]] = {}
-    stores = _stores(used, Kind.IPV4, mac, learning, segment)
-    lessons = _Lessons(mac, _first_user(chains, Kind.IPV4), learning.fixed)
+    added: dict[Stage, list[Chain]] = {}
+    head: dict[Stage, list[Rule]] = {}
+    stores = _stores(used, ValueType.IPV4, mac, learning, segment)
+    learning_rules = _LearningRules(mac, _first_user(chains, ValueType.IPV4), learning.fixed)
     if stores and learning.mode == "dhcp":
-        head[Tree.FROM_L2] = [*lessons.only_dhcp_out(), *lessons.first_use(stores, rechecks=True)]
-        head[Tree.TO_L2] = list(lessons.only_leases_in(learning))
-        added[Tree.TO_L2] = lessons.lease_chains(stores)
-        added[Tree.FROM_L2] = question_chains(lessons.rule, mac, (InSet(stores[0]), *lessons.fixed))
-        for tree, rule in lessons.dhcp_at_layer_3():
-            if any(chain.tree is tree for chain in chains):
-                head[tree] = [rule]
+        head[Stage.FROM_L2] = [*learning_rules.only_dhcp_out(), *learning_rules.first_use(stores, rechecks=True)]
+        head[Stage.TO_L2] = list(learning_rules.only_leases_in(learning))
+        added[Stage.TO_L2] = learning_rules.lease_chains(stores)
+        added[Stage.FROM_L2] = question_chains(learning_rules.rule, mac, (InSet(stores[0]), *learning_rules.fixed))
+        for stage, rule in learning_rules.dhcp_at_layer_3():
+            if any(chain.stage is stage for chain in chains):
+                head[stage] = [rule]
     elif stores:
-        head[Tree.FROM_L2] = list(lessons.first_use(stores))
-    stores = _stores(used, Kind.IPV6, mac, learning, segment)
-    lessons = _Lessons(mac, _first_user(chains, Kind.IPV6), learning.ipv6_fixed)
+        head[Stage.FROM_L2] = list(learning_rules.first_use(stores))
+    stores = _stores(used, ValueType.IPV6, mac, learning, segment)
+    learning_rules = _LearningRules(mac, _first_user(chains, ValueType.IPV6), learning.ipv6_fixed)
     if stores:
-        head.setdefault(Tree.FROM_L2, []).extend(lessons.ipv6(stores, learning))
+        head.setdefault(Stage.FROM_L2, []).extend(learning_rules.ipv6(stores, learning))
     return list(_merged(chains, head, added))
 
 
-def _first_user(chains: Iterable[Chain], kind: Kind) -> Rule | None:
+def _first_user(chains: Iterable[Chain], kind: ValueType) -> Rule | None:
     """The first rule that compares with a learned address of this kind."""
     for chain in chains:
         for rule in chain.rules:
             for match in rule.matches:
                 named = match.test.set if isinstance(match.test, InSet) else None
-                if named is not None and named.purpose is Purpose.LEARNED and named.kind is kind:
+                if named is not None and named.purpose is SetPurpose.LEARNED and named.kind is kind:
                     return rule
     return None
 
 
-def _complete(chain: Chain, mac: int, learning: Learning, kinds: frozenset[Kind], segment: Segment) -> Chain:
+def _complete(chain: Chain, mac: int, learning: Learning, kinds: frozenset[ValueType], segment: Segment) -> Chain:
     """The chain, its learned sets as large as `learning` says."""
 
     def complete(match: Match) -> Match:
         test = match.test
-        if not isinstance(test, InSet) or test.set.purpose is not Purpose.LEARNED or test.set.kind not in kinds:
+        if not isinstance(test, InSet) or test.set.purpose is not SetPurpose.LEARNED or test.set.kind not in kinds:
             return match
         return Match(match.field, InSet(_spec(test.set, mac, learning, segment), test.fields), match.negated)
 
     rules = (replace(rule, matches=tuple(complete(match) for match in rule.matches)) for rule in chain.rules)
-    return Chain(chain.tree, chain.name, tuple(rules))
+    return Chain(chain.stage, chain.name, tuple(rules))
 
 
 def _spec(named: NamedSet, mac: int, learning: Learning, segment: Segment) -> NamedSet:
     named = replace(named, segment=segment.name, guest=segment.guest if segment.name else "")
-    if named.kind is Kind.IPV4:
+    if named.kind is ValueType.IPV4:
         if learning.mode == "dhcp":
             return replace(named, size=1, newest=True)
         return replace(named, size=learning.maximum)
@@ -131,29 +131,29 @@ def _spec(named: NamedSet, mac: int, learning: Learning, segment: Segment) -> Na
 
 
 def _stores(
-    used: Sequence[NamedSet], kind: Kind, mac: int, learning: Learning, segment: Segment
+    used: Sequence[NamedSet], kind: ValueType, mac: int, learning: Learning, segment: Segment
 ) -> tuple[NamedSet, ...]:
     """
     The sets to store an address in. First the one of whole addresses, used or not: it is full when enough are known,
     and then nothing goes to those of masked ones.
     """
     found = [named for named in used if named.kind is kind]
-    whole = [_spec(NamedSet(Purpose.LEARNED, "", kind), mac, learning, segment)] if found else []
+    whole = [_spec(NamedSet(SetPurpose.LEARNED, "", kind), mac, learning, segment)] if found else []
     return tuple(dict.fromkeys((*whole, *found)))
 
 
-def _merged(chains: Sequence[Chain], head: dict[Tree, list[Rule]], added: dict[Tree, list[Chain]]) -> Iterator[Chain]:
-    for tree in Tree:
-        mine = [chain for chain in chains if chain.tree is tree]
-        rules = tuple(head.get(tree, ()))
+def _merged(chains: Sequence[Chain], head: dict[Stage, list[Rule]], added: dict[Stage, list[Chain]]) -> Iterator[Chain]:
+    for stage in Stage:
+        mine = [chain for chain in chains if chain.stage is stage]
+        rules = tuple(head.get(stage, ()))
         root = next((chain.rules for chain in mine if chain.name is None), ())
         if rules or root:
-            yield Chain(tree, None, rules + root)
+            yield Chain(stage, None, rules + root)
         yield from (chain for chain in mine if chain.name is not None)
-        yield from added.get(tree, ())
+        yield from added.get(stage, ())
 
 
-class _Lessons:
+class _LearningRules:
     """
     The rules that learn, all with the provenance of `user`, the first rule that needs the address.
 
@@ -269,16 +269,16 @@ class _Lessons:
         unread = self._learn(Field.DHCP_ADDRESS, (), [_UNREAD])
         first = (self.rule((), Verdict.JUMP, "dhcp"), self.rule((), Verdict.ACCEPT))
         return [
-            Chain(Tree.TO_L2, "dhcp-first", first),
-            Chain(Tree.TO_L2, "dhcp", (self.rule(to_guest, Verdict.JUMP, "dhcp-reply"),)),
-            Chain(Tree.TO_L2, "dhcp-reply", (*types, unread)),
-            Chain(Tree.TO_L2, "dhcp-ack", (ack,)),
+            Chain(Stage.TO_L2, "dhcp-first", first),
+            Chain(Stage.TO_L2, "dhcp", (self.rule(to_guest, Verdict.JUMP, "dhcp-reply"),)),
+            Chain(Stage.TO_L2, "dhcp-reply", (*types, unread)),
+            Chain(Stage.TO_L2, "dhcp-ack", (ack,)),
         ]
 
-    def dhcp_at_layer_3(self) -> Iterator[tuple[Tree, Rule]]:
+    def dhcp_at_layer_3(self) -> Iterator[tuple[Stage, Rule]]:
         """Without a lease DHCP passes layer 3 too; everything else is dropped at layer 2."""
-        yield Tree.FROM_L3, self.rule((*_dhcp(DHCP_CLIENT_PORT, DHCP_SERVER_PORT), _NOT_LEASED), Verdict.ACCEPT)
-        yield Tree.TO_L3, self.rule((*_dhcp(DHCP_SERVER_PORT, DHCP_CLIENT_PORT), _NOT_LEASED), Verdict.ACCEPT)
+        yield Stage.FROM_L3, self.rule((*_dhcp(DHCP_CLIENT_PORT, DHCP_SERVER_PORT), _NOT_LEASED), Verdict.ACCEPT)
+        yield Stage.TO_L3, self.rule((*_dhcp(DHCP_SERVER_PORT, DHCP_CLIENT_PORT), _NOT_LEASED), Verdict.ACCEPT)
 
 
 def _dhcp(source_port: int, destination_port: int, *more: Match) -> tuple[Match, ...]:
@@ -296,7 +296,7 @@ def _unicast(field: Field) -> tuple[Match, ...]:
     An address that a host can have for good: not unspecified, loopback, multicast or reserved (all of ::/8 is, for
     IPv6), nor one that an IPv4 host invents while nobody gives it one (RFC 3927).
     """
-    if field.kind is Kind.IPV4:
+    if field.kind is ValueType.IPV4:
         return (
             Match(field, Equals(0), negated=True),
             Match(field, Masked(prefix_mask(8, 32), 127 << 24), negated=True),

@@ -15,8 +15,21 @@ from collections.abc import Sequence
 from ..base.errors import UnsupportedMatch
 from ..filters.bound import BoundRule
 from ..filters.model import Learned
-from ..ruleset.fields import Field, Kind
-from ..ruleset.model import Chain, Equals, InSet, Masked, Match, NamedSet, Purpose, Rule, SameAs, Test, Tree, Verdict
+from ..ruleset.fields import Field, ValueType
+from ..ruleset.model import (
+    Chain,
+    Equals,
+    InSet,
+    Masked,
+    Match,
+    NamedSet,
+    Rule,
+    SameAs,
+    SetPurpose,
+    Stage,
+    Test,
+    Verdict,
+)
 from .implied import Alternatives
 
 _GROUP = Masked(1 << 40, 1 << 40)  # multicast, broadcast: IEEE 802.3, 3.2.3
@@ -36,7 +49,7 @@ def mac_alternatives(rule: BoundRule, field: Field, value: Learned, mask: int | 
     """
     if mask is not None and mask != (1 << field.bits) - 1:
         raise UnsupportedMatch("a learned MAC can't stand under a mask; give parameter MAC", rule.source)
-    learned = InSet(NamedSet(Purpose.MACS, "", Kind.MAC, size=value.maximum))
+    learned = InSet(NamedSet(SetPurpose.MACS, "", ValueType.MAC, size=value.maximum))
     given: list[Test] = [Equals(each) for each in value.fixed if isinstance(each, int)]
     nameless = field in _WITHOUT_NAMES or (field in _ARP_MACS and rule.element == "rarp")
     source = (Match(field, SameAs(Field.ETHER_SRC)), Match(Field.ETHER_SRC, learned))
@@ -56,22 +69,22 @@ def with_macs(chains: Sequence[Chain], own: Sequence[int]) -> list[Chain]:
     Args:
         own: the MACs that the guest has anyway: they don't count.
     """
-    lessons = {
+    learning_rules = {
         match.test.set: rule
         for chain in reversed(chains)
         for rule in reversed(chain.rules)
         for match in rule.matches
-        if isinstance(match.test, InSet) and match.test.set.purpose is Purpose.MACS
+        if isinstance(match.test, InSet) and match.test.set.purpose is SetPurpose.MACS
     }
-    if not lessons:
+    if not learning_rules:
         return list(chains)
-    rules = tuple(_lesson(named, user, own) for named, user in lessons.items())
-    root = next((chain.rules for chain in chains if (chain.tree, chain.name) == (Tree.FROM_L2, None)), ())
-    rest = [chain for chain in chains if (chain.tree, chain.name) != (Tree.FROM_L2, None)]
-    return [Chain(Tree.FROM_L2, None, rules + root), *rest]
+    rules = tuple(_learning_rule(named, user, own) for named, user in learning_rules.items())
+    root = next((chain.rules for chain in chains if (chain.stage, chain.name) == (Stage.FROM_L2, None)), ())
+    rest = [chain for chain in chains if (chain.stage, chain.name) != (Stage.FROM_L2, None)]
+    return [Chain(Stage.FROM_L2, None, rules + root), *rest]
 
 
-def _lesson(named: NamedSet, user: Rule, own: Sequence[int]) -> Rule:
+def _learning_rule(named: NamedSet, user: Rule, own: Sequence[int]) -> Rule:
     never: tuple[Test, ...] = (_GROUP, Equals(0), *map(Equals, own))
     matches = tuple(Match(Field.ETHER_SRC, test, negated=True) for test in never)
     return Rule(matches, Verdict.LEARN, user.filter, user.source, stores=((Field.ETHER_SRC, named),))

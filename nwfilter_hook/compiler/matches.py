@@ -5,7 +5,7 @@ In:  a `BoundRule`.
 Out: alternatives. Each is a tuple of matches that must all hold; the rule applies if one alternative does. There is
      one alternative as a rule; a negated pair (NOT (type AND code)) makes two; a condition that can't hold makes none.
 
-The packet is taken as travelling as the rule is written; `exchange` turns matches round for the other direction.
+The packet is taken as travelling as the rule is written; `reverse` turns matches round for the other direction.
 """
 
 from __future__ import annotations
@@ -19,7 +19,19 @@ from ..filters.bound import BoundRule, Condition
 from ..filters.model import Learned, Prefix, SetFlags, TcpFlags
 from ..filters.protocols import ELEMENTS, IMPLIED_PROTOCOLS, Element
 from ..ruleset.fields import TRANSPORT_FIELDS, Field, max_dimensions
-from ..ruleset.model import Between, CountAbove, Equals, InSet, Masked, Match, NamedSet, Present, Purpose, SameAs, Test
+from ..ruleset.model import (
+    Between,
+    CountAbove,
+    Equals,
+    InSet,
+    Masked,
+    Match,
+    NamedSet,
+    Present,
+    SameAs,
+    SetPurpose,
+    Test,
+)
 from .implied import ALWAYS, NEVER, Alternatives, Matches, implied, product
 from .macs import mac_alternatives
 
@@ -34,7 +46,7 @@ _BPDU_HEADER = 0x424203000000
 _CONFIGURATION_BPDU = 0
 _ORDER = {field: position for position, field in enumerate(Field)}
 """Matches are tested in the order of the table of fields."""
-_EXCHANGED = {
+_REVERSED = {
     Field.ETHER_SRC: Field.ETHER_DST,
     Field.IP_SRC: Field.IP_DST,
     Field.IP6_SRC: Field.IP6_DST,
@@ -42,7 +54,7 @@ _EXCHANGED = {
     Field.ARP_SRC_MAC: Field.ARP_DST_MAC,
     Field.ARP_SRC_IP: Field.ARP_DST_IP,
 }
-_EXCHANGED.update({destination: source for source, destination in _EXCHANGED.items()})
+_REVERSED.update({destination: source for source, destination in _REVERSED.items()})
 
 _MACS = (Field.ETHER_SRC, Field.ETHER_DST)
 
@@ -78,7 +90,7 @@ def rule_alternatives(rule: BoundRule) -> Alternatives:
     )
 
 
-def turned_alternatives(rule: BoundRule) -> Alternatives:
+def reversed_alternatives(rule: BoundRule) -> Alternatives:
     """
     What a layer 3 rule asks of the packets that travel the other way than it is written.
 
@@ -95,17 +107,17 @@ def turned_alternatives(rule: BoundRule) -> Alternatives:
     if macs == conditions != set():
         return NEVER
     rest = {name: condition for name, condition in rule.conditions.items() if name not in macs}
-    return tuple(exchange(matches) for matches in rule_alternatives(replace(rule, conditions=rest)))
+    return tuple(reverse(matches) for matches in rule_alternatives(replace(rule, conditions=rest)))
 
 
-def exchange(matches: Matches) -> Matches:
+def reverse(matches: Matches) -> Matches:
     """`matches` for a packet that travels the other way: sources are compared with destinations and vice versa."""
     return tuple(
-        Match(_EXCHANGED.get(match.field, match.field), _exchange_test(match.test), match.negated) for match in matches
+        Match(_REVERSED.get(match.field, match.field), _reverse_test(match.test), match.negated) for match in matches
     )
 
 
-def narrow(matches: Matches, conditions: Matches) -> Matches | None:
+def intersect(matches: Matches, conditions: Matches) -> Matches | None:
     """`matches` and `conditions` in one rule; None if no frame passes both."""
     both = _sorted(matches + conditions)
     exact = {(match.field, match.test.value) for match in both if isinstance(match.test, Equals) and not match.negated}
@@ -113,11 +125,11 @@ def narrow(matches: Matches, conditions: Matches) -> Matches | None:
     return None if two_values or _contradictory(both) else both
 
 
-def _exchange_test(test: Test) -> Test:
+def _reverse_test(test: Test) -> Test:
     if isinstance(test, SameAs):
-        return SameAs(_EXCHANGED.get(test.other, test.other))
+        return SameAs(_REVERSED.get(test.other, test.other))
     if isinstance(test, InSet):
-        return InSet(test.set, tuple(_EXCHANGED.get(field, field) for field in test.fields))
+        return InSet(test.set, tuple(_REVERSED.get(field, field) for field in test.fields))
     return test
 
 
@@ -217,7 +229,7 @@ def _learned(rule: BoundRule, condition: Condition, field: Field) -> Alternative
     if mask == 0:
         return NEVER if negated else ALWAYS
     stored = mask if mask != (1 << field.bits) - 1 else None
-    learned = InSet(NamedSet(Purpose.LEARNED, "", field.kind, mask=stored))
+    learned = InSet(NamedSet(SetPurpose.LEARNED, "", field.kind, mask=stored))
     matches = tuple(
         Match(field, test, negated) for test in (learned, *(_test_of(field, each, stored) for each in value.fixed))
     )
@@ -258,7 +270,7 @@ def _ipset(rule: BoundRule, element: Element) -> Alternatives:
         limit = max_dimensions(source.kind)
         message = f"ipsetflags: {len(fields)} addresses are more than the {limit} that a key of a set can hold"
         raise UnsupportedMatch(message, rule.source)
-    named = NamedSet(Purpose.IPSET, name, source.kind, dimensions=len(fields))
+    named = NamedSet(SetPurpose.IPSET, name, source.kind, dimensions=len(fields))
     return _one(fields[0], InSet(named, tuple(fields[1:])))
 
 

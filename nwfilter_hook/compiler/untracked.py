@@ -19,7 +19,7 @@ from ..ruleset.fields import Field
 from ..ruleset.model import AnyState, Between, Equals, Match
 from ..ruleset.numbers import Protocol
 from .implied import ALWAYS, NEVER, Alternatives, Matches
-from .matches import narrow
+from .matches import intersect
 
 _UNTRACKED = Match(Field.CT_STATE, AnyState(frozenset(("untracked",))))
 # multicast listeners, routers, neighbours; version 2 of a listener's report
@@ -31,7 +31,7 @@ def untracked_alternatives(rule: BoundRule, alternatives: Iterable[Matches]) -> 
     """`alternatives` for a packet exempt from tracking; what is asked first is whether it is one."""
     for alternative in alternatives:
         for conditions in _exempt(rule):
-            matches = narrow(alternative, conditions)
+            matches = intersect(alternative, conditions)
             if matches is not None:
                 yield (_UNTRACKED, *matches)
 

@@ -39,7 +39,7 @@ ReadFilter = Callable[[str, Source], Filter]
 
 
 @dataclass(frozen=True)
-class Occurrence:
+class RuleInstance:
     """One rule at one place of the tree, with the values of the variables that are visible there."""
 
     filter: Filter
@@ -108,14 +108,14 @@ def filters_in_tree(name: str, read_filter: ReadFilter) -> frozenset[str]:
     return frozenset(found)
 
 
-def _walk(reference: FilterRef, parameters: _Items, read_filter: ReadFilter) -> Iterator[Occurrence]:
+def _walk(reference: FilterRef, parameters: _Items, read_filter: ReadFilter) -> Iterator[RuleInstance]:
     """
     Every rule, depth first. A filter that is met again with the same parameters would only repeat its rules, which
     changes no verdict, so it is passed over; else a few filters that refer to each other twice make millions.
     """
     visited: set[tuple[str, frozenset[tuple[str, tuple[_Item, ...]]]]] = set()
 
-    def walk(reference: FilterRef, parameters: _Items, path: tuple[str, ...]) -> Iterator[Occurrence]:
+    def walk(reference: FilterRef, parameters: _Items, path: tuple[str, ...]) -> Iterator[RuleInstance]:
         if reference.filter in path:
             cycle = " -> ".join((*path[path.index(reference.filter) :], reference.filter))
             raise FilterLoop(f"filters include each other: {cycle}; leave one of the references out", reference.source)
@@ -130,7 +130,7 @@ def _walk(reference: FilterRef, parameters: _Items, read_filter: ReadFilter) -> 
         filter_ = read_filter(reference.filter, reference.source)
         for entry in filter_.entries:
             if isinstance(entry, FilterRule):
-                yield Occurrence(filter_, entry, parameters)
+                yield RuleInstance(filter_, entry, parameters)
             else:
                 yield from walk(entry, {**entry.parameters, **parameters}, (*path, reference.filter))
 
@@ -143,14 +143,14 @@ def _accesses(rule: FilterRule) -> Iterator[tuple[str, Setting, Variable]]:
             yield name, setting, setting.value
 
 
-def _with(occurrence: Occurrence, learned: _Items) -> Occurrence:
+def _with(occurrence: RuleInstance, learned: _Items) -> RuleInstance:
     """The same where these are learned, whatever inner references say."""
     if not learned:
         return occurrence
-    return Occurrence(occurrence.filter, occurrence.rule, {**occurrence.parameters, **learned})
+    return RuleInstance(occurrence.filter, occurrence.rule, {**occurrence.parameters, **learned})
 
 
-def _learned(occurrences: Sequence[Occurrence], reference: FilterRef) -> _Items:
+def _learned(occurrences: Sequence[RuleInstance], reference: FilterRef) -> _Items:
     """The variables that are learned; one that nobody gave, and that isn't, is an error."""
     missing: dict[str, Setting] = {}
     learnable = True
@@ -187,10 +187,10 @@ def literal_rules(definition: Filter) -> Iterator[BoundRule]:
     """Those rules of the filter that hold no variable, and so mean the same wherever it is used."""
     for rule in definition.entries:
         if isinstance(rule, FilterRule) and not any(_accesses(rule)):
-            yield from _bind(Occurrence(definition, rule, {}), FilterRef(definition.name, {}, definition.source))
+            yield from _bind(RuleInstance(definition, rule, {}), FilterRef(definition.name, {}, definition.source))
 
 
-def _bind(occurrence: Occurrence, reference: FilterRef) -> Iterator[BoundRule]:
+def _bind(occurrence: RuleInstance, reference: FilterRef) -> Iterator[BoundRule]:
     rule, filter_ = occurrence.rule, occurrence.filter
     for values in _combinations(occurrence):
         bound: dict[str, tuple[Value, bool]] = {}
@@ -248,7 +248,7 @@ def _typed(
     return value
 
 
-def _combinations(occurrence: Occurrence) -> Iterator[Mapping[Variable, _Item]]:
+def _combinations(occurrence: RuleInstance) -> Iterator[Mapping[Variable, _Item]]:
     """Each way to give the rule's variables one value: iterators side by side, the first met varying fastest."""
     groups: dict[int, list[Variable]] = {}
     fixed: dict[Variable, _Item] = {}
@@ -282,11 +282,11 @@ def _combinations(occurrence: Occurrence) -> Iterator[Mapping[Variable, _Item]]:
         yield values
 
 
-def _list(occurrence: Occurrence, variable: Variable) -> tuple[_Item, ...]:
+def _list(occurrence: RuleInstance, variable: Variable) -> tuple[_Item, ...]:
     return occurrence.parameters[variable.name]
 
 
-def _element(occurrence: Occurrence, source: Source, variable: Variable) -> _Item:
+def _element(occurrence: RuleInstance, source: Source, variable: Variable) -> _Item:
     assert variable.index is not None
     values = occurrence.parameters[variable.name]
     if isinstance(values[0], Learned):

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..base.dataclass import dataclass
-from ..ruleset.fields import Field, Header, Kind
+from ..ruleset.fields import Field, Header, ValueType
 from ..ruleset.model import (
     Between,
     CountAbove,
@@ -19,11 +19,11 @@ from ..ruleset.model import (
     Masked,
     Match,
     Present,
-    Purpose,
     Rule,
     Ruleset,
     SameAs,
-    Tree,
+    SetPurpose,
+    Stage,
     Uncounted,
     Verdict,
 )
@@ -61,19 +61,19 @@ class _Frame:
     interface: str
 
 
-def render_rule(ruleset: Ruleset, tree: Tree, rule: Rule, counters: str) -> tuple[str, ...]:
+def render_rule(ruleset: Ruleset, stage: Stage, rule: Rule, counters: str) -> tuple[str, ...]:
     """
     `rule` of a tap as nft statements, without "add rule …" in front: one, or several if a negated comparison needs
     them.
     """
-    frame = _frame(ruleset, tree, rule.matches)
+    frame = _frame(ruleset, stage, rule.matches)
     variants: list[list[str]] = [[]]
     for match in rule.matches:
         texts = _match(ruleset.tap, match, frame)
         if in_transport_header(match.field) and not any(_HAS_TRANSPORT_HEADER in variant for variant in variants):
             variants = [[*variant, _HAS_TRANSPORT_HEADER] for variant in variants]
         variants = [[*variant, text] for variant in variants for text in texts]
-    end = _stores(ruleset, rule, frame) if rule.verdict is Verdict.LEARN else _verdict(ruleset.tap, tree, rule)
+    end = _stores(ruleset, rule, frame) if rule.verdict is Verdict.LEARN else _verdict(ruleset.tap, stage, rule)
     counter = _counter(rule, counters)
     return tuple(" ".join([*variant, *counter, end, comment_of(rule)]) for variant in variants)
 
@@ -83,12 +83,12 @@ def comment_of(rule: Rule) -> str:
     return f'comment "{rule.provenance}"'
 
 
-def _frame(ruleset: Ruleset, tree: Tree, matches: Sequence[Match]) -> _Frame:
+def _frame(ruleset: Ruleset, stage: Stage, matches: Sequence[Match]) -> _Frame:
     exact = {match.field: match.test.value for match in matches if isinstance(match.test, Equals) and not match.negated}
     protocol = exact.get(Field.IP_PROTOCOL, exact.get(Field.L4_PROTOCOL))
     unequal = [match.field for match in matches if isinstance(match.test, Equals) and match.negated]
     apart = frozenset(field for field in unequal[1:] if field.bits % 8 == 0 and field not in _NOT_IN_A_HEADER)
-    interface = interface_field(tree, ruleset.attachment)
+    interface = interface_field(stage, ruleset.attachment)
     is_rarp = EtherType.RARP in (exact.get(Field.ETHER_TYPE), exact.get(Field.VLAN_TYPE))
     tagged = Field.VLAN_TYPE in exact
     return _Frame(is_rarp, tagged, _PORT_HEADERS.get(protocol or 0, "th"), apart, interface)
@@ -107,14 +107,18 @@ def with_counts(statement: str, packets: int, octets: int) -> str:
     return " ".join(words)
 
 
-def _verdict(tap: str, tree: Tree, rule: Rule) -> str:
-    return f"jump {chain_name(tap, tree, rule.target)}" if rule.verdict is Verdict.JUMP else rule.verdict.value
+def _verdict(tap: str, stage: Stage, rule: Rule) -> str:
+    return f"jump {chain_name(tap, stage, rule.target)}" if rule.verdict is Verdict.JUMP else rule.verdict.value
 
 
 def _stores(ruleset: Ruleset, rule: Rule, frame: _Frame) -> str:
-    """Of what becomes no address of the guest (lessons.py)."""
+    """Of what becomes no address of the guest (learning_rules.py)."""
     return " ".join(
-        store(ruleset.tap, number_place(field) if field.kind in (Kind.IPV4, Kind.IPV6) else _field(field, frame), named)
+        store(
+            ruleset.tap,
+            number_place(field) if field.kind in (ValueType.IPV4, ValueType.IPV6) else _field(field, frame),
+            named,
+        )
         for field, named in rule.stores
     )
 
@@ -144,7 +148,7 @@ def _match(tap: str, match: Match, frame: _Frame) -> tuple[str, ...]:
     if isinstance(test, SameAs):
         return _same(field, test.other, match.negated)
     if isinstance(test, InSet):
-        if test.set.purpose in (Purpose.LEARNED, Purpose.SEEN):
+        if test.set.purpose in (SetPurpose.LEARNED, SetPurpose.SEEN):
             name = number_place(field, tagged=frame.tagged)
         if test.set.mask is not None:
             name = f"{name} & {number(field, test.set.mask, raw=name.startswith('@'))}"

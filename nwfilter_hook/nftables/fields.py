@@ -13,7 +13,7 @@ from __future__ import annotations
 import ipaddress
 
 from ..base.addresses import format_mac
-from ..ruleset.fields import TRANSPORT_FIELDS, Base, Field, Header, Kind
+from ..ruleset.fields import TRANSPORT_FIELDS, Base, Field, Header, ValueType
 from ..ruleset.numbers import EtherType
 
 _NAMES = {
@@ -102,11 +102,11 @@ def number(field: Field, value: int, *, raw: bool = False) -> str:
     """A value as it is written beside the field's name, or beside its place (`raw`)."""
     if raw:
         return f"{value:#x}"
-    if field.kind is Kind.MAC:
+    if field.kind is ValueType.MAC:
         return format_mac(value)
-    if field.kind is Kind.IPV4:
+    if field.kind is ValueType.IPV4:
         return str(ipaddress.IPv4Address(value))
-    if field.kind is Kind.IPV6:
+    if field.kind is ValueType.IPV6:
         return str(ipaddress.IPv6Address(value))
     if field is Field.ETHER_TYPE:
         return _ETHER_TYPES.get(value, f"{value:#06x}")

@@ -14,13 +14,13 @@ from typing import Union
 
 from ..backend import Installed, LearnedAddress, Object
 from ..base.addresses import format_mac
-from ..ruleset.model import Purpose
+from ..ruleset.model import SetPurpose
 from .commands import Operation, Script
 from .netlink import KernelElement, read_elements
 from .segments import claim, give_back
 from .sets import TIMEOUT_S, LearnedName, lease_map, parse_learned, segment_set
 
-_FLUSHED = {Purpose.LEASED.value: 4, Purpose.UNREAD.value: 4, Purpose.MACS.value: 0}
+_FLUSHED = {SetPurpose.LEASED.value: 4, SetPurpose.UNREAD.value: 4, SetPurpose.MACS.value: 0}
 _ANYHOW = ("add", "delete")
 """What may be gone by itself is added first."""
 
@@ -67,7 +67,7 @@ def _lease(installed: Installed, addresses: list[int]) -> Iterator[Operation]:
     """Under DHCP, the tap has a lease, and which one."""
     tap = f'"{installed.tap}"'
     for each in installed.objects:
-        if addresses and each.name == f"{Purpose.LEASED.value}/{installed.tap}":
+        if addresses and each.name == f"{SetPurpose.LEASED.value}/{installed.tap}":
             yield _add(each, tap)
         elif addresses and each.name == lease_map(installed.tap):
             yield Operation("add", "element", each.table, each.name, tap, f"{addresses[0]:#x}")
@@ -96,12 +96,14 @@ def own_addresses(installed: Installed) -> set[str]:
 
 def unread_sets(installed: Installed) -> list[Object]:
     """The sets of addresses in DHCP answers that were not understood."""
-    return [each for each in installed.objects if each.name.split("/")[0] == Purpose.UNREAD.value]
+    return [each for each in installed.objects if each.name.split("/")[0] == SetPurpose.UNREAD.value]
 
 
 def mac_sets(installed: Installed) -> list[Object]:
     """The sets of MACs that were learned."""
-    return [each for each in installed.objects if each.kind == "set" and each.name.startswith(f"{Purpose.MACS.value}/")]
+    return [
+        each for each in installed.objects if each.kind == "set" and each.name.startswith(f"{SetPurpose.MACS.value}/")
+    ]
 
 
 def learned_macs(installed: Installed, now_s: int) -> list[LearnedAddress]:
@@ -129,7 +131,7 @@ def learned_addresses(installed: Installed, since: Since) -> list[LearnedAddress
     found = []
     for each, name in _sets(installed):
         if name.mask is None:
-            times = since(each.table, segment_set(Purpose.SINCE, name.kind, name.segment))
+            times = since(each.table, segment_set(SetPurpose.SINCE, name.kind, name.segment))
             found += [
                 LearnedAddress(address_of(element), _seconds(times.get(element.key)))
                 for element in read_elements(each.table, each.name)

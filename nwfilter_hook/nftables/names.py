@@ -13,7 +13,7 @@ alone: one of family bridge for bridge ports, one of family netdev for other dev
 from __future__ import annotations
 
 from ..base.dataclass import dataclass
-from ..ruleset.model import Purpose, Tree
+from ..ruleset.model import SetPurpose, Stage
 from .sets import encode
 
 TABLE = "nwfilter"
@@ -25,10 +25,10 @@ class BaseChain:
     One of our hooks for bridge ports: which map it looks the interface up in, and where it stands.
 
     Attributes:
-        tree: whose roots the map leads to; None for the bounds on connections (bounds.py).
+        stage: whose roots the map leads to; None for the bounds on connections (bounds.py).
     """
 
-    tree: Tree | None
+    stage: Stage | None
     name: str
     map: str
     hook: str
@@ -37,28 +37,28 @@ class BaseChain:
 
 
 BASE_CHAINS = (
-    BaseChain(Tree.FROM_L2, "l2-prerouting", "from-guest-l2", "prerouting", -300, "iifname"),
-    BaseChain(Tree.FROM_L3, "l3-prerouting", "from-guest-l3", "prerouting", -150, "iifname"),
-    BaseChain(Tree.TO_L3, "l3-postrouting", "to-guest-l3", "postrouting", 0, "oifname"),
-    BaseChain(Tree.TO_L2, "l2-postrouting", "to-guest-l2", "postrouting", 300, "oifname"),
+    BaseChain(Stage.FROM_L2, "l2-prerouting", "from-guest-l2", "prerouting", -300, "iifname"),
+    BaseChain(Stage.FROM_L3, "l3-prerouting", "from-guest-l3", "prerouting", -150, "iifname"),
+    BaseChain(Stage.TO_L3, "l3-postrouting", "to-guest-l3", "postrouting", 0, "oifname"),
+    BaseChain(Stage.TO_L2, "l2-postrouting", "to-guest-l2", "postrouting", 300, "oifname"),
 )
 BOUNDS = BaseChain(None, "bound-prerouting", "bounds", "prerouting", -140, "ct status & confirmed == 0 iifname")
 LOOKUPS = (*BASE_CHAINS, BOUNDS)
 LOOKUP = "{ type ifname : verdict; }"
 """What each map is made with."""
-MAP_OF = {base.tree: base.map for base in BASE_CHAINS if base.tree}
+MAP_OF = {base.stage: base.map for base in BASE_CHAINS if base.stage}
 MAPS = frozenset(base.map for base in LOOKUPS)
 
-_CHAIN_PREFIXES = frozenset(tree.value for tree in Tree)
-_SET_PREFIXES = frozenset(purpose.value + version for purpose in Purpose for version in ("", "6"))
+_CHAIN_PREFIXES = frozenset(stage.value for stage in Stage)
+_SET_PREFIXES = frozenset(purpose.value + version for purpose in SetPurpose for version in ("", "6"))
 _FORMER_SET_PREFIXES = frozenset(("learned-ip", "learned-ip6", "unread-lease"))
 """Of versions before 0.2: their sets go with the next transaction."""
-_SHARED_PREFIXES = frozenset(Purpose.IPSET.value + version for version in ("", "6"))
+_SHARED_PREFIXES = frozenset(SetPurpose.IPSET.value + version for version in ("", "6"))
 
 
-def chain_name(tap: str, tree: Tree, name: str | None) -> str:
+def chain_name(tap: str, stage: Stage, name: str | None) -> str:
     """`from/vnet0`, `from/vnet0/arp-mac`. A tap's name holds no "/", so no two taps' chains can be confused."""
-    root = f"{tree.value}/{tap}"
+    root = f"{stage.value}/{tap}"
     return root if name is None else f"{root}/{encode(name)}"
 
 

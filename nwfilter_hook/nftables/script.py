@@ -14,12 +14,12 @@ from collections.abc import Iterable, Sequence
 
 from ..backend import Installed, Object, Rendered, Zones
 from ..base.errors import Source
-from ..ruleset.fields import Kind
-from ..ruleset.model import Attachment, Chain, Purpose, Rule, Ruleset, Tree
+from ..ruleset.fields import ValueType
+from ..ruleset.model import Attachment, Chain, Rule, Ruleset, SetPurpose, Stage
 from .bounds import bound_element, bound_operations, leading_to
 from .commands import Operation, Script
 from .expressions import EQUAL_OCTETS, comment_of, render_rule
-from .lessons import is_lesson, lesson_of
+from .learning_rules import is_learning_rule, learning_rule_of
 from .names import BASE_CHAINS, LOOKUP, MAP_OF, chain_name
 from .sets import (
     declaration,
@@ -50,12 +50,12 @@ def render(ruleset: Ruleset, counters: str, *, bounded: bool = False) -> Rendere
     chains, elements = [], []
     origins: dict[tuple[str, str], list[tuple[str, Source]]] = {}
     for chain, lines in _chains_of(ruleset, counters):
-        name = chain_name(ruleset.tap, chain.tree, chain.name)
-        table = "netdev" if chain.tree is Tree.INGRESS else home
+        name = chain_name(ruleset.tap, chain.stage, chain.name)
+        table = "netdev" if chain.stage is Stage.INGRESS else home
         origins[table, name] = [(rule.filter, rule.source) for rule, _ in lines]
         chains.append(Object("chain", table, name, _device_hook(ruleset, chain), tuple(line for _, line in lines)))
         if table == "bridge" and chain.name is None:
-            elements.append(element_of(ruleset.tap, MAP_OF[chain.tree], f"jump {name}"))
+            elements.append(element_of(ruleset.tap, MAP_OF[chain.stage], f"jump {name}"))
     own = ruleset.connections
     if home == "bridge" and ruleset.chains and own != 0 and (bounded or own):
         elements.append(bound_element(ruleset.tap, own))
@@ -64,22 +64,22 @@ def render(ruleset: Ruleset, counters: str, *, bounded: bool = False) -> Rendere
 
 def _chains_of(ruleset: Ruleset, counters: str) -> Iterable[tuple[Chain, list[tuple[Rule, str]]]]:
     """Every chain with its statements; a rule that learns leads to chains of its own."""
-    lessons = 0
+    learning_rules = 0
     for chain in ruleset.chains:
         lines: list[tuple[Rule, str]] = []
         more: list[tuple[str, Rule, tuple[str, ...]]] = []
         for rule in chain.rules:
             entrance = rule
-            if is_lesson(rule):
-                jump = chain_name(ruleset.tap, chain.tree, f"learn-{lessons}-new")
-                lesson = lesson_of(ruleset, chain.tree, rule, lessons, jump, counted=counters == "all")
-                entrance = lesson.entrance
-                more += [(name, rule, statements) for name, statements in lesson.chains]
-                lessons += 1
-            lines += [(rule, line) for line in render_rule(ruleset, chain.tree, entrance, counters)]
+            if is_learning_rule(rule):
+                jump = chain_name(ruleset.tap, chain.stage, f"learn-{learning_rules}-new")
+                made = learning_rule_of(ruleset, chain.stage, rule, learning_rules, jump, counted=counters == "all")
+                entrance = made.entrance
+                more += [(name, rule, statements) for name, statements in made.chains]
+                learning_rules += 1
+            lines += [(rule, line) for line in render_rule(ruleset, chain.stage, entrance, counters)]
         yield chain, lines
         for name, rule, statements in more:
-            yield Chain(chain.tree, name, ()), [(rule, f"{statement} {comment_of(rule)}") for statement in statements]
+            yield Chain(chain.stage, name, ()), [(rule, f"{statement} {comment_of(rule)}") for statement in statements]
 
 
 def element_of(tap: str, map_name: str, verdict: str) -> Object:
@@ -89,7 +89,7 @@ def element_of(tap: str, map_name: str, verdict: str) -> Object:
 
 def _shared_sets(ruleset: Ruleset, table: str) -> Iterable[Object]:
     for named in ruleset.sets:
-        if named.purpose is Purpose.IPSET:
+        if named.purpose is SetPurpose.IPSET:
             name = set_name(ruleset.tap, named)
             yield Object("shared", table, name, declaration(name, named.dimensions))
     if ruleset.segment.name:
@@ -99,12 +99,12 @@ def _shared_sets(ruleset: Ruleset, table: str) -> Iterable[Object]:
 
 def _reservations(ruleset: Ruleset, table: str) -> Iterable[Object]:
     segment = ruleset.segment
-    for kind in (Kind.IPV4, Kind.IPV6):
+    for kind in (ValueType.IPV4, ValueType.IPV6):
         # a tap that is alone keeps nothing from others
         reserved = segment.reserved if segment.name else segment.hosts
         spans = sorted({(each.low, each.high) for each in reserved if each.kind is kind})
         if spans:
-            name = segment_set(Purpose.RESERVED_BY, kind, segment.name or ruleset.tap)
+            name = segment_set(SetPurpose.RESERVED_BY, kind, segment.name or ruleset.tap)
             yield Object(
                 "reserved", table, name, " ".join([ruleset.tap, *(f"{low:#x}-{high:#x}" for low, high in spans)])
             )
@@ -120,11 +120,11 @@ def _own_sets(ruleset: Ruleset, table: str) -> Iterable[Object]:
 
 def _device_hook(ruleset: Ruleset, chain: Chain) -> str:
     """The hook of a netdev base chain: what the guest sends is ingress of a tap, but egress of a macvtap."""
-    if chain.name is not None or (ruleset.attachment is Attachment.BRIDGE_PORT and chain.tree is not Tree.INGRESS):
+    if chain.name is not None or (ruleset.attachment is Attachment.BRIDGE_PORT and chain.stage is not Stage.INGRESS):
         return ""
-    sends = chain.tree in (Tree.INGRESS, Tree.FROM_L2)
+    sends = chain.stage in (Stage.INGRESS, Stage.FROM_L2)
     hook = "egress" if sends is (ruleset.attachment is Attachment.MACVTAP) else "ingress"
-    priority = -500 if chain.tree is Tree.INGRESS else -300
+    priority = -500 if chain.stage is Stage.INGRESS else -300
     return f'{{ type filter hook {hook} device "{ruleset.tap}" priority {priority}; policy accept; }}'
 
 
@@ -222,9 +222,9 @@ def _seen_sets(installed: Installed) -> Iterable[tuple[str, str]]:
     for each in installed.objects:
         learned = parse_learned(each.name) if each.kind == "set" else None
         if learned is not None:
-            yield each.table, segment_set(Purpose.SEEN, learned.kind, learned.segment)
+            yield each.table, segment_set(SetPurpose.SEEN, learned.kind, learned.segment)
         elif each.kind == "reserved":
-            yield each.table, each.name.replace(Purpose.RESERVED_BY.value, Purpose.SEEN.value, 1)
+            yield each.table, each.name.replace(SetPurpose.RESERVED_BY.value, SetPurpose.SEEN.value, 1)
 
 
 def _reserve(reserved: Object) -> Iterable[Operation]:
@@ -232,11 +232,11 @@ def _reserve(reserved: Object) -> Iterable[Operation]:
     spans = [span.split("-") for span in reserved.definition.split(" ")[1:]]
     yield Operation("add", "element", reserved.table, reserved.name, ", ".join(key for _, _, key in _parts(reserved)))
     for purpose, chosen in (
-        (Purpose.RESERVED, [low for low, high in spans if low == high]),
-        (Purpose.RESERVED_NETS, [f"{low}-{high}" for low, high in spans if low != high]),
+        (SetPurpose.RESERVED, [low for low, high in spans if low == high]),
+        (SetPurpose.RESERVED_NETS, [f"{low}-{high}" for low, high in spans if low != high]),
     ):
         if chosen:
-            name = reserved.name.replace(Purpose.RESERVED_BY.value, purpose.value, 1)
+            name = reserved.name.replace(SetPurpose.RESERVED_BY.value, purpose.value, 1)
             yield Operation("add", "element", reserved.table, name, ", ".join(chosen))
 
 

@@ -1,6 +1,6 @@
 """
-What a transaction means for addresses that taps of a segment share out among them (lessons.py): worked out when it is
-applied, by what the kernel has learned until then.
+What a transaction means for addresses that taps of a segment share out among them (learning_rules.py): worked out when
+it is applied, by what the kernel has learned until then.
 
 In:  a `Script`.
 Out: the transaction with all that can be said before it, and another to follow.
@@ -20,8 +20,8 @@ from collections.abc import Iterable, Iterator
 
 from ..backend import Object
 from ..base.dataclass import dataclass
-from ..ruleset.fields import Kind
-from ..ruleset.model import Purpose
+from ..ruleset.fields import ValueType
+from ..ruleset.model import SetPurpose
 from .commands import Operation, Script
 from .netlink import read_elements, read_sets
 from .sets import SEGMENT_PURPOSES, LearnedName, declaration, kin_set, kind_of, lease_map, parse_learned, segment_set
@@ -32,10 +32,10 @@ class _Segment:
     """One segment, for one version of IP."""
 
     table: str
-    kind: Kind
+    kind: ValueType
     name: str
 
-    def set(self, purpose: Purpose) -> str:
+    def set(self, purpose: SetPurpose) -> str:
         return segment_set(purpose, self.kind, self.name)
 
 
@@ -57,9 +57,9 @@ def completed(script: Script) -> Script:
     operations += _given_back(flushed)
     for each in script.operations:
         purpose = each.name.split("/")[0].rstrip("6")
-        if each.kind == "element" and purpose == Purpose.RESERVED_BY.value:
+        if each.kind == "element" and purpose == SetPurpose.RESERVED_BY.value:
             (left if each.verb == "delete" else come).setdefault(_segment_of(each), set()).update(_parse(each.key))
-        networks = each.kind == "element" and purpose == Purpose.RESERVED_NETS.value
+        networks = each.kind == "element" and purpose == SetPurpose.RESERVED_NETS.value
         if not _is_held(each) and not networks:
             operations.append(each)
     for segment, spans in come.items():
@@ -83,7 +83,7 @@ def following(script: Script) -> Script:
         for each in script.operations
         if each.verb == "delete"
         and each.kind == "element"
-        and each.name.split("/")[0].rstrip("6") == Purpose.RESERVED_BY.value
+        and each.name.split("/")[0].rstrip("6") == SetPurpose.RESERVED_BY.value
     ]
     names = {each.name for each in held}
     operations += dict.fromkeys(_kin_left(held, names))
@@ -104,7 +104,7 @@ def taken_from_others(reserved: Object) -> list[tuple[str, str, str]]:
 def _learned_elsewhere(segment: _Segment, spans: Iterable[_Span]) -> Iterator[tuple[LearnedName, int]]:
     """What taps of the segment have learned of what others contribute: their sets, and the addresses."""
     spans = tuple(spans)
-    known = {int.from_bytes(each.key, "big") for each in read_elements(segment.table, segment.set(Purpose.TAKEN))}
+    known = {int.from_bytes(each.key, "big") for each in read_elements(segment.table, segment.set(SetPurpose.TAKEN))}
     known = {address for address in known if any(span.low <= address <= span.high for span in spans)}
     for name in map(parse_learned, read_sets(segment.table) if known else ()):
         if name is not None and name.mask is None and (name.kind, name.segment) == (segment.kind, segment.name):
@@ -146,14 +146,14 @@ def give_back(table: str, learned: str, addresses: Iterable[int], emptied: Itera
     if not known:
         return
     keys = ", ".join(sorted(known))
-    for shared in (*map(segment.set, (Purpose.TAKEN, Purpose.CLAIMED, Purpose.SEEN)), name.kin):
+    for shared in (*map(segment.set, (SetPurpose.TAKEN, SetPurpose.CLAIMED, SetPurpose.SEEN)), name.kin):
         # added first, since they may be gone by themselves
         yield from (Operation(verb, "element", table, shared, keys) for verb in ("add", "delete") if shared)
     # one that goes by itself may stay: whoever learns the address next makes it anew
-    since = read_elements(table, segment.set(Purpose.SINCE))
+    since = read_elements(table, segment.set(SetPurpose.SINCE))
     staying = {f"{int.from_bytes(each.key, 'big'):#x}" for each in since if each.left_s is None} & known
     if staying:
-        yield Operation("delete", "element", table, segment.set(Purpose.SINCE), ", ".join(sorted(staying)))
+        yield Operation("delete", "element", table, segment.set(SetPurpose.SINCE), ", ".join(sorted(staying)))
 
 
 def _of_its_guest(table: str, name: LearnedName) -> list[LearnedName]:
@@ -171,9 +171,9 @@ def claim(table: str, learned: str, addresses: Iterable[int], now_s: int) -> Ite
     if name is None or not keys:
         return
     segment = _Segment(table, name.kind, name.segment)
-    yield Operation("create", "element", table, segment.set(Purpose.TAKEN), ", ".join(keys))
+    yield Operation("create", "element", table, segment.set(SetPurpose.TAKEN), ", ".join(keys))
     since = ", ".join(f"{key} : {now_s}" for key in keys)
-    yield Operation("add", "element", table, segment.set(Purpose.SINCE), since)
+    yield Operation("add", "element", table, segment.set(SetPurpose.SINCE), since)
 
 
 def _is_held(each: Operation) -> bool:
@@ -212,14 +212,14 @@ def _kin_left(held: Iterable[Operation], gone: set[str]) -> Iterator[Operation]:
                     yield Operation("delete", "set", table, kin)
 
 
-def _whose(name: LearnedName) -> tuple[Kind, str, str]:
+def _whose(name: LearnedName) -> tuple[ValueType, str, str]:
     return name.kind, name.segment, name.guest
 
 
 def _segment_of(each: Operation | Object) -> _Segment:
     """Of one of the segment's sets, or of an element in it."""
     purpose, _, name = each.name.partition("/")
-    return _Segment(each.table, Kind.IPV6 if purpose.endswith("6") else Kind.IPV4, name)
+    return _Segment(each.table, ValueType.IPV6 if purpose.endswith("6") else ValueType.IPV4, name)
 
 
 def _parse(keys: str) -> Iterator[_Span]:
@@ -229,9 +229,9 @@ def _parse(keys: str) -> Iterator[_Span]:
 
 
 def _contributors(segment: _Segment) -> set[_Span]:
-    size = 16 if segment.kind is Kind.IPV6 else 4
+    size = 16 if segment.kind is ValueType.IPV6 else 4
     found = set()
-    for element in read_elements(segment.table, segment.set(Purpose.RESERVED_BY)):
+    for element in read_elements(segment.table, segment.set(SetPurpose.RESERVED_BY)):
         low, high, tap = element.key[:size], element.key[size : 2 * size], element.key[2 * size :]
         found.add(_Span(int.from_bytes(low, "big"), int.from_bytes(high, "big"), tap.rstrip(b"\0").decode()))
     return found
@@ -250,11 +250,11 @@ def _reserved(segment: _Segment, come: set[_Span], gone: set[_Span]) -> Iterator
         each.low for each in staying if each.low == each.high
     }
     if free:
-        name, keys = segment.set(Purpose.RESERVED), ", ".join(f"{address:#x}" for address in sorted(free))
+        name, keys = segment.set(SetPurpose.RESERVED), ", ".join(f"{address:#x}" for address in sorted(free))
         yield Operation("add", "set", segment.table, name, value=declaration(name))
         yield from (Operation(verb, "element", segment.table, name, keys) for verb in ("add", "delete"))
     if networks:
-        name = segment.set(Purpose.RESERVED_NETS)
+        name = segment.set(SetPurpose.RESERVED_NETS)
         yield Operation("add", "set", segment.table, name, value=declaration(name))
         yield Operation("flush", "set", segment.table, name)
         spans = ", ".join(f"{low:#x}-{high:#x}" for low, high in _outermost(staying))

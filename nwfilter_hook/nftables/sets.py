@@ -12,7 +12,7 @@ Out: names and statements of nft.
     leased/TAP/address         map from the tap to its newest lease
     unread/TAP                 addresses in DHCP answers of the last day whose type could not be read
     connlimit/TAP/N            ipset/NAME of the administrator
-    taken/SEG, seen/SEG …      those of a segment (lessons.py), for IPv6 with a 6 before the slash
+    taken/SEG, seen/SEG …      those of a segment (learning_rules.py), for IPv6 with a 6 before the slash
     kin/SEG/GUEST              addresses that taps of this guest have learned there; /day: that go after a day
     reserved-by/SEG            first and last address, and tap: who contributes to reserved/SEG and reserved-nets/SEG
 
@@ -32,8 +32,8 @@ from collections.abc import Iterator
 
 from ..base.addresses import is_tap_name
 from ..base.dataclass import dataclass
-from ..ruleset.fields import Kind
-from ..ruleset.model import Attachment, NamedSet, Purpose, Ruleset, Tree
+from ..ruleset.fields import ValueType
+from ..ruleset.model import Attachment, NamedSet, Ruleset, SetPurpose, Stage
 
 DAY_S = 86400
 IDLE_S = DAY_S
@@ -46,7 +46,7 @@ TIMEOUT_S = 3650 * DAY_S
 _DYNAMIC = "flags dynamic,timeout;"
 _MANY = 65535
 """Of addresses in a segment: with as many learned, nobody learns another."""
-_DEFAULT_SIZES = {Kind.IPV4: 1, Kind.IPV6: 8}
+_DEFAULT_SIZES = {ValueType.IPV4: 1, ValueType.IPV6: 8}
 # One that was replaced counts until the kernel's collector has seen it, a second later.
 _NEWEST_SIZE = 64
 MAX_SOURCES = 65535
@@ -54,8 +54,8 @@ MAX_SOURCES = 65535
 _LEASE = "lease"
 _OF = "of-"
 _ADDRESS = "address"
-_RESERVATIONS = (Purpose.RESERVED, Purpose.RESERVED_NETS, Purpose.RESERVED_BY)
-SEGMENT_PURPOSES = (Purpose.SEEN, Purpose.TAKEN, Purpose.CLAIMED, Purpose.SINCE, *_RESERVATIONS)
+_RESERVATIONS = (SetPurpose.RESERVED, SetPurpose.RESERVED_NETS, SetPurpose.RESERVED_BY)
+SEGMENT_PURPOSES = (SetPurpose.SEEN, SetPurpose.TAKEN, SetPurpose.CLAIMED, SetPurpose.SINCE, *_RESERVATIONS)
 
 # --- names ------------------------------------------------------------------------------------------------------------
 
@@ -67,18 +67,18 @@ def encode(name: str) -> str:
 
 def set_name(tap: str, named: NamedSet) -> str:
     """`learned/vnet0/br0`, `learned/vnet0/br0/ffffff00`, `connlimit/vnet0/0`, `ipset/NAME`."""
-    version = "6" if named.kind is Kind.IPV6 else ""
+    version = "6" if named.kind is ValueType.IPV6 else ""
     prefix = f"{named.purpose.value}{version}"
     if named.purpose in SEGMENT_PURPOSES:
         return segment_set(named.purpose, named.kind, named.segment or tap)
-    if named.purpose is Purpose.IPSET:
+    if named.purpose is SetPurpose.IPSET:
         return f"{prefix}/{encode(named.name)}" + (f"/{named.dimensions}" if named.dimensions > 1 else "")
-    if named.purpose is Purpose.CONNLIMIT:
+    if named.purpose is SetPurpose.CONNLIMIT:
         return f"{prefix}/{tap}/{named.name}"
     parts = [prefix, tap]
-    if named.purpose is Purpose.MACS:
+    if named.purpose is SetPurpose.MACS:
         parts.append(f"max-{named.size}")
-    if named.purpose is Purpose.LEARNED:
+    if named.purpose is SetPurpose.LEARNED:
         parts.append(_plain(named.segment or tap))
         if named.guest:
             parts.append(f"{_OF}{named.guest}")
@@ -91,14 +91,14 @@ def set_name(tap: str, named: NamedSet) -> str:
     return "/".join(parts)
 
 
-def segment_set(purpose: Purpose, kind: Kind, segment: str) -> str:
+def segment_set(purpose: SetPurpose, kind: ValueType, segment: str) -> str:
     """`taken/br0`, `taken6/br0`."""
-    return f"{purpose.value}{'6' if kind is Kind.IPV6 else ''}/{_plain(segment)}"
+    return f"{purpose.value}{'6' if kind is ValueType.IPV6 else ''}/{_plain(segment)}"
 
 
-def kin_set(kind: Kind, segment: str, guest: str, *, gives_way: bool) -> str:
+def kin_set(kind: ValueType, segment: str, guest: str, *, gives_way: bool) -> str:
     """`kin/br0/GUEST`; another for addresses that give way, which must not outlive those in `taken/br0`."""
-    return f"{segment_set(Purpose.KIN, kind, segment)}/{guest}{'/day' if gives_way else ''}"
+    return f"{segment_set(SetPurpose.KIN, kind, segment)}/{guest}{'/day' if gives_way else ''}"
 
 
 def _plain(device: str) -> str:
@@ -108,7 +108,7 @@ def _plain(device: str) -> str:
 
 def lease_map(tap: str) -> str:
     """The map from the tap to its newest lease."""
-    return f"{Purpose.LEASED.value}/{tap}/{_ADDRESS}"
+    return f"{SetPurpose.LEASED.value}/{tap}/{_ADDRESS}"
 
 
 @dataclass(frozen=True)
@@ -141,8 +141,8 @@ class LearnedName:
         return kin_set(self.kind, self.segment, self.guest, gives_way=self.size > 1)
 
     @property
-    def kind(self) -> Kind:
-        return Kind.IPV6 if self.version == 6 else Kind.IPV4
+    def kind(self) -> ValueType:
+        return ValueType.IPV6 if self.version == 6 else ValueType.IPV4
 
     def text(self, address: int) -> str:
         """As people write it."""
@@ -156,11 +156,11 @@ class LearnedName:
 def parse_learned(name: str) -> LearnedName | None:
     """None for the name of another set."""
     purpose, *parts = name.split("/")
-    if purpose not in (Purpose.LEARNED.value, f"{Purpose.LEARNED.value}6") or len(parts) < 2:
+    if purpose not in (SetPurpose.LEARNED.value, f"{SetPurpose.LEARNED.value}6") or len(parts) < 2:
         return None
     tap, segment, *more = parts
     version = 6 if purpose.endswith("6") else 4
-    size = _DEFAULT_SIZES[Kind.IPV6 if version == 6 else Kind.IPV4]
+    size = _DEFAULT_SIZES[ValueType.IPV6 if version == 6 else ValueType.IPV4]
     mask, guest = None, ""
     for part in more:
         if part.startswith("max-"):
@@ -175,7 +175,7 @@ def parse_learned(name: str) -> LearnedName | None:
 def names_of(ruleset: Ruleset) -> tuple[str, ...]:
     """The tap's own sets and maps in the kernel (not the administrator's, nor those of a segment with others)."""
     tap = ruleset.tap
-    names = [set_name(tap, named) for named in ruleset.sets if named.purpose is not Purpose.IPSET]
+    names = [set_name(tap, named) for named in ruleset.sets if named.purpose is not SetPurpose.IPSET]
     if any(named.newest for named in ruleset.sets):
         names.append(lease_map(tap))
     return (*names, *(() if ruleset.segment.name else segment_sets(ruleset)))
@@ -184,14 +184,16 @@ def names_of(ruleset: Ruleset) -> tuple[str, ...]:
 def segment_sets(ruleset: Ruleset) -> tuple[str, ...]:
     """The sets of the tap's segment that its rules, or what is reserved for it, need."""
     segment, names = ruleset.segment, []
-    for kind in (Kind.IPV4, Kind.IPV6):
-        purposes: tuple[Purpose, ...] = ()
-        if any(named.purpose is Purpose.LEARNED and named.kind is kind for named in ruleset.sets):
+    for kind in (ValueType.IPV4, ValueType.IPV6):
+        purposes: tuple[SetPurpose, ...] = ()
+        if any(named.purpose is SetPurpose.LEARNED and named.kind is kind for named in ruleset.sets):
             purposes = SEGMENT_PURPOSES
         elif segment.name and any(each.kind is kind for each in segment.reserved):
-            purposes = (Purpose.SEEN, *_RESERVATIONS)
+            purposes = (SetPurpose.SEEN, *_RESERVATIONS)
         names += [segment_set(purpose, kind, segment.name or ruleset.tap) for purpose in purposes]
-    learned = (parse_learned(set_name(ruleset.tap, each)) for each in ruleset.sets if each.purpose is Purpose.LEARNED)
+    learned = (
+        parse_learned(set_name(ruleset.tap, each)) for each in ruleset.sets if each.purpose is SetPurpose.LEARNED
+    )
     names += dict.fromkeys(each.kin for each in learned if each and each.kin)
     return tuple(names)
 
@@ -207,21 +209,21 @@ def declaration(name: str, dimensions: int = 1) -> str:
         initial = 1 if learned.version == 6 else 0
         size = _NEWEST_SIZE if learned.newest else learned.size + initial
         return f"{{ {_address(name)}; size {size}; {_DYNAMIC} }}"
-    if purpose.rstrip("6") == Purpose.RESERVED_BY.value:
+    if purpose.rstrip("6") == SetPurpose.RESERVED_BY.value:
         address = _address(name)
         return f"{{ {address} . {address.removeprefix('typeof ')} . iifname; }}"
     if purpose.rstrip("6") in _SEGMENT_SETS:
         return f"{{ {_address(name)}{_SEGMENT_SETS[purpose.rstrip('6')]} }}"
     if kind_of(name) == "map":
         return f"{{ typeof oifname : @nh,96,32; size {_NEWEST_SIZE}; {_DYNAMIC} }}"
-    if purpose == Purpose.LEASED.value:
+    if purpose == SetPurpose.LEASED.value:
         return f"{{ type ifname; size 1; {_DYNAMIC} }}"
-    if purpose == Purpose.MACS.value:
+    if purpose == SetPurpose.MACS.value:
         return f"{{ type ether_addr; size {name.rpartition('-')[2]}; {_DYNAMIC} timeout {TIMEOUT_S // DAY_S}d; }}"
-    if purpose == Purpose.UNREAD.value:
+    if purpose == SetPurpose.UNREAD.value:
         return f"{{ {_address(name)}; size 8; {_DYNAMIC} timeout {DAY_S}s; }}"
     version = "ipv6_addr" if purpose.endswith("6") else "ipv4_addr"
-    if purpose.startswith(Purpose.CONNLIMIT.value):
+    if purpose.startswith(SetPurpose.CONNLIMIT.value):
         return f"{{ type {version}; size {MAX_SOURCES}; flags dynamic; }}"
     return f"{{ type {' . '.join([version] * dimensions)}; flags interval; }}"
 
@@ -232,13 +234,13 @@ def _address(name: str) -> str:
 
 
 _SEGMENT_SETS = {
-    Purpose.SEEN.value: f"; size {_MANY}; {_DYNAMIC} timeout {SEEN_S}s;",
-    Purpose.TAKEN.value: f"; size {_MANY}; {_DYNAMIC}",
-    Purpose.CLAIMED.value: f"; size {_MANY}; {_DYNAMIC} timeout {CLAIMED_S}s;",
-    Purpose.SINCE.value: f" : meta time; size {_MANY}; {_DYNAMIC}",
-    Purpose.KIN.value: f"; size {_MANY}; {_DYNAMIC}",
-    Purpose.RESERVED.value: ";",
-    Purpose.RESERVED_NETS.value: "; flags interval;",
+    SetPurpose.SEEN.value: f"; size {_MANY}; {_DYNAMIC} timeout {SEEN_S}s;",
+    SetPurpose.TAKEN.value: f"; size {_MANY}; {_DYNAMIC}",
+    SetPurpose.CLAIMED.value: f"; size {_MANY}; {_DYNAMIC} timeout {CLAIMED_S}s;",
+    SetPurpose.SINCE.value: f" : meta time; size {_MANY}; {_DYNAMIC}",
+    SetPurpose.KIN.value: f"; size {_MANY}; {_DYNAMIC}",
+    SetPurpose.RESERVED.value: ";",
+    SetPurpose.RESERVED_NETS.value: "; flags interval;",
 }
 """By purpose, what follows the type of an address. RESERVED_BY has another, see `declaration`."""
 
@@ -246,8 +248,8 @@ _SEGMENT_SETS = {
 def kind_of(name: str) -> str:
     """ "set" or "map"."""
     purpose, *parts = name.split("/")
-    is_lease_map = purpose == Purpose.LEASED.value and parts[1:] == [_ADDRESS]
-    return "map" if is_lease_map or purpose.rstrip("6") == Purpose.SINCE.value else "set"
+    is_lease_map = purpose == SetPurpose.LEASED.value and parts[1:] == [_ADDRESS]
+    return "map" if is_lease_map or purpose.rstrip("6") == SetPurpose.SINCE.value else "set"
 
 
 def is_remembered(name: str) -> bool:
@@ -257,7 +259,7 @@ def is_remembered(name: str) -> bool:
 
 def counts_connections(name: str) -> bool:
     """Whether the set is one that counts the connections of sources."""
-    return name.startswith(Purpose.CONNLIMIT.value)
+    return name.startswith(SetPurpose.CONNLIMIT.value)
 
 
 def initial_elements(ruleset: Ruleset) -> Iterator[tuple[str, str]]:
@@ -273,13 +275,13 @@ def initial_elements(ruleset: Ruleset) -> Iterator[tuple[str, str]]:
 # --- in rules ---------------------------------------------------------------------------------------------------------
 
 
-def interface_field(tree: Tree, attachment: Attachment) -> str:
-    """What nft calls the tap, seen from the hook of this tree: what a macvtap's guest sends goes out by it."""
-    sends = tree in (Tree.FROM_L2, Tree.FROM_L3)
+def interface_field(stage: Stage, attachment: Attachment) -> str:
+    """What nft calls the tap, seen from the hook of this stage: what a macvtap's guest sends goes out by it."""
+    sends = stage in (Stage.FROM_L2, Stage.FROM_L3)
     return "oifname" if sends is (attachment is Attachment.MACVTAP) else "iifname"
 
 
 def store(tap: str, field: str, named: NamedSet) -> str:
     """The statement that puts a field into a set; if its day is to begin anew whenever it comes again, it does."""
-    operation = "update" if named.purpose is Purpose.UNREAD else "add"
+    operation = "update" if named.purpose is SetPurpose.UNREAD else "add"
     return f"{operation} @{set_name(tap, named)} {{ {field} }}"

@@ -18,10 +18,10 @@ from ..base.dataclass import dataclass
 from ..base.errors import NwfilterHookError
 from ..filters.values import parse_set_name
 from ..host import Host
-from ..ruleset.fields import Kind, max_dimensions
-from ..ruleset.model import NamedSet, Purpose
+from ..ruleset.fields import ValueType, max_dimensions
+from ..ruleset.model import NamedSet, SetPurpose
 
-_VERSIONS = {4: Kind.IPV4, 6: Kind.IPV6}
+_VERSIONS = {4: ValueType.IPV4, 6: ValueType.IPV6}
 
 
 @dataclass(frozen=True)
@@ -48,10 +48,10 @@ def parse_element(name: str, text: str) -> Element:
     kind = _VERSIONS[min(versions)]
     if len(versions) > 1 or len(parts) > max_dimensions(kind):
         raise NwfilterHookError(
-            f"{text!r}: addresses of one family make an element, up to {max_dimensions(Kind.IPV4)} of IPv4 or "
-            f"{max_dimensions(Kind.IPV6)} of IPv6"
+            f"{text!r}: addresses of one family make an element, up to {max_dimensions(ValueType.IPV4)} of IPv4 or "
+            f"{max_dimensions(ValueType.IPV6)} of IPv6"
         )
-    named = NamedSet(Purpose.IPSET, name, kind, dimensions=len(parts))
+    named = NamedSet(SetPurpose.IPSET, name, kind, dimensions=len(parts))
     return Element(named, " . ".join(written for _, written in parts))
 
 
@@ -112,7 +112,7 @@ def _sets(name: str) -> list[NamedSet]:
     except ValueError as error:
         raise NwfilterHookError(f"set {name!r}: it needs {error}") from None
     return [
-        NamedSet(Purpose.IPSET, name, kind, dimensions=dimensions)
-        for kind in (Kind.IPV4, Kind.IPV6)
+        NamedSet(SetPurpose.IPSET, name, kind, dimensions=dimensions)
+        for kind in (ValueType.IPV4, ValueType.IPV6)
         for dimensions in range(1, max_dimensions(kind) + 1)
     ]

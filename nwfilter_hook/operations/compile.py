@@ -19,7 +19,7 @@ from ..filters.learning import Learning, read_learning
 from ..filters.model import FilterRef
 from ..filters.resolve import resolve, uses_learned
 from ..host import Host
-from ..ruleset.model import Attachment, Chain, Rule, Ruleset, Segment, Tree, Verdict
+from ..ruleset.model import Attachment, Chain, Rule, Ruleset, Segment, Stage, Verdict
 from ..storage.library import Library
 from ..storage.records import Binding
 from .bounds import Bound, count_rules
@@ -211,9 +211,9 @@ def compile_quarantine(host: Host, binding: Binding, source: Source) -> Compiled
 def quarantine(tap: str, attachment: Attachment, source: Source, *, ingress: bool = True) -> Ruleset:
     """The ruleset that lets nothing through, neither way."""
     drop = Rule((), Verdict.DROP, "quarantine", source)
-    trees = [Tree.FROM_L2, Tree.TO_L2]
+    trees = [Stage.FROM_L2, Stage.TO_L2]
     if ingress and attachment is Attachment.BRIDGE_PORT:
-        trees.insert(0, Tree.INGRESS)
+        trees.insert(0, Stage.INGRESS)
     return Ruleset(tap, attachment, tuple(Chain(tree, None, (drop,)) for tree in trees), (), connections=0)
 
 

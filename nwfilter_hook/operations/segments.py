@@ -22,11 +22,11 @@ from ..filters.model import Prefix
 from ..filters.values import parse_prefix
 from ..network.addresses import Address, addresses_of
 from ..network.links import open_route
-from ..ruleset.fields import Kind
-from ..ruleset.model import AddressRange, Attachment, Purpose, Ruleset, Segment
+from ..ruleset.fields import ValueType
+from ..ruleset.model import AddressRange, Attachment, Ruleset, Segment, SetPurpose
 from ..storage.records import Binding
 
-_KINDS = {4: Kind.IPV4, 6: Kind.IPV6}
+_KINDS = {4: ValueType.IPV4, 6: ValueType.IPV6}
 _VERSIONS = {"IP": 4, "IPV6": 6}
 
 
@@ -40,11 +40,11 @@ def with_hosts_own(ruleset: Ruleset, binding: Binding, config: Config) -> Rulese
     The ruleset, if it learns; its segment with what nobody learns: the host's addresses there, those that the
     configuration names, and the guest's own link-local one.
     """
-    kinds = {named.kind for named in ruleset.sets if named.purpose is Purpose.LEARNED}
+    kinds = {named.kind for named in ruleset.sets if named.purpose is SetPurpose.LEARNED}
     if not kinds:
         return ruleset
     hosts = tuple(each for each in never_learned(ruleset.segment.name, config) if each.kind in kinds)
-    own = ruleset.segment.own + (tuple(_own_link_local(binding)) if Kind.IPV6 in kinds else ())
+    own = ruleset.segment.own + (tuple(_own_link_local(binding)) if ValueType.IPV6 in kinds else ())
     return replace(ruleset, segment=replace(ruleset.segment, own=tuple(dict.fromkeys(own)), hosts=hosts))
 
 

@@ -33,17 +33,17 @@ from .model import (
     Rule,
     Ruleset,
     SameAs,
-    Tree,
+    Stage,
     Uncounted,
     Verdict,
 )
 
 
 class Way(enum.Enum):
-    """Which way a frame goes; the value is the trees that it meets, in their order."""
+    """Which way a frame goes; the value is the stages that it meets, in their order."""
 
-    FROM_GUEST = (Tree.INGRESS, Tree.FROM_L2, Tree.FROM_L3)
-    TO_GUEST = (Tree.TO_L3, Tree.TO_L2)
+    FROM_GUEST = (Stage.INGRESS, Stage.FROM_L2, Stage.FROM_L3)
+    TO_GUEST = (Stage.TO_L3, Stage.TO_L2)
 
 
 class State(enum.Enum):
@@ -98,7 +98,7 @@ class Step:
     A rule that the frame was compared with.
 
     Attributes:
-        chain: name of the sub-chain, or None in the tree's root.
+        chain: name of the sub-chain, or None in the stage's root.
         failed: the first condition that doesn't hold; None if the rule applies.
         value: what the frame has in the failed condition's field; None if it can't be read.
     """
@@ -116,15 +116,15 @@ class Step:
 @dataclass(frozen=True)
 class LayerVerdict:
     """
-    What one tree does with the frame.
+    What one stage does with the frame.
 
     Attributes:
         verdict: ACCEPT, DROP or REJECT.
-        decided_by: the rule whose verdict it is; None if the frame came to the end of the tree, which accepts.
+        decided_by: the rule whose verdict it is; None if the frame came to the end of the stage, which accepts.
         steps: in the order in which the kernel takes them.
     """
 
-    tree: Tree
+    stage: Stage
     verdict: Verdict
     decided_by: Rule | None
     steps: tuple[Step, ...]
@@ -171,31 +171,31 @@ def evaluate_frame(ruleset: Ruleset, frame: Frame, way: Way, context: Context = 
     """`evaluate` for a frame that is decoded already."""
     layers: list[LayerVerdict] = []
     walk = _Walk(frame, context)
-    for tree in way.value:
-        chains = {chain.name: chain for chain in ruleset.chains if chain.tree is tree}
+    for stage in way.value:
+        chains = {chain.name: chain for chain in ruleset.chains if chain.stage is stage}
         if None not in chains:
             continue
-        layers.append(walk.layer(tree, chains))
+        layers.append(walk.layer(stage, chains))
         if layers[-1].verdict is not Verdict.ACCEPT:
             break
     return Evaluation(tuple(layers), walk.sets)
 
 
 class _Walk:
-    """One frame on its way through the trees; `sets` changes where a rule stores."""
+    """One frame on its way through the stages; `sets` changes where a rule stores."""
 
     def __init__(self, frame: Frame, context: Context) -> None:
         self.frame = frame
         self.context = context
         self.sets = dict(context.sets)
 
-    def layer(self, tree: Tree, chains: Mapping[str | None, Chain]) -> LayerVerdict:
-        """The verdict of one tree."""
+    def layer(self, stage: Stage, chains: Mapping[str | None, Chain]) -> LayerVerdict:
+        """The verdict of one stage."""
         steps: list[Step] = []
         rule = self._chain(chains[None], chains, steps)
         # who returns from a root chain, or comes to its end, has passed
         verdict = rule.verdict if rule is not None and rule.verdict is not Verdict.RETURN else Verdict.ACCEPT
-        return LayerVerdict(tree, verdict, rule, tuple(steps))
+        return LayerVerdict(stage, verdict, rule, tuple(steps))
 
     def _chain(self, chain: Chain, chains: Mapping[str | None, Chain], steps: list[Step]) -> Rule | None:
         """The rule that ends the walk in this chain: by accept, drop or reject, or, in the root, by return."""

@@ -12,7 +12,7 @@ from typing import Union
 
 from ..base.dataclass import dataclass
 from ..base.errors import Source
-from .fields import Field, Kind
+from .fields import Field, ValueType
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class Match:
     negated: bool = False
 
 
-class Purpose(enum.Enum):
+class SetPurpose(enum.Enum):
     """
     What a named set is for; decides its name and who may empty it. Those from SEEN on are a segment's: which addresses
     its taps have learned, and since when, and which were given to them, one by one, as networks, and by whom;
@@ -136,9 +136,9 @@ class NamedSet:
         guest: whose other taps on the segment may learn the same addresses (LEARNED); "" if it has none.
     """
 
-    purpose: Purpose
+    purpose: SetPurpose
     name: str
-    kind: Kind
+    kind: ValueType
     mask: int | None = None
     dimensions: int = 1
     size: int = 1
@@ -150,10 +150,10 @@ class NamedSet:
     @property
     def gives_way(self) -> bool:
         """Of several learned addresses, one that wasn't used for a day is forgotten; an only one holds the guest."""
-        return self.purpose is Purpose.LEARNED and self.size > 1
+        return self.purpose is SetPurpose.LEARNED and self.size > 1
 
 
-class Tree(enum.Enum):
+class Stage(enum.Enum):
     """
     The places where a tap's traffic is filtered, in the order in which a frame of the guest meets them; "from" is what
     the guest sends. INGRESS is the device itself, for bridge ports: where frames are judged that a bridge keeps.
@@ -170,11 +170,11 @@ class Tree(enum.Enum):
 class AddressRange:
     """Addresses of one kind (IPV4, IPV6), first to last."""
 
-    kind: Kind
+    kind: ValueType
     low: int
     high: int
 
-    def holds(self, kind: Kind, value: int) -> bool:
+    def holds(self, kind: ValueType, value: int) -> bool:
         """Whether the address is one of them."""
         return kind is self.kind and self.low <= value <= self.high
 
@@ -201,7 +201,7 @@ class Rule:
 
     Attributes:
         matches: in the order they must be tested (link layer before network before transport).
-        target: sub-chain of the same tree to jump to (JUMP).
+        target: sub-chain of the same stage to jump to (JUMP).
         stores: the sets the field goes to, in this order; nothing more is stored once a set is full (LEARN).
         rechecks: store nothing; only take out what has become somebody else's (LEARN).
         filter, source: where it comes from.
@@ -224,9 +224,9 @@ class Rule:
 
 @dataclass(frozen=True)
 class Chain:
-    """One chain: `name` is None for the tree's root, else the sub-chain's name."""
+    """One chain: `name` is None for the stage's root, else the sub-chain's name."""
 
-    tree: Tree
+    stage: Stage
     name: str | None
     rules: tuple[Rule, ...]
 

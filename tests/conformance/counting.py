@@ -20,7 +20,7 @@ from pathlib import Path
 from nwfilter_hook.filters.protocols import ELEMENTS
 from nwfilter_hook.ruleset.evaluate import Context, Evaluation, State, Way, evaluate
 from nwfilter_hook.ruleset.fields import Field
-from nwfilter_hook.ruleset.model import CountAbove, NamedSet, Purpose, Ruleset
+from nwfilter_hook.ruleset.model import CountAbove, NamedSet, Ruleset, SetPurpose
 from tests.conformance.filters import ROOT, TAP, Part, Tree
 from tests.conformance.kernel import CONTROL, OUTSIDE, Difference, Passage, Tally, install, why
 from tests.conformance.packets import GUEST_IP, GUEST_IP6, OTHER_IP, OTHER_IP6, build
@@ -113,7 +113,7 @@ class Counted:
     """
 
     def __init__(self, ruleset: Ruleset) -> None:
-        self._sets = [named for named in ruleset.sets if named.purpose is Purpose.CONNLIMIT]
+        self._sets = [named for named in ruleset.sets if named.purpose is SetPurpose.CONNLIMIT]
         self._lists: dict[tuple[NamedSet, int], list[int]] = defaultdict(list)
         self._tracked: set[tuple[int, int]] = set()
 

@@ -21,8 +21,8 @@ from dataclasses import dataclass, field
 from nwfilter_hook.nftables.names import chain_name
 from nwfilter_hook.nftables.sets import set_name
 from nwfilter_hook.ruleset.evaluate import NO_CONTEXT, Context, Evaluation, SetElement, Way, evaluate
-from nwfilter_hook.ruleset.fields import Kind
-from nwfilter_hook.ruleset.model import NamedSet, Purpose, Ruleset, SameAs, Verdict
+from nwfilter_hook.ruleset.fields import ValueType
+from nwfilter_hook.ruleset.model import NamedSet, Ruleset, SameAs, SetPurpose, Verdict
 from tests.conformance.filters import TAP, Tree
 from tests.conformance.kinds import kinds
 from tests.conformance.mutation import set_contents
@@ -94,7 +94,7 @@ class Known:
 
     def __init__(self, ruleset: Ruleset) -> None:
         self.sets: dict[NamedSet, frozenset[SetElement]] = {
-            named: set_contents(named) for named in ruleset.sets if named.purpose is Purpose.IPSET
+            named: set_contents(named) for named in ruleset.sets if named.purpose is SetPurpose.IPSET
         }
 
     def context(self, *, from_host: bool = False) -> Context:
@@ -112,14 +112,14 @@ def install(wire: Wire, ruleset: Ruleset) -> str:
     script = [f"{verb} table {each} nwfilter" for each in ("bridge", "netdev") for verb in ("add", "delete")]
     script.append(script_of(ruleset, counters="all"))
     for named in ruleset.sets:
-        if named.purpose is Purpose.IPSET:
+        if named.purpose is SetPurpose.IPSET:
             elements = ", ".join(_element(named, element) for element in set_contents(named))
             script.append(f"add element {family} nwfilter {set_name(TAP, named)} {{ {elements} }}")
     return wire.run("nft", "-f", "-", stdin="\n".join(script) + "\n", check=False).stderr
 
 
 def _element(named: NamedSet, element: SetElement) -> str:
-    address = ipaddress.IPv4Address if named.kind is Kind.IPV4 else ipaddress.IPv6Address
+    address = ipaddress.IPv4Address if named.kind is ValueType.IPV4 else ipaddress.IPv6Address
     return " . ".join(f"{address(span[0])}-{address(span[-1])}" for span in element)
 
 
@@ -184,7 +184,7 @@ def _count(counts: Counts, evaluation: Evaluation) -> None:
                 isinstance(match.test, SameAs) and match.negated for match in step.rule.matches
             )
             if step.applies:
-                counts[chain_name(TAP, layer.tree, step.chain), step.rule.provenance] += math.inf if several else 1
+                counts[chain_name(TAP, layer.stage, step.chain), step.rule.provenance] += math.inf if several else 1
 
 
 def _compare_counters(wire: Wire, tree: Tree, expected: Counts, frame: bytes | None) -> list[Difference]:
@@ -205,7 +205,7 @@ def why(evaluation: Evaluation) -> str:
     lines = ["passes" if evaluation.passes else "drops"]
     for layer in evaluation.layers:
         by = layer.decided_by
-        lines.append(f"  {layer.tree.value}: {layer.verdict.value} by {by and by.provenance}")
+        lines.append(f"  {layer.stage.value}: {layer.verdict.value} by {by and by.provenance}")
         for step in layer.steps:
             mark = "applies" if step.applies else f"fails at {step.failed} (has {step.value})"
             lines.append(f"    {step.rule.provenance} {step.rule.verdict.value} {mark}")

@@ -11,7 +11,7 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from nwfilter_hook.ruleset.fields import Field, Kind
+from nwfilter_hook.ruleset.fields import Field, ValueType
 from nwfilter_hook.ruleset.model import (
     Between,
     Chain,
@@ -45,17 +45,17 @@ from tests.conformance.packets import (
 )
 
 POOLS = {
-    Kind.MAC: (GUEST_MAC, OTHER_MAC, GUEST_MAC + 1, 0x01005E000001),
-    Kind.IPV4: (GUEST_IP, GUEST_IP + 1, OTHER_IP, 0, 0xFFFFFFFF),
-    Kind.IPV6: (GUEST_IP6, GUEST_IP6 + 1, OTHER_IP6, 0xFE80 << 112 | 1),
-    Kind.NUMBER: (0, 1, 6, 17),
+    ValueType.MAC: (GUEST_MAC, OTHER_MAC, GUEST_MAC + 1, 0x01005E000001),
+    ValueType.IPV4: (GUEST_IP, GUEST_IP + 1, OTHER_IP, 0, 0xFFFFFFFF),
+    ValueType.IPV6: (GUEST_IP6, GUEST_IP6 + 1, OTHER_IP6, 0xFE80 << 112 | 1),
+    ValueType.NUMBER: (0, 1, 6, 17),
 }
 NOT_IN_FRAMES = (Field.CT_STATE, Field.CT_DIRECTION, Field.TAP)
 ETHER_TYPES = (0x0800, 0x0800, 0x0800, 0x86DD, 0x86DD, 0x0806, 0x8035, 0x9000, 0x8100)
 PROTOCOLS = (6, 17, 1, 58, 132, 136, 2, 50, 51, 33, 0, 255)
 SETS = {
-    Kind.IPV4: (range(GUEST_IP, GUEST_IP + 2), range(OTHER_IP, OTHER_IP + 1)),
-    Kind.IPV6: (range(GUEST_IP6, GUEST_IP6 + 2), range(OTHER_IP6, OTHER_IP6 + 1)),
+    ValueType.IPV4: (range(GUEST_IP, GUEST_IP + 2), range(OTHER_IP, OTHER_IP + 1)),
+    ValueType.IPV6: (range(GUEST_IP6, GUEST_IP6 + 2), range(OTHER_IP6, OTHER_IP6 + 1)),
 }
 """What the administrator's sets hold, in each dimension."""
 
@@ -107,7 +107,7 @@ def _entrance(ruleset: Ruleset, chain: Chain) -> Sequence[Match]:
         (
             rule.matches
             for root in ruleset.chains
-            if root.tree is chain.tree
+            if root.stage is chain.stage
             for rule in root.rules
             if rule.target == chain.name
         ),

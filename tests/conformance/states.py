@@ -40,7 +40,7 @@ _MARKED = 0x020000000F00
 NETLINK_NETFILTER = 12
 _FLUSH = struct.pack("=IHHIIBBH", 20, 1 << 8 | 2, 1 | 4, 1, 0, 0, 0, 0)  # IPCTNL_MSG_CT_DELETE, NLM_F_ACK
 
-_EXCHANGED = (
+_REVERSED = (
     (Field.ETHER_SRC, Field.ETHER_DST),
     (Field.IP_SRC, Field.IP_DST),
     (Field.IP6_SRC, Field.IP6_DST),
@@ -107,7 +107,7 @@ class Case:
 def reply_to(values: Values) -> dict[Field, int]:
     """The values of a frame that travels the other way."""
     turned = dict(values)
-    for one, other in _EXCHANGED:
+    for one, other in _REVERSED:
         for source, destination in ((one, other), (other, one)):
             turned.pop(source, None)
             if destination in values:

@@ -25,7 +25,7 @@ from nwfilter_hook.operations.compile import compile_reference
 from nwfilter_hook.operations.devices import attachment_of
 from nwfilter_hook.ruleset.evaluate import Context, State, Way, evaluate
 from nwfilter_hook.ruleset.fields import Field
-from nwfilter_hook.ruleset.model import Attachment, NamedSet, Purpose, Ruleset, Tree
+from nwfilter_hook.ruleset.model import Attachment, NamedSet, Ruleset, SetPurpose, Stage
 from nwfilter_hook.storage.library import Library
 from tests.conformance.filters import MAC, TAP, Part
 from tests.conformance.libvirt_side import Bench, Parameters
@@ -590,7 +590,7 @@ def test_deliberate_difference_10_connections_are_counted_once(bench: Bench) -> 
         bench.host.ip("address flush dev br0")
 
     ruleset = ours("one-connection", PARAMETERS)
-    (counted,) = (named for named in ruleset.sets if named.purpose is Purpose.CONNLIMIT)
+    (counted,) = (named for named in ruleset.sets if named.purpose is SetPurpose.CONNLIMIT)
     assert passes_with_count(ruleset, counted, {**TCP, Field.SRC_PORT: 1000}, 1)
     assert not passes_with_count(ruleset, counted, to_host, 2)
 
@@ -623,7 +623,7 @@ def test_deliberate_difference_17_chains_of_one_priority(bench: Bench) -> None:
     assert chains != [part.chain for part in EQUALS]
 
     layers = evaluate(ours("equals", PARAMETERS), build(ARP), Way.FROM_GUEST, Context(State.NEW)).layers
-    steps = next(layer.steps for layer in layers if layer.tree is Tree.FROM_L2)
+    steps = next(layer.steps for layer in layers if layer.stage is Stage.FROM_L2)
     order = dict.fromkeys(step.rule.filter for step in steps if step.rule.filter.startswith("equal-"))
     assert list(order) == [part.name for part in EQUALS]
 

@@ -19,8 +19,7 @@ import pytest
 from nwfilter_hook.filters.protocols import ELEMENTS
 from nwfilter_hook.ruleset.evaluate import Context, State, Way, evaluate
 from nwfilter_hook.ruleset.fields import Field
-from nwfilter_hook.ruleset.model import Tree as Place
-from nwfilter_hook.ruleset.model import Verdict
+from nwfilter_hook.ruleset.model import Stage, Verdict
 from tests.conformance.filters import MAC, ROOT, Maker, Part, Tree, with_priority
 from tests.conformance.kernel import TAPS, Tally, compare
 from tests.conformance.mutation import frames
@@ -132,7 +131,7 @@ def test_no_spoofed_frame_passes_whatever_else_is_in_the_tree() -> None:
                 tried += 1
                 assert not evaluation.passes, f"{tree.text()}\n{frame.hex()}"
                 last = evaluation.layers[-1]
-                assert last.tree in (Place.INGRESS, Place.FROM_L2), f"{tree.text()}\n{frame.hex()}"
+                assert last.stage in (Stage.INGRESS, Stage.FROM_L2), f"{tree.text()}\n{frame.hex()}"
                 assert last.verdict is Verdict.DROP
             else:
                 passed += evaluation.passes

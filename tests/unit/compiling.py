@@ -24,7 +24,7 @@ from nwfilter_hook.filters.parse import parse_filter
 from nwfilter_hook.filters.resolve import ReadFilter, resolve
 from nwfilter_hook.nftables.commands import Script
 from nwfilter_hook.nftables.script import install, render
-from nwfilter_hook.ruleset.fields import Field, Kind
+from nwfilter_hook.ruleset.fields import Field, ValueType
 from nwfilter_hook.ruleset.model import (
     AnyState,
     Attachment,
@@ -158,7 +158,7 @@ def spelled(ruleset: Ruleset, *, beside: bool = False) -> dict[str, list[str]]:
     `beside`.
     """
     return {
-        chain.tree.value if chain.name is None else f"{chain.tree.value}/{chain.name}": [
+        chain.stage.value if chain.name is None else f"{chain.stage.value}/{chain.name}": [
             spell(rule) for rule in chain.rules if beside or not stands_beside(rule)
         ]
         for chain in ruleset.chains
@@ -205,11 +205,11 @@ def spell_match(match: Match) -> str:
 def _number(field: Field, value: int) -> str:
     if field is Field.CT_DIRECTION:
         return "reply" if value else "original"
-    if field.kind is Kind.MAC:
+    if field.kind is ValueType.MAC:
         return format_mac(value)
-    if field.kind is Kind.IPV4:
+    if field.kind is ValueType.IPV4:
         return str(ipaddress.IPv4Address(value))
-    if field.kind is Kind.IPV6:
+    if field.kind is ValueType.IPV6:
         return str(ipaddress.IPv6Address(value))
     types = (Field.ETHER_TYPE, Field.VLAN_TYPE, Field.ARP_PTYPE, Field.STP_HEADER, Field.TCP_FLAGS)
     return f"{value:#x}" if field in types else str(value)

@@ -13,7 +13,7 @@ import pytest
 from nwfilter_hook.base.errors import FilterSyntaxError, UnsupportedMatch
 from nwfilter_hook.filters.parse import parse_filter
 from nwfilter_hook.nftables.names import BASE_CHAINS
-from nwfilter_hook.ruleset.model import Attachment, Purpose, Tree
+from nwfilter_hook.ruleset.model import Attachment, SetPurpose, Stage
 from tests.unit.checking import complaints
 from tests.unit.compiling import MAC, compiled, compiled_rule, filter_xml, rule_xml, script, spelled, transaction
 
@@ -150,9 +150,9 @@ def test_difference_5_macs_of_the_2010_document(element: str) -> None:
 def test_difference_6_layer_3_sees_every_frame_at_the_port() -> None:
     """Layer 3 looks at all that goes through the port; libvirt misses host to guest, and routed traffic."""
     assert set(spelled(compiled_rule("<all/>", direction="inout"))) == {"from-l3", "to-l3"}
-    hooks = {base.tree: (base.hook, base.selector) for base in BASE_CHAINS}
-    assert hooks[Tree.FROM_L3] == ("prerouting", "iifname")
-    assert hooks[Tree.TO_L3] == ("postrouting", "oifname")
+    hooks = {base.stage: (base.hook, base.selector) for base in BASE_CHAINS}
+    assert hooks[Stage.FROM_L3] == ("prerouting", "iifname")
+    assert hooks[Stage.TO_L3] == ("postrouting", "oifname")
     text = script(compiled_rule("<all/>", direction="inout"))
     assert 'nwfilter from-guest-l3 { "vnet0" : jump from-l3/vnet0 }' in text
     assert 'nwfilter to-guest-l3 { "vnet0" : jump to-l3/vnet0 }' in text
@@ -215,7 +215,7 @@ def test_difference_10_connections_are_counted_per_source_address() -> None:
     rules = [rule_xml(f"<{element} connlimit-above='2'/>", direction="in") for element in ("tcp", "udp", "tcp-ipv6")]
     ruleset = compiled(filter_xml(*rules))
     assert [rule.split()[-2] for rule in spelled(ruleset)["to-l3"]] == ["count(ip-src)>2"] * 2 + ["count(ip6-src)>2"]
-    assert len([named for named in ruleset.sets if named.purpose is Purpose.CONNLIMIT]) == 3
+    assert len([named for named in ruleset.sets if named.purpose is SetPurpose.CONNLIMIT]) == 3
     text = script(ruleset)
     counted = "ct state new,established,related add @connlimit/vnet0/0 { ip saddr ct count over 2 } drop"
     assert f"ip protocol 6 {counted}" in text

@@ -21,12 +21,12 @@ from nwfilter_hook.base.addresses import parse_mac
 from nwfilter_hook.base.errors import InputError, NwfilterHookError, UnsupportedMatch
 from nwfilter_hook.compiler import chains
 from nwfilter_hook.compiler.compile import compile_tap
-from nwfilter_hook.compiler.matches import exchange
+from nwfilter_hook.compiler.matches import reverse
 from nwfilter_hook.config import Default
 from nwfilter_hook.domain.parse import parse_domain, parse_identity
 from nwfilter_hook.filters.parse import parse_filter
 from nwfilter_hook.ruleset.fields import Field
-from nwfilter_hook.ruleset.model import Attachment, Between, Chain, Equals, Masked, Match, Ruleset, Tree, Verdict
+from nwfilter_hook.ruleset.model import Attachment, Between, Chain, Equals, Masked, Match, Ruleset, Stage, Verdict
 from tests.unit.checking import complaints
 from tests.unit.compiling import MAC, bound, compiled, filter_xml, rule_xml, script, spelled
 from tests.unit.filters.attributes import Row, accepted, example, rows
@@ -130,15 +130,15 @@ def test_random_filters_compile_to_rulesets_that_hold_together(texts: list[str])
     if ruleset is None:
         return
     assert compiled(*texts, parameters=PARAMETERS) == ruleset
-    chains = [(chain.tree, chain.name) for chain in ruleset.chains]
+    chains = [(chain.stage, chain.name) for chain in ruleset.chains]
     assert len(set(chains)) == len(chains)
-    targets = [(c.tree, rule.target) for c in ruleset.chains for rule in c.rules if rule.verdict is Verdict.JUMP]
+    targets = [(c.stage, rule.target) for c in ruleset.chains for rule in c.rules if rule.verdict is Verdict.JUMP]
     assert sorted(map(str, targets)) == sorted(str(chain) for chain in chains if chain[1] is not None)
     assert all(chain.rules for chain in ruleset.chains)
     for chain in ruleset.chains:
         for rule in chain.rules:
-            assert exchange(exchange(rule.matches)) == rule.matches
-            assert rule.verdict is not Verdict.REJECT or chain.tree is Tree.FROM_L3
+            assert reverse(reverse(rule.matches)) == rule.matches
+            assert rule.verdict is not Verdict.REJECT or chain.stage is Stage.FROM_L3
             assert rule.source.path.startswith(("f", "domain"))
     for line in script(ruleset, counters="all").splitlines():
         assert line.isascii()
@@ -202,9 +202,9 @@ def holds(match: Match, frame: Frame) -> bool:
     return found is not match.negated
 
 
-def verdict(ruleset: Ruleset, tree: Tree, frame: Frame) -> str:
+def verdict(ruleset: Ruleset, tree: Stage, frame: Frame) -> str:
     """What a tree says of a frame."""
-    chains = {chain.name: chain for chain in ruleset.chains if chain.tree is tree}
+    chains = {chain.name: chain for chain in ruleset.chains if chain.stage is tree}
 
     def walk(chain: Chain) -> Verdict | None:
         for rule in chain.rules:
@@ -235,7 +235,7 @@ def test_inlining_changes_no_verdict(texts: list[str], data: st.DataObject) -> N
         apart = compiled(*texts, parameters=PARAMETERS)
     for _ in range(10):
         frame = data.draw(frames((inlined, apart)))
-        for tree in (Tree.FROM_L2, Tree.TO_L2):
+        for tree in (Stage.FROM_L2, Stage.TO_L2):
             found = verdict(inlined, tree, frame), verdict(apart, tree, frame)
             assert found[0] == found[1], (frame, tree, spelled(inlined), spelled(apart))
 
@@ -252,15 +252,15 @@ def test_what_passes_a_floor_and_a_filter(floor: list[str], own: list[str], data
     assert complaints_of_names(both) == []
     for _ in range(10):
         frame = data.draw(frames((*alone, both)))
-        for tree in (Tree.FROM_L2, Tree.FROM_L3, Tree.TO_L2):
+        for tree in (Stage.FROM_L2, Stage.FROM_L3, Stage.TO_L2):
             wanted = "accept" if {verdict(each, tree, frame) for each in alone} == {"accept"} else "drop"
             assert verdict(both, tree, frame) == wanted, (frame, tree, [spelled(each) for each in (*alone, both)])
 
 
 def complaints_of_names(ruleset: Ruleset) -> list[str]:
     """Chains that nobody jumps to, jumps to nowhere, two chains or two counters of one name."""
-    names = [(chain.tree, chain.name) for chain in ruleset.chains]
-    targets = {(c.tree, rule.target) for c in ruleset.chains for rule in c.rules if rule.verdict is Verdict.JUMP}
+    names = [(chain.stage, chain.name) for chain in ruleset.chains]
+    targets = {(c.stage, rule.target) for c in ruleset.chains for rule in c.rules if rule.verdict is Verdict.JUMP}
     found = [f"{name} twice" for name in names if names.count(name) > 1]
     found += [f"{target} missing" for target in targets - set(names)]
     found += [f"{name} unused" for name in names if name[1] is not None and name not in targets]

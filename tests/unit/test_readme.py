@@ -9,7 +9,7 @@ import pytest
 
 from nwfilter_hook.filters.protocols import ELEMENTS
 from nwfilter_hook.nftables.expressions import render_rule
-from nwfilter_hook.ruleset.model import Ruleset, Tree
+from nwfilter_hook.ruleset.model import Ruleset, Stage
 from tests.unit.compiling import compiled_rule, stands_beside
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
@@ -26,12 +26,12 @@ def tables(heading: str) -> list[list[list[str]]]:
 CONDITIONS, PLACES = tables("What rules compile to")
 
 
-def statements(ruleset: Ruleset, tree: Tree) -> list[str]:
+def statements(ruleset: Ruleset, tree: Stage) -> list[str]:
     """The rules of the tree as the README prints them."""
     return [
         statement.partition(" comment ")[0]
         for chain in ruleset.chains
-        if chain.tree is tree
+        if chain.stage is tree
         for rule in chain.rules
         if not stands_beside(rule)
         for statement in render_rule(ruleset, tree, rule, "none")
@@ -43,7 +43,7 @@ def test_conditions(row: list[str]) -> None:
     """An element of the first table has the conditions beside it."""
     element, conditions = row
     ruleset = compiled_rule(element.strip("`"), statematch="false")
-    found = statements(ruleset, Tree.FROM_L2) or statements(ruleset, Tree.FROM_L3)
+    found = statements(ruleset, Stage.FROM_L2) or statements(ruleset, Stage.FROM_L3)
     assert " *or* ".join(f"`{each.removesuffix(' drop')}`" for each in found) == conditions
 
 
@@ -58,6 +58,6 @@ def test_places(row: list[str]) -> None:
     action, direction, *others = re.findall(r"`([^`]*)`", row[0])
     options = dict(re.findall(r"(\w+)='(\w+)'", " ".join(others)))
     ruleset = compiled_rule(row[1].strip("`"), action=action, direction=direction, **options)
-    for tree, expected in ((Tree.FROM_L3, row[2]), (Tree.TO_L3, row[3])):
+    for tree, expected in ((Stage.FROM_L3, row[2]), (Stage.TO_L3, row[3])):
         found = " or ".join(f"`{each}`" for each in statements(ruleset, tree))
         assert (found.replace(TCP, "…") or "nothing") == expected

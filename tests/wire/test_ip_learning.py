@@ -182,7 +182,7 @@ def test_learning_can_be_forbidden(wire: Wire) -> None:
 
 
 def test_learning_under_another_filter(wire: Wire) -> None:
-    """Under no-arp-spoofing alone IPv4 teaches too, but only ARP is held to the lesson."""
+    """Under no-arp-spoofing alone IPv4 teaches too, but only ARP is held to the learning_rule."""
     wire.start("web", domain("web", [interface("vnet0", "no-arp-spoofing")]))
     assert not wire.passes(arp(sender=THIRD, sender_ip=SECOND))
     assert wire.passes(ipv4(src=OTHER, src_ip=SECOND))

@@ -15,7 +15,7 @@ from nwfilter_hook.filters.learning import Learning, read_learning
 from nwfilter_hook.filters.resolve import resolve
 from nwfilter_hook.ruleset.evaluate import Context, SetElement, State, Way, evaluate
 from nwfilter_hook.ruleset.fields import Field
-from nwfilter_hook.ruleset.model import Attachment, NamedSet, Purpose, Ruleset, Tree, Verdict
+from nwfilter_hook.ruleset.model import Attachment, NamedSet, Ruleset, SetPurpose, Stage, Verdict
 from nwfilter_hook.storage.library import Library
 from tests.conformance.packets import build
 from tests.support import frames
@@ -149,9 +149,9 @@ def test_equal_names_are_kept_apart() -> None:
     limit = rule_xml("<tcp connlimit-above='{}'/>", direction="in")
     floor, own = (filter_xml(limit.format(n), name=name) for n, name in ((5, "f"), (3, "own")))
     ruleset = stacked(floor, own)
-    assert [named.name for named in ruleset.sets if named.purpose is Purpose.CONNLIMIT] == ["0", "own-0"]
+    assert [named.name for named in ruleset.sets if named.purpose is SetPurpose.CONNLIMIT] == ["0", "own-0"]
     both = stacked("clean-traffic", "clean-traffic", floor_parameters={"IP": "10.0.0.1"}, parameters={"IP": "10.0.0.1"})
-    names = [(chain.tree, chain.name) for chain in both.chains]
+    names = [(chain.stage, chain.name) for chain in both.chains]
     assert len(set(names)) == len(names)
     assert {"own", "floor-ipv4-ip", "ipv4-ip"} <= {name for _, name in names}
     assert complaints(script(ruleset) + script(both)) == []
@@ -170,7 +170,7 @@ def test_parameters_are_each_ones_own(floor_ip: str, own_ip: str) -> None:
 def test_the_floor_learns_for_both() -> None:
     """One set of learned addresses; the floor's parameters say how, not the guest's."""
     ruleset = stacked("clean-traffic", "clean-traffic", parameters={"CTRL_IP_LEARNING_MAX": "5"})
-    assert [named.size for named in ruleset.sets if named.purpose is Purpose.LEARNED] == [1]
+    assert [named.size for named in ruleset.sets if named.purpose is SetPurpose.LEARNED] == [1]
     assert sends(ruleset, frames.ipv4(), frames.arp(), frames.ipv4(src_ip="10.0.0.2")) == [True, True, False]
 
 
@@ -219,7 +219,7 @@ def test_one_without_rules_changes_nothing() -> None:
     empty = filter_xml(name="none")
     alone = stacked("clean-traffic", empty, floor_parameters={"IP": "10.0.0.1"})
     assert spelled(alone) == spelled(stacked(empty, "clean-traffic", parameters={"IP": "10.0.0.1"}))
-    assert {chain.tree for chain in stacked("no-mac-spoofing", "allow-incoming-ipv4").chains} == {
-        Tree.FROM_L2,
-        Tree.TO_L2,
+    assert {chain.stage for chain in stacked("no-mac-spoofing", "allow-incoming-ipv4").chains} == {
+        Stage.FROM_L2,
+        Stage.TO_L2,
     }

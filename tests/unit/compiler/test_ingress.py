@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nwfilter_hook.ruleset.model import Attachment, Tree
+from nwfilter_hook.ruleset.model import Attachment, Stage
 from tests.unit.compiling import compiled, filter_xml, rule_xml, spelled
 
 HEAD = [
@@ -14,7 +14,7 @@ HEAD = [
 def ingress(*rules: str, chain: str = "root", attachment: Attachment = Attachment.BRIDGE_PORT) -> dict[str, list[str]]:
     """Chain name to rules of what stands there for a filter of `rules`, without what stands there for every filter."""
     ruleset = compiled(filter_xml(*rules, chain=chain), ingress=True, attachment=attachment)
-    found = {name: lines for name, lines in spelled(ruleset).items() if name.split("/")[0] == Tree.INGRESS.value}
+    found = {name: lines for name, lines in spelled(ruleset).items() if name.split("/")[0] == Stage.INGRESS.value}
     if found:
         assert found["ingress"][: len(HEAD)] == HEAD
         found["ingress"] = found["ingress"][len(HEAD) :]

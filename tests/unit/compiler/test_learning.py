@@ -17,8 +17,8 @@ from nwfilter_hook.filters.model import Prefix
 from nwfilter_hook.filters.resolve import resolve
 from nwfilter_hook.nftables.script import remove
 from nwfilter_hook.nftables.sets import declaration, kind_of, names_of, parse_learned, set_name
-from nwfilter_hook.ruleset.fields import Field, Kind
-from nwfilter_hook.ruleset.model import Attachment, Masked, NamedSet, Purpose, Ruleset, Tree, Verdict
+from nwfilter_hook.ruleset.fields import Field, ValueType
+from nwfilter_hook.ruleset.model import Attachment, Masked, NamedSet, Ruleset, SetPurpose, Stage, Verdict
 from nwfilter_hook.storage.library import Library
 from tests.unit.compiling import (
     MAC,
@@ -181,14 +181,14 @@ def test_only_what_cannot_be_learned_is_missed(parameters: Mapping[str, Values],
 
 def test_only_the_guests_own_mac_teaches() -> None:
     """Every rule that learns from the guest compares its MAC first."""
-    lessons = [
+    learning_rules = [
         rule
         for chain in ruleset(parameters=IPV6).chains
         for rule in chain.rules
-        if rule.verdict is Verdict.LEARN and chain.tree is Tree.FROM_L2
+        if rule.verdict is Verdict.LEARN and chain.stage is Stage.FROM_L2
     ]
-    assert len(lessons) == 4
-    for rule in lessons:
+    assert len(learning_rules) == 4
+    for rule in learning_rules:
         assert rule.matches[0].field is Field.ETHER_SRC
         assert rule.matches[0].negated is False
 
@@ -196,8 +196,10 @@ def test_only_the_guests_own_mac_teaches() -> None:
 def test_a_lease_is_learned_from_the_network_alone() -> None:
     """Under dhcp nothing that the guest sends teaches an IPv4 address."""
     chains = ruleset(STRICT, parameters=DHCP).chains
-    lessons = [(chain.tree, rule.rechecks) for chain in chains for rule in chain.rules if rule.verdict is Verdict.LEARN]
-    assert set(lessons) == {(Tree.FROM_L2, True), (Tree.TO_L2, False)}
+    learning_rules = [
+        (chain.stage, rule.rechecks) for chain in chains for rule in chain.rules if rule.verdict is Verdict.LEARN
+    ]
+    assert set(learning_rules) == {(Stage.FROM_L2, True), (Stage.TO_L2, False)}
 
 
 def test_a_mask_leaves_the_whole_address_stored() -> None:
@@ -243,7 +245,7 @@ def test_fixed_networks_and_masks() -> None:
 def test_one_lease_whatever_the_maximum() -> None:
     """Under dhcp the set is that of the newest lease."""
     compiled = ruleset(STRICT, parameters={**DHCP, "CTRL_IP_LEARNING_MAX": "7"})
-    assert {(named.size, named.newest) for named in compiled.sets if named.purpose is Purpose.LEARNED} == {(1, True)}
+    assert {(named.size, named.newest) for named in compiled.sets if named.purpose is SetPurpose.LEARNED} == {(1, True)}
 
 
 def test_layer_3_waits_for_no_lease() -> None:
@@ -251,10 +253,12 @@ def test_layer_3_waits_for_no_lease() -> None:
     layer_3 = filter_xml(
         rule_xml("<tcp srcipaddr='$IP'/>", action="accept"), rule_xml("<all/>", action="drop", direction="inout")
     )
-    roots = {chain.tree: chain.rules[0].verdict for chain in ruleset(layer_3, parameters=DHCP).chains if not chain.name}
-    assert roots[Tree.FROM_L3] is Verdict.ACCEPT
-    assert roots[Tree.TO_L3] is Verdict.ACCEPT
-    assert {chain.tree for chain in ruleset(STRICT, parameters=DHCP).chains} == {Tree.FROM_L2, Tree.TO_L2}
+    roots = {
+        chain.stage: chain.rules[0].verdict for chain in ruleset(layer_3, parameters=DHCP).chains if not chain.name
+    }
+    assert roots[Stage.FROM_L3] is Verdict.ACCEPT
+    assert roots[Stage.TO_L3] is Verdict.ACCEPT
+    assert {chain.stage for chain in ruleset(STRICT, parameters=DHCP).chains} == {Stage.FROM_L2, Stage.TO_L2}
 
 
 def test_message_types_are_looked_for_where_an_option_begins() -> None:
@@ -280,16 +284,16 @@ def test_message_types_are_looked_for_where_an_option_begins() -> None:
 # --- names, scripts ---------------------------------------------------------------------------------------------------
 
 SETS = {
-    "learned/vnet0/vnet0": NamedSet(Purpose.LEARNED, "", Kind.IPV4),
-    "learned/vnet0/br0": NamedSet(Purpose.LEARNED, "", Kind.IPV4, segment="br0"),
-    "learned/vnet0/vnet0/max-4": NamedSet(Purpose.LEARNED, "", Kind.IPV4, size=4),
-    "learned/vnet0/br0/ffffff00": NamedSet(Purpose.LEARNED, "", Kind.IPV4, mask=0xFFFFFF00, segment="br0"),
+    "learned/vnet0/vnet0": NamedSet(SetPurpose.LEARNED, "", ValueType.IPV4),
+    "learned/vnet0/br0": NamedSet(SetPurpose.LEARNED, "", ValueType.IPV4, segment="br0"),
+    "learned/vnet0/vnet0/max-4": NamedSet(SetPurpose.LEARNED, "", ValueType.IPV4, size=4),
+    "learned/vnet0/br0/ffffff00": NamedSet(SetPurpose.LEARNED, "", ValueType.IPV4, mask=0xFFFFFF00, segment="br0"),
     "learned/vnet0/max-4/max-4/ffffff00": NamedSet(
-        Purpose.LEARNED, "", Kind.IPV4, mask=0xFFFFFF00, size=4, segment="max-4"
+        SetPurpose.LEARNED, "", ValueType.IPV4, mask=0xFFFFFF00, size=4, segment="max-4"
     ),
-    "learned/vnet0/lease/lease": NamedSet(Purpose.LEARNED, "", Kind.IPV4, newest=True, segment="lease"),
-    "learned6/vnet0/br0": NamedSet(Purpose.LEARNED, "", Kind.IPV6, size=8, segment="br0"),
-    "learned6/vnet0/0x6240c3a4/max-1": NamedSet(Purpose.LEARNED, "", Kind.IPV6, size=1, segment="b@ä"),
+    "learned/vnet0/lease/lease": NamedSet(SetPurpose.LEARNED, "", ValueType.IPV4, newest=True, segment="lease"),
+    "learned6/vnet0/br0": NamedSet(SetPurpose.LEARNED, "", ValueType.IPV6, size=8, segment="br0"),
+    "learned6/vnet0/0x6240c3a4/max-1": NamedSet(SetPurpose.LEARNED, "", ValueType.IPV6, size=1, segment="b@ä"),
 }
 
 

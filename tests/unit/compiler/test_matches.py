@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nwfilter_hook.base.errors import FilterSyntaxError, UnsupportedMatch
-from nwfilter_hook.compiler.matches import exchange, narrow, rule_alternatives, turned_alternatives
+from nwfilter_hook.compiler.matches import intersect, reverse, reversed_alternatives, rule_alternatives
 from nwfilter_hook.ruleset.fields import Field
 from nwfilter_hook.ruleset.model import Between, Equals, Match
 from tests.unit.compiling import Values, bound, filter_xml, rule_xml, spell_match
@@ -429,7 +429,7 @@ def test_exchange_turns_sources_into_destinations() -> None:
         )
     )
     (matches,) = rule_alternatives(rule)
-    assert [spell_match(match) for match in exchange(matches)] == [
+    assert [spell_match(match) for match in reverse(matches)] == [
         "ether-dst=01:01:01:01:01:01",
         "ether-type=0x800",
         "ip-src=10.0.0.2",
@@ -438,7 +438,7 @@ def test_exchange_turns_sources_into_destinations() -> None:
         "dst-port=1",
         "src-port=2",
     ]
-    assert exchange(exchange(matches)) == matches
+    assert reverse(reverse(matches)) == matches
 
 
 @pytest.mark.parametrize(
@@ -459,7 +459,7 @@ def test_what_is_turned_and_what_is_not(protocol: str, turned: str) -> None:
     """Addresses, ports and set dimensions are turned; types, tags, opcodes and flags stay."""
     (rule,) = bound(filter_xml(rule_xml(protocol)))
     (matches,) = rule_alternatives(rule)
-    assert turned in [spell_match(match) for match in exchange(matches)]
+    assert turned in [spell_match(match) for match in reverse(matches)]
 
 
 MAC = "srcmacaddr='1:1:1:1:1:1'"
@@ -498,15 +498,15 @@ MAC = "srcmacaddr='1:1:1:1:1:1'"
 def test_what_is_left_of_a_rule_the_other_way(protocol: str, turned: list[str]) -> None:
     """The MAC goes; if the rule says nothing else, there is none."""
     (rule,) = bound(filter_xml(rule_xml(protocol)))
-    assert [" ".join(map(spell_match, matches)) for matches in turned_alternatives(rule)] == turned
+    assert [" ".join(map(spell_match, matches)) for matches in reversed_alternatives(rule)] == turned
 
 
 def test_narrowing() -> None:
     """Conditions are joined once each; two values for one field, or a condition and its opposite, pass no frame."""
     ip, arp = Match(Field.ETHER_TYPE, Equals(0x800)), Match(Field.ETHER_TYPE, Equals(0x806))
     mac = Match(Field.ETHER_SRC, Equals(1))
-    assert narrow((ip,), (mac, ip)) == (mac, ip)
-    assert narrow((ip,), (arp,)) is None
-    assert narrow((ip,), (Match(Field.ETHER_TYPE, Equals(0x800), negated=True),)) is None
+    assert intersect((ip,), (mac, ip)) == (mac, ip)
+    assert intersect((ip,), (arp,)) is None
+    assert intersect((ip,), (Match(Field.ETHER_TYPE, Equals(0x800), negated=True),)) is None
     ports = Match(Field.SRC_PORT, Between(1, 2))
-    assert narrow((ports,), (Match(Field.SRC_PORT, Between(3, 4)),)) is not None  # not looked into
+    assert intersect((ports,), (Match(Field.SRC_PORT, Between(3, 4)),)) is not None  # not looked into

@@ -11,8 +11,8 @@ from nwfilter_hook.base.errors import NftError
 from nwfilter_hook.nftables.backend import NftBackend
 from nwfilter_hook.nftables.commands import Script
 from nwfilter_hook.nftables.process import Nft
-from nwfilter_hook.ruleset.fields import Kind
-from nwfilter_hook.ruleset.model import NamedSet, Purpose
+from nwfilter_hook.ruleset.fields import ValueType
+from nwfilter_hook.ruleset.model import NamedSet, SetPurpose
 from tests.unit.compiling import compiled, filter_xml, rule_xml, transaction
 
 
@@ -175,4 +175,4 @@ def test_an_unreadable_answer(nft: Nft, program: Program, answer: str, monkeypat
     monkeypatch.setattr("nwfilter_hook.nftables.backend.read_sets", lambda table: ["ipset/web"])
     program.says(answer)
     with pytest.raises(NftError, match="unreadable answer"):
-        backend(nft).list_sets([NamedSet(Purpose.IPSET, "web", Kind.IPV4)])
+        backend(nft).list_sets([NamedSet(SetPurpose.IPSET, "web", ValueType.IPV4)])

@@ -13,8 +13,8 @@ from nwfilter_hook.nftables.names import chain_name
 from nwfilter_hook.nftables.script import install, remove
 from nwfilter_hook.nftables.sets import declaration, set_name
 from nwfilter_hook.operations.compile import quarantine
-from nwfilter_hook.ruleset.fields import Kind
-from nwfilter_hook.ruleset.model import Attachment, NamedSet, Purpose, Ruleset, Tree
+from nwfilter_hook.ruleset.fields import ValueType
+from nwfilter_hook.ruleset.model import Attachment, NamedSet, Ruleset, SetPurpose, Stage
 from tests.unit.checking import complaints
 from tests.unit.compiling import compiled, compiled_rule, filter_xml, installed_by, rule_xml, transaction
 
@@ -285,10 +285,10 @@ def test_sets() -> None:
 def test_different_sets_have_different_names() -> None:
     """Whatever their names hold, two sets never get one name in nft, nor do two chains."""
     names = ["a", "a b", "a+b", "a:b", "a.b", "a-b", "ab", "20", "a20b"]
-    sets = [NamedSet(Purpose.IPSET, name, Kind.IPV4, dimensions=size) for name in names for size in (1, 2, 6)]
+    sets = [NamedSet(SetPurpose.IPSET, name, ValueType.IPV4, dimensions=size) for name in names for size in (1, 2, 6)]
     assert len({set_name("t", each) for each in sets}) == len(sets)
     chains = ["arp", "arp:x", "arp.x", "arp-x", "arp_x", "arp3ax"]
-    assert len({chain_name("t", Tree.FROM_L2, name) for name in chains}) == len(chains)
+    assert len({chain_name("t", Stage.FROM_L2, name) for name in chains}) == len(chains)
 
 
 # --- hostile names ----------------------------------------------------------------------------------------------------

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from nwfilter_hook.ruleset.evaluate import Context, Evaluation, State, Way, evaluate
-from nwfilter_hook.ruleset.fields import Field, Kind
-from nwfilter_hook.ruleset.model import NamedSet, Purpose, Ruleset, Tree, Verdict
+from nwfilter_hook.ruleset.fields import Field, ValueType
+from nwfilter_hook.ruleset.model import NamedSet, Ruleset, SetPurpose, Stage, Verdict
 from tests.conformance.packets import FRAGMENT, GUEST_IP, OTHER_IP, Shape, build
 from tests.unit.compiling import compiled, compiled_rule, filter_xml, rule_xml
 
@@ -22,12 +22,12 @@ def test_a_frame_meets_both_layers_and_the_rules_that_decide_are_told() -> None:
         rule_xml("<ip/>", action="accept"), rule_xml("<tcp dstportstart='80'/>", direction="inout", statematch="0")
     )
     evaluation = evaluate(compiled(text), build({**TCP, Field.DST_PORT: 80}), Way.TO_GUEST)
-    assert [layer.tree for layer in evaluation.layers] == [Tree.TO_L3]
+    assert [layer.stage for layer in evaluation.layers] == [Stage.TO_L3]
     assert evaluation.verdict is Verdict.DROP
     evaluation = sent(compiled(text), {**TCP, Field.SRC_PORT: 80})
-    assert [(layer.tree, layer.verdict) for layer in evaluation.layers] == [
-        (Tree.FROM_L2, Verdict.ACCEPT),
-        (Tree.FROM_L3, Verdict.DROP),
+    assert [(layer.stage, layer.verdict) for layer in evaluation.layers] == [
+        (Stage.FROM_L2, Verdict.ACCEPT),
+        (Stage.FROM_L3, Verdict.DROP),
     ]
     assert [str(rule.source) for rule in evaluation.applied] == ["f.xml:2", "f.xml:3"]
 
@@ -35,7 +35,7 @@ def test_a_frame_meets_both_layers_and_the_rules_that_decide_are_told() -> None:
 def test_a_layer_that_drops_is_the_last() -> None:
     """Layer 3 never sees what layer 2 drops."""
     text = filter_xml(rule_xml("<mac/>"), rule_xml("<all/>", direction="inout"))
-    assert [layer.tree for layer in sent(compiled(text)).layers] == [Tree.FROM_L2]
+    assert [layer.stage for layer in sent(compiled(text)).layers] == [Stage.FROM_L2]
 
 
 def test_a_frame_that_no_rule_applies_to_passes() -> None:
@@ -89,7 +89,7 @@ def test_connection_state_is_the_contexts() -> None:
 def test_named_sets_and_counts_are_the_contexts() -> None:
     """What is in a set of the administrator, and how many connections are counted."""
     ruleset = compiled_rule("<all ipset='friends' ipsetflags='src'/>", direction="out", statematch="0")
-    friends = NamedSet(Purpose.IPSET, "friends", Kind.IPV4)
+    friends = NamedSet(SetPurpose.IPSET, "friends", ValueType.IPV4)
     inside = Context(sets={friends: frozenset([(range(GUEST_IP, GUEST_IP + 1),)])})
     assert sent(ruleset).passes
     assert not sent(ruleset, context=inside).passes

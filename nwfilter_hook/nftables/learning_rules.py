@@ -36,8 +36,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..base.dataclass import dataclass, replace
-from ..ruleset.fields import Field, Kind
-from ..ruleset.model import AddressRange, Equals, InSet, Masked, Match, NamedSet, Purpose, Rule, Ruleset, Tree, Verdict
+from ..ruleset.fields import Field, ValueType
+from ..ruleset.model import (
+    AddressRange,
+    Equals,
+    InSet,
+    Masked,
+    Match,
+    NamedSet,
+    Rule,
+    Ruleset,
+    SetPurpose,
+    Stage,
+    Verdict,
+)
 from ..ruleset.numbers import DHCP_COOKIE
 from .fields import number_place, place
 from .sets import CLAIM_S, IDLE_S, interface_field, lease_map, parse_learned, segment_set, set_name
@@ -45,13 +57,13 @@ from .sets import CLAIM_S, IDLE_S, interface_field, lease_map, parse_learned, se
 _ONCE = "limit rate 1/minute burst 1 packets"
 _CLAIMS_A_SECOND = 16
 _SHARED = (
-    *(Purpose.TAKEN, Purpose.CLAIMED, Purpose.SEEN, Purpose.SINCE),
-    *(Purpose.RESERVED, Purpose.RESERVED_NETS),
+    *(SetPurpose.TAKEN, SetPurpose.CLAIMED, SetPurpose.SEEN, SetPurpose.SINCE),
+    *(SetPurpose.RESERVED, SetPurpose.RESERVED_NETS),
 )
 
 
 @dataclass(frozen=True)
-class Lesson:
+class LearningRule:
     """
     Attributes:
         entrance: in place of the rule.
@@ -62,12 +74,14 @@ class Lesson:
     chains: tuple[tuple[str, tuple[str, ...]], ...]
 
 
-def is_lesson(rule: Rule) -> bool:
+def is_learning_rule(rule: Rule) -> bool:
     """Whether the rule stores addresses that become the guest's."""
-    return any(named.purpose is Purpose.LEARNED for _, named in rule.stores)
+    return any(named.purpose is SetPurpose.LEARNED for _, named in rule.stores)
 
 
-def lesson_of(ruleset: Ruleset, tree: Tree, rule: Rule, number: int, jump: str, *, counted: bool) -> Lesson:
+def learning_rule_of(
+    ruleset: Ruleset, stage: Stage, rule: Rule, number: int, jump: str, *, counted: bool
+) -> LearningRule:
     """
     What `rule` is in nft.
 
@@ -75,7 +89,7 @@ def lesson_of(ruleset: Ruleset, tree: Tree, rule: Rule, number: int, jump: str, 
         jump: the full name of the second chain.
         counted: every rule counts the packets that it does something with.
     """
-    writer = _Writer(ruleset, tree, rule, "counter " if counted else "")
+    writer = _Writer(ruleset, stage, rule, "counter " if counted else "")
     name = f"learn-{number}"
     if writer.leases:
         rules, entrance = writer.lease(jump), rule
@@ -83,12 +97,12 @@ def lesson_of(ruleset: Ruleset, tree: Tree, rule: Rule, number: int, jump: str, 
         rules, entrance = writer.use(jump), _unless_seen(rule, writer.field, writer.whole)
     entrance = replace(entrance, verdict=Verdict.JUMP, target=name, stores=(), rechecks=False)
     news = () if rule.rechecks else ((f"{name}-new", writer.new()),)
-    return Lesson(entrance, ((name, rules), *news))
+    return LearningRule(entrance, ((name, rules), *news))
 
 
 def _unless_seen(rule: Rule, field: Field, whole: NamedSet) -> Rule:
     """The rule, which asks for seen/SEG before anything else about the address."""
-    seen = Match(field, InSet(replace(whole, purpose=Purpose.SEEN)), negated=True)
+    seen = Match(field, InSet(replace(whole, purpose=SetPurpose.SEEN)), negated=True)
     first = next((place for place, match in enumerate(rule.matches) if match.field is field), len(rule.matches))
     return replace(rule, matches=(*rule.matches[:first], seen, *rule.matches[first:]))
 
@@ -96,18 +110,18 @@ def _unless_seen(rule: Rule, field: Field, whole: NamedSet) -> Rule:
 class _Writer:
     """Writes the statements for one rule."""
 
-    def __init__(self, ruleset: Ruleset, tree: Tree, rule: Rule, counter: str) -> None:
+    def __init__(self, ruleset: Ruleset, stage: Stage, rule: Rule, counter: str) -> None:
         self._tap = ruleset.tap
         self._rule = rule
         self._counter = counter
-        self._own = [(field, named) for field, named in rule.stores if named.purpose is Purpose.LEARNED]
+        self._own = [(field, named) for field, named in rule.stores if named.purpose is SetPurpose.LEARNED]
         self.field, self.whole = next((field, named) for field, named in self._own if named.mask is None)
         self.leases = self.field is Field.DHCP_ADDRESS
         kin = parse_learned(set_name(self._tap, self.whole))
         self._kin = f"@{kin.kin}" if kin and kin.kin else ""
         self._place = number_place(self.field)
         self._own_addresses = [each for each in ruleset.segment.own if each.kind is self.whole.kind]
-        self._interface = interface_field(tree, ruleset.attachment)
+        self._interface = interface_field(stage, ruleset.attachment)
         self._learned = self._set(self.whole)
         self._taken, self._claimed, self._seen, self._since, self._reserved, self._nets = (
             f"@{segment_set(purpose, self.whole.kind, self.whole.segment or self._tap)}" for purpose in _SHARED
@@ -224,7 +238,7 @@ class _Writer:
         return [(field, named) for field, named in self._own if named.mask is not None]
 
     def _leased(self) -> str:
-        return next(set_name(self._tap, named) for _, named in self._rule.stores if named.purpose is Purpose.LEASED)
+        return next(set_name(self._tap, named) for _, named in self._rule.stores if named.purpose is SetPurpose.LEASED)
 
     def _idle(self) -> str:
         return f" timeout {IDLE_S}s" if self.whole.gives_way else ""
@@ -250,7 +264,7 @@ def _is_one_of(place: str, network: AddressRange, *, negated: bool = False) -> s
     sign = "!=" if negated else "=="
     if network.low == network.high:
         return f"{place} {sign} {network.low:#x}"
-    mask = (1 << (128 if network.kind is Kind.IPV6 else 32)) - 1 ^ network.low ^ network.high
+    mask = (1 << (128 if network.kind is ValueType.IPV6 else 32)) - 1 ^ network.low ^ network.high
     return f"{place} & {mask:#x} {sign} {network.low:#x}"
 
 
