@@ -77,7 +77,10 @@ class DomainError(InputError):
 
 
 class Unfilterable(DomainError):
-    """The kernel doesn't see what the guest sends from there: even a quarantine stops only what comes to it."""
+    """
+    A port whose outgoing frames pass no hook of the kernel (Open vSwitch's userspace datapath): a quarantine stops only
+    what comes to the guest.
+    """
 
 
 def quarantine_effect(reason: NwfilterHookError) -> str:

@@ -1,5 +1,5 @@
 """
-What the host makes itself and a guest gets beside its connections: answers to what is rejected, and later fragments.
+Packets from the host that belong to no connection: ICMP errors for rejected packets, and later fragments.
 
 In:  the chains of a tap.
 Out: the same with rules for both at their places in to-l3, where the guest's own rules would drop them.

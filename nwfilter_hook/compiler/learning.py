@@ -1,5 +1,5 @@
 """
-Addresses that nobody gives: who may teach them, and what the guest may do until they are known.
+$IP and $IPV6 without a value: which packets set them, and what the guest may send before.
 
 In:  a reference's parameters; the chains of a tap whose rules compare with learned addresses.
 Out: a `Learning`; the chains with the rules that learn, all of them in force from the first frame.

@@ -30,8 +30,8 @@ class Library:
 
     Args:
         directories: in order of precedence; one that isn't there holds no filters.
-        defined: filters that are as good as in the first directory, though not yet there.
-        hidden: paths that are as good as gone.
+        defined: filters to use as if the first directory held them.
+        hidden: files to treat as deleted.
         trusting: True to read files that others may write, too: nothing comes into force.
     """
 
@@ -64,11 +64,11 @@ class Library:
         return self._filters[name]
 
     def with_filter(self, definition: Filter) -> Library:
-        """The same library in which `definition` is as good as in the first directory, and what is read is read."""
+        """The same library as if the first directory held `definition`; filters that were read are not read again."""
         return self._copy({**self._filters, definition.name: definition}, self._hidden)
 
     def without_file(self, name: str, path: str) -> Library:
-        """The same library in which the file `path` of the filter `name` is as good as gone."""
+        """The same library without the file `path` of the filter `name`."""
         return self._copy({key: each for key, each in self._filters.items() if key != name}, self._hidden | {path})
 
     def _copy(self, filters: Mapping[str, Filter], hidden: frozenset[str]) -> Library:
