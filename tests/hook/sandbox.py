@@ -59,6 +59,8 @@ def guest_xml(
 
 SHARED = ("kin", "claimed", "seen", "taken", "since", "reserved", "reserved-nets", "reserved-by", "ipset")
 """What names of sets begin with that are no tap's, but a bridge's or the administrator's."""
+OF_BRIDGES = ("zones", "zone-prerouting")
+"""What keeps connections of bridges apart."""
 
 
 @dataclass(frozen=True)
@@ -316,6 +318,8 @@ class Sandbox:
             if kind == "metainfo":
                 continue
             owner = value["chain"] if kind == "rule" else value["name"]
+            if owner in OF_BRIDGES:
+                continue
             if kind == "map":
                 value["elem"] = sorted(value.get("elem", ()), key=str)
                 for element in value["elem"]:
