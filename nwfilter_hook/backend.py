@@ -249,6 +249,17 @@ class Backend:
         """
         raise NotImplementedError
 
+    def compare(self, known: Sequence[tuple[Installed, str]]) -> dict[str, tuple[str, ...]]:
+        """
+        By tap that has something else than what is known, with its digest, a sentence for each thing; () where only the
+        kernel's own form of a rule differs.
+        """
+        raise NotImplementedError
+
+    def taps(self) -> frozenset[str]:
+        """Every tap that our tables lead anywhere."""
+        raise NotImplementedError
+
     def generation(self) -> int:
         """The number of the last change that anybody made to the kernel's rules."""
         raise NotImplementedError

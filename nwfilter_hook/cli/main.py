@@ -33,6 +33,7 @@ COMMANDS = {
     "show": "show.show",
     "undefine": "filters.undefine_",
     "validate": "validate.validate",
+    "verify": "verify.verify",
 }
 """Command to MODULE.FUNCTION of this package."""
 

@@ -20,7 +20,7 @@ from .commands import Operation, Script
 from .expressions import with_counts
 from .features import Features, Remember, needs_of
 from .fingerprints import fingerprints
-from .names import BOUNDS, LOOKUPS, MAPS, TABLE, is_of_tap
+from .names import BOUNDS, LOOKUPS, TABLE, is_of_tap
 from .netlink import (
     Hook,
     KernelRule,
@@ -131,7 +131,9 @@ class NftBackend(Backend):
         ran = self._nft.run(["-f", "-"], transaction.text)
         if ran.status:
             # whatever nft says: what the kernel shows decides whether something is in the way
-            roomy = _making_room(transaction)
+            from .obstacles import making_room
+
+            roomy = making_room(transaction)
             # of two refusals the first is told: its lines are the transaction's
             if roomy is None or self._nft.run(["-f", "-"], roomy.text).status:
                 from .refusals import explain
@@ -226,6 +228,14 @@ class NftBackend(Backend):
     def fingerprints(self, installed: Sequence[Installed]) -> dict[str, str]:
         return fingerprints(installed)
 
+    def compare(self, known: Sequence[tuple[Installed, str]]) -> dict[str, tuple[str, ...]]:
+        from .comparison import compare
+
+        return compare(known)
+
+    def taps(self) -> frozenset[str]:
+        return frozenset(tap for base in LOOKUPS for tap in read_verdicts(base.map) if tap)
+
     def generation(self) -> int:
         return read_generation()
 
@@ -307,31 +317,6 @@ def _counting_rule(installed: Installed, name: str) -> str:
     return counting.rpartition(' comment "')[2].rstrip('"')
 
 
-_HOOK_NUMBERS = {"ingress": 0, "egress": 1}
 _LAYER_3 = ("from-guest-l3", "to-guest-l3")
 _TRACKING = (*_LAYER_3, BOUNDS.map)
 """The maps of taps whose connections are looked at, or may be."""
-
-
-def _making_room(transaction: Script) -> Script | None:
-    """
-    `transaction`, which first deletes what the kernel shows in its way; None if there is nothing: an element of a map
-    of ours to which somebody gave another verdict, or the chain of a device of this name that had another hook and is
-    gone, while its chain isn't (seen on Linux 6.18).
-    """
-    maps: dict[str, dict[str, str]] = {}
-    hooks: dict[str, Hook | None] | None = None
-    operations: list[Operation] = []
-    for each in transaction.operations:
-        if each.verb == "add" and each.kind == "element" and each.value and each.table == "bridge":
-            known = maps.setdefault(each.name, read_verdicts(each.name)) if each.name in MAPS else {}
-            if known.pop(each.key.strip('"'), each.value) != each.value:
-                operations.append(Operation("delete", "element", each.table, each.name, each.key))
-        elif each.verb == "add" and each.kind == "chain" and each.table == "netdev" and each.value:
-            hooks = read_chains("netdev") if hooks is None else hooks
-            known_hook = hooks.get(each.name)
-            wanted = _HOOK_NUMBERS[each.value.split(" hook ")[1].split(" ")[0]]
-            if known_hook is not None and known_hook.number != wanted:
-                operations += [Operation(verb, "chain", "netdev", each.name) for verb in ("flush", "delete")]
-        operations.append(each)
-    return Script(tuple(operations)) if len(operations) > len(transaction.operations) else None

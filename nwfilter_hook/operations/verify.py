@@ -1,36 +1,89 @@
 """
-Whether the kernel has what the records say, for all taps in one look.
+Whether kernel and devices are what the records say, for all taps in one look.
 
 In:  a `Host`. Out: what differs.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from ..base.dataclass import dataclass
 from ..host import Host
 from ..storage.records import Binding, Record
+from .devices import Device, Whereabouts, locate
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A tap that has something else in the kernel than its record says."""
-
-    record: Record
-    binding: Binding
-
-
-def find_differences(host: Host) -> list[Difference]:
     """
-    Every tap whose chains, rules or map elements aren't those that were put there.
+    A tap of which the kernel has something else than its record says, or whose device isn't the one that it was.
+
+    Attributes:
+        guest, uuid: "" for a tap that is in our tables and in no record.
+        texts: sentences, at least one.
+        altered: the rules, or what leads to them, are others.
+        where: what became of the device; `device`: what it is now.
+    """
+
+    guest: str
+    uuid: str
+    tap: str
+    texts: tuple[str, ...]
+    altered: bool
+    where: Whereabouts = Whereabouts.THERE
+    device: Device | None = None
+
+
+def find_differences(host: Host, taps: Collection[str] | None = None) -> list[Difference]:
+    """
+    What differs, by guest, in one look at the kernel. Without the lock this may be what another process is about to do:
+    look again under it.
+
+    Args:
+        taps: look at these only.
 
     Raises:
         NftError: the kernel can't be asked.
     """
     records = host.state.records()
-    found = host.backend.fingerprints([binding.installed for record in records for binding in record.bindings])
-    return [
-        Difference(record, binding)
+    known = [
+        (record, binding)
         for record in records
         for binding in record.bindings
-        if binding.fingerprint and found[binding.tap] != binding.fingerprint
+        if (taps is None or binding.tap in taps) and host.state.owner(binding.tap) in (record.uuid, None)
+    ]
+    texts = host.backend.compare([(binding.installed, binding.fingerprint) for _, binding in known])
+    found = [_difference(record, binding, texts.get(binding.tap)) for record, binding in known]
+    return [each for each in found if each] + _strangers(host, records, taps)
+
+
+def _difference(record: Record, binding: Binding, texts: tuple[str, ...] | None) -> Difference | None:
+    where, device = locate(binding.tap, binding.index, binding.attachment, binding.bridge)
+    said = list(texts or ())
+    if texts == ():
+        rules = "not those that were put there" if binding.fingerprint else "not known to be those that were put there"
+        said.append(f"the rules in the kernel are {rules}")
+    if where is not Whereabouts.THERE:
+        said.append(f"the device is {where.value}{_now(where, device)}")
+    if not said:
+        return None
+    return Difference(record.guest, record.uuid, binding.tap, tuple(said), texts is not None, where, device)
+
+
+def _now(where: Whereabouts, device: Device | None) -> str:
+    if device is None:
+        return ""
+    if where is Whereabouts.RENAMED:
+        return f" to {device.name}"
+    return f", {device.bridge or 'none'}" if where is Whereabouts.MOVED else ""
+
+
+def _strangers(host: Host, records: list[Record], taps: Collection[str] | None) -> list[Difference]:
+    """Taps that our tables lead somewhere although no guest has them."""
+    known = {each.tap for record in records for each in record.installed()}
+    return [
+        Difference("", "", tap, ("no record knows of this tap, but our table has an element for it",), True)
+        for tap in sorted(host.backend.taps() - known)
+        if (taps is None or tap in taps) and host.state.owner(tap) is None
     ]

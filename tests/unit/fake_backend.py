@@ -14,7 +14,7 @@ from nwfilter_hook.backend import Installed, Object, Seen, Transaction
 from nwfilter_hook.base.errors import NftError
 from nwfilter_hook.nftables.backend import NftBackend
 from nwfilter_hook.nftables.commands import Operation, Script
-from nwfilter_hook.nftables.names import BASE_CHAINS, is_of_tap
+from nwfilter_hook.nftables.names import BASE_CHAINS, MAPS, is_of_tap
 from nwfilter_hook.nftables.process import Nft
 from nwfilter_hook.nftables.zones import MAP
 from nwfilter_hook.ruleset.model import Ruleset
@@ -138,6 +138,15 @@ class FakeBackend(NftBackend):
 
     def fingerprints(self, installed: Sequence[Installed]) -> dict[str, str]:
         return {one.tap: repr([self._found(each) for each in one.objects]) for one in installed}
+
+    def compare(self, known: Sequence[tuple[Installed, str]]) -> dict[str, tuple[str, ...]]:
+        installed = [one for one, _ in known]
+        seen, digests = self.look(installed), self.fingerprints(installed)
+        altered = [one.tap for one, digest in known if digests[one.tap] != digest]
+        return {tap: tuple(f"{name} is missing" for name in seen[tap].missing) for tap in altered}
+
+    def taps(self) -> frozenset[str]:
+        return frozenset(key.strip('"') for name, key in self.kernel.elements if name in MAPS)
 
     def _found(self, each: Object) -> object:
         """What the kernel has of a chain or an element, and of the base chain that looks it up."""
