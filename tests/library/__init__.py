@@ -1,1 +1,0 @@
-"""The filter library: filters as objects, and changing them under running guests."""
