@@ -41,7 +41,7 @@ conformance: $(VENV)/test-ready
 
 # A filter redefined 1000 times under a flood; `make test` does it a hundred times.
 soak: $(VENV)/test-ready
-	NWFILTER_HOOK_REDEFINITIONS=1000 $(VENV)/bin/python -m pytest --timeout 1500 tests/library/test_no_gap.py
+	NWFILTER_HOOK_REDEFINITIONS=1000 $(VENV)/bin/python -m pytest --timeout 1500 tests/host/test_no_gap.py
 
 $(VENV)/demo-ready: Makefile setup.cfg
 	@echo "Installing from Debian: $(RUN_PACKAGES); from PyPI, into $(VENV): click rich scapy"

@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from tests.bench.run import mac  # noqa: E402
-from tests.library.site import STOCK, Site  # noqa: E402
+from tests.host.site import STOCK, Site  # noqa: E402
 from tests.support.netns import Wire  # noqa: E402
 
 BUDGET_S = 3

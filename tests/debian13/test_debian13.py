@@ -41,8 +41,8 @@ apt-get install -y -qq --no-install-recommends busybox-static dnsmasq-base file 
 """
 # by name, the paths that one process runs
 SUITES = {
-    "unit-golden-library": ("tests/unit", "tests/golden", "tests/library", "--ignore=tests/unit/test_lint.py"),
-    "hook": ("tests/hook",),
+    "unit-golden": ("tests/unit", "tests/golden", "--ignore=tests/unit/test_lint.py"),
+    "host": ("tests/host",),
     "wire": ("tests/wire",),
 }
 

@@ -1,12 +1,15 @@
-"""What the tests of the hook as a process share: the sandbox."""
+"""What the tests of hook and commands share: a sandbox; a host without a kernel, and one with."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.hook.sandbox import Sandbox, Snapshot
+from tests.host.sandbox import Sandbox, Snapshot
+from tests.host.site import Site
+from tests.support.netns import Wire
 
 
 @pytest.fixture(scope="session")
@@ -22,3 +25,16 @@ def box(bystander: Snapshot) -> Iterator[Sandbox]:
     with Sandbox(bystander) as box:
         yield box
         box.check_bystander()
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Site:
+    """A host on which no guest runs."""
+    return Site(tmp_path)
+
+
+@pytest.fixture
+def site(able: None) -> Iterator[Site]:
+    """A host with the taps vnet0 and vnet1 in a bridge."""
+    with Wire() as wire:
+        yield Site(wire.directory, wire)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.library.site import STOCK, Site, drop_udp, filter_xml, reference
+from tests.host.site import STOCK, Site, drop_udp, filter_xml, reference
 from tests.support.netns import REPOSITORY
 
 INJECTED = 'x" ; }; delete table bridge nwfilter; #'

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from nwfilter_hook.operations.bounds import MAX_INTERFACES, MAX_RULES_OF_GUEST, MAX_RULES_OF_TAP
-from tests.hook.sandbox import GUEST, HOOK, TAP, Sandbox
+from tests.host.sandbox import GUEST, HOOK, TAP, Sandbox
 from tests.support.domains import domain, interface
 
 pytestmark = pytest.mark.hook

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from lxml import etree
 
-from tests.library.site import STOCK, Site, drop_udp, filter_xml, reference
+from tests.host.site import STOCK, Site, drop_udp, filter_xml, reference
 from tests.support.frames import GUEST, OTHER, OTHER_IP, udp
 from tests.support.netns import REPOSITORY
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.hook.sandbox import BYSTANDER, BYSTANDER_TAP, FILTER, GUEST, HANGS_S, TAP, Ran, Sandbox, guest_xml
+from tests.host.sandbox import BYSTANDER, BYSTANDER_TAP, FILTER, GUEST, HANGS_S, TAP, Ran, Sandbox, guest_xml
 from tests.support.domains import key_of
 
 pytestmark = pytest.mark.hook

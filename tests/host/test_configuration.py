@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.hook.sandbox import GUEST, HOOK, TAP, Sandbox, guest_xml
+from tests.host.sandbox import GUEST, HOOK, TAP, Sandbox, guest_xml
 from tests.support.domains import domain, interface
 
 pytestmark = pytest.mark.hook

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.hook.sandbox import GUEST, HOOK, NOT_XML, TAP, Sandbox, guest_xml
+from tests.host.sandbox import GUEST, HOOK, NOT_XML, TAP, Sandbox, guest_xml
 from tests.support.domains import domain, filterref, interface
 
 pytestmark = pytest.mark.hook

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.library.site import Ran, Site, drop_udp, filter_xml
+from tests.host.site import Ran, Site, drop_udp, filter_xml
 from tests.support.frames import udp
 
 UUID = "11111111-1111-4111-8111-111111111111"

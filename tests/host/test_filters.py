@@ -7,7 +7,7 @@ from xml.sax.saxutils import quoteattr
 
 import pytest
 
-from tests.hook.sandbox import GUEST, TAP, Sandbox, guest_xml
+from tests.host.sandbox import GUEST, TAP, Sandbox, guest_xml
 from tests.support.domains import domain, interface
 from tests.support.netns import REPOSITORY
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.hook.sandbox import GUEST, HOOK, OWN_SYSFS, TAP, Sandbox, guest_xml
+from tests.host.sandbox import GUEST, HOOK, OWN_SYSFS, TAP, Sandbox, guest_xml
 from tests.support.domains import domain, interface
 
 pytestmark = pytest.mark.hook

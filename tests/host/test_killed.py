@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.hook.sandbox import BYSTANDER_TAP, FILTER, GUEST, HOOK, TAP, Ran, Sandbox, Snapshot, guest_xml, killed
+from tests.host.sandbox import BYSTANDER_TAP, FILTER, GUEST, HOOK, TAP, Ran, Sandbox, Snapshot, guest_xml, killed
 from tests.support.domains import domain, interface
 
 pytestmark = pytest.mark.hook

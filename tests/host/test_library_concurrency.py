@@ -15,7 +15,7 @@ from unittest import mock
 import pytest
 
 from nwfilter_hook.storage.state import State
-from tests.library.site import Site, drop_udp, filter_xml, normal_form, reference
+from tests.host.site import Site, drop_udp, filter_xml, normal_form, reference
 from tests.support.domains import domain, interface
 from tests.support.frames import GUEST
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.library.site import Site, drop_udp, filter_xml, reference
+from tests.host.site import Site, drop_udp, filter_xml, reference
 
 pytestmark = pytest.mark.netns
 

@@ -16,8 +16,8 @@ import pytest
 from nwfilter_hook.base.errors import NwfilterHookError
 from nwfilter_hook.host import Host
 from nwfilter_hook.operations.define import define, reload, undefine
-from tests.hook.killer import is_step
-from tests.library.site import Site, drop_udp, filter_xml, reference
+from tests.host.killer import is_step
+from tests.host.site import Site, drop_udp, filter_xml, reference
 from tests.support.domains import domain, interface
 from tests.support.frames import OTHER, THIRD
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.library.site import STOCK, Site, drop_udp, filter_xml, reference
+from tests.host.site import STOCK, Site, drop_udp, filter_xml, reference
 from tests.support.domains import domain, interface
 from tests.support.frames import GUEST_IP, OTHER, THIRD, arp, ipv4, udp
 from tests.support.netns import Wire

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 import pytest
 
 from nwfilter_hook.operations.define import define
-from tests.library.site import Site, drop_udp, filter_xml, reference
+from tests.host.site import Site, drop_udp, filter_xml, reference
 from tests.support.frames import GUEST, GUEST_IP, OTHER, arp, ipv4, udp, vlan
 from tests.support.netns import Wire
 

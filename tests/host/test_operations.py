@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.hook.sandbox import (
+from tests.host.sandbox import (
     BYSTANDER,
     BYSTANDER_TAP,
     ENVIRONMENT,

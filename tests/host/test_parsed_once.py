@@ -11,7 +11,7 @@ from unittest import mock
 import pytest
 
 from nwfilter_hook.filters import parse
-from tests.library.site import Site, drop_udp, filter_xml, reference
+from tests.host.site import Site, drop_udp, filter_xml, reference
 
 pytestmark = pytest.mark.netns
 

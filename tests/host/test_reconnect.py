@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.hook.sandbox import (
+from tests.host.sandbox import (
     BYSTANDER,
     BYSTANDER_TAP,
     FILTER,

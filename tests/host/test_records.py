@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.hook.sandbox import (
+from tests.host.sandbox import (
     BYSTANDER,
     BYSTANDER_TAP,
     GUEST,

@@ -6,7 +6,7 @@ import uuid
 
 import pytest
 
-from tests.library.site import STOCK, Site, drop_udp, filter_xml, reference
+from tests.host.site import STOCK, Site, drop_udp, filter_xml, reference
 from tests.support.frames import OTHER
 
 ONE = "11111111-1111-4111-8111-111111111111"

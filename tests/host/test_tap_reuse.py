@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.hook.sandbox import FILTER, GUEST, TAP, Sandbox, guest_xml
+from tests.host.sandbox import FILTER, GUEST, TAP, Sandbox, guest_xml
 from tests.support.domains import domain, interface, key_of, uuid_of
 
 pytestmark = pytest.mark.hook

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.library.site import Site
+from tests.host.site import Site
 from tests.support.domains import domain, interface
 from tests.support.frames import GUEST, OTHER, OTHER_IP, udp
 from tests.support.learned import command

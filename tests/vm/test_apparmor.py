@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.hook.test_installed import in_private_system
+from tests.host.test_installed import in_private_system
 from tests.support.domains import domain, interface
 
 pytestmark = pytest.mark.stock_kernel
