@@ -33,7 +33,8 @@ class Bypass:
 
     Attributes:
         way: a name for programs: tc-redirect, tc-mirror, tc-bpf, tc-connection, tc-unknown, tcx, xdp, flowtable, vlan,
-            nft-fwd, nft-dup, broute, packet-socket; or unreadable, where it can't be told whether there is one.
+            nft-fwd, nft-dup, broute, packet-socket; reserved-destinations, where the kernel has no rules before the
+            bridge; or unreadable, where it can't be told whether there is one.
         text: one sentence.
     """
 

@@ -23,7 +23,7 @@ from ..ruleset.model import Attachment, Chain, Rule, Ruleset, Segment, Stage, Ve
 from ..storage.library import Library
 from ..storage.records import Binding
 from .bounds import Bound, count_rules
-from .devices import attachment_of, bridge_of, can_be_closed, read_device, refuse_userspace_datapath
+from .devices import attachment_of, bridge_of, can_be_closed, read_device, refuse_userspace_datapath, without_ingress
 from .floors import describe, floor_below
 from .segments import segment_of, with_hosts_own
 
@@ -164,7 +164,12 @@ def _ruleset(host: Host, wanted: Binding, reference: FilterRef, uuid: str, *, in
 
 
 def _sees_ingress(host: Host, wanted: Binding) -> bool:
-    return wanted.attachment is Attachment.BRIDGE_PORT and host.backend.sees_ingress()
+    if wanted.attachment is not Attachment.BRIDGE_PORT:
+        return False
+    sees = host.backend.sees_ingress()
+    if not sees:
+        host.report(f"{wanted.tap}: warning: {without_ingress(wanted.bridge)}")
+    return sees
 
 
 def _compile(host: Host, wanted: Binding, reference: FilterRef, uuid: str) -> CompiledTap:

@@ -115,6 +115,15 @@ def can_be_closed(interface: Interface) -> bool:
     return interface.kind is not PortKind.OTHER or read_device(interface.tap or "") is not None
 
 
+def without_ingress(bridge: str | None) -> str:
+    """What is left open on a bridge port of a kernel that has no rules at the ingress of a device."""
+    return (
+        "what it sends to 01:80:c2:00:00:00 to 0f is not filtered: this kernel lacks CONFIG_NETFILTER_INGRESS; "
+        f"`ip link set {bridge or 'BRIDGE'} type bridge no_linklocal_learn 1` at least keeps the bridge from learning "
+        "from it"
+    )
+
+
 def refuse_userspace_datapath(interface: Interface, tap: str) -> None:
     """
     Open vSwitch's kernel datapath makes its ports belong to a device of its own (ovs-system). The userspace datapath

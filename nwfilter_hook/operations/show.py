@@ -14,9 +14,10 @@ from typing import Any
 from ..backend import Seen
 from ..base.dataclass import as_dict, dataclass
 from ..host import Host
+from ..ruleset.model import Attachment
 from ..storage.records import Binding, Record
 from .bypasses import Bypass, find_bypasses
-from .devices import Whereabouts, locate
+from .devices import Whereabouts, locate, without_ingress
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,9 @@ def read_views(host: Host) -> list[TapView]:
     bindings = [(record, binding) for record in records for binding in record.bindings]
     seen = host.backend.look([binding.installed for _, binding in bindings])
     bypasses = find_bypasses(*(binding.tap for _, binding in bindings))
+    ports = [binding for _, binding in bindings if binding.attachment is Attachment.BRIDGE_PORT]
+    if ports and not host.backend.sees_ingress():
+        bypasses += tuple(Bypass(each.tap, "reserved-destinations", without_ingress(each.bridge)) for each in ports)
     return [
         _view(record, binding, seen[binding.tap], tuple(each for each in bypasses if each.tap == binding.tap))
         for record, binding in bindings

@@ -85,7 +85,7 @@ class FakeBackend(NftBackend):
         scripts: what was carried out.
         fails: raised instead of carrying anything out, if set.
         takes_it_first: carry it out, then raise: as an nft that is given up may have done.
-        kernel_has_zones: what `has_zones` says.
+        kernel_has_zones, kernel_has_ingress: what `has_zones` and `sees_ingress` say.
     """
 
     def __init__(self) -> None:
@@ -95,13 +95,14 @@ class FakeBackend(NftBackend):
         self.fails: NftError | None = None
         self.takes_it_first = False
         self.kernel_has_zones = True
+        self.kernel_has_ingress = True
 
     def check(self, rulesets: Iterable[Ruleset]) -> None:
         for _ in rulesets:
             pass
 
     def sees_ingress(self) -> bool:
-        return True
+        return self.kernel_has_ingress
 
     def has_zones(self) -> bool:
         return self.kernel_has_zones

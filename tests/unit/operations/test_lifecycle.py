@@ -17,6 +17,7 @@ from nwfilter_hook.domain.parse import parse_domain
 from nwfilter_hook.host import Host
 from nwfilter_hook.operations.lifecycle import check, install, plan_removal, remove
 from nwfilter_hook.operations.reconnect import quarantine_known, reconcile
+from nwfilter_hook.operations.show import read_views
 from nwfilter_hook.ruleset.model import Ruleset
 from nwfilter_hook.storage.library import Library
 from nwfilter_hook.storage.state import State
@@ -432,3 +433,15 @@ def test_a_guest_known_by_its_record_alone(bench: Bench) -> None:
     assert quarantine_known(bench.host, A, InputError("broken", guest(A).source))
     assert all("drop" in rules[0] for (_, name), rules in bench.backend.kernel.chains.items() if "/" in name)
     assert not quarantine_known(bench.host, B, InputError("broken", guest(A).source))
+
+
+def test_a_kernel_without_rules_before_the_bridge(bench: Bench) -> None:
+    """What is left open is said at the start, and shown as long as it is so."""
+    bench.backend.kernel_has_ingress = False
+    bench.start(guest(A, vnet0="arp"))
+    assert any("01:80:c2:00:00:00 to 0f is not filtered" in line for line in bench.reports)
+    (view,) = read_views(bench.host)
+    assert [each.way for each in view.bypasses if each.way != "unreadable"] == ["reserved-destinations"]
+    bench.backend.kernel_has_ingress = True
+    (view,) = read_views(bench.host)
+    assert [each.way for each in view.bypasses if each.way != "unreadable"] == []
