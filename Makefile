@@ -4,7 +4,7 @@ PYTHON := /usr/bin/python3
 VENV := .venv
 RUN_PACKAGES := nftables iproute2 python3 python3-venv python3-lxml
 TEST_PACKAGES := libvirt-daemon-system libvirt-clients qemu-system-x86 busybox-static dnsmasq-base file gcc libc6-dev cpio kmod \
-	libvirt-daemon-config-nwfilter python3-libvirt apparmor ebtables iptables conntrack procps git openvswitch-switch debootstrap
+	libvirt-daemon-config-nwfilter pandoc python3-libvirt apparmor ebtables iptables conntrack procps git openvswitch-switch debootstrap
 DESTDIR ?=
 PREFIX ?= /usr
 PACKAGE := /usr/lib/python3/dist-packages/nwfilter_hook
@@ -16,7 +16,7 @@ define INSTALL_LAUNCHER
 	mv -T $(DESTDIR)$(HOOKS)/.50-nwfilter-hook $(DESTDIR)$(HOOKS)/qemu.d/50-nwfilter-hook
 endef
 
-.PHONY: demo test lint debian13 bench soak conformance install hook clean
+.PHONY: demo test lint debian13 bench soak conformance man install hook clean
 
 demo: $(VENV)/demo-ready
 	$(VENV)/bin/python tests/demo.py
@@ -58,6 +58,15 @@ $(VENV)/test-ready: $(VENV)/demo-ready
 	$(VENV)/bin/pip install --quiet --editable '.[test]'
 	@touch $@
 
+# The pages of packaging/man, if pandoc is there; people read the sources as well.
+PAGES := $(wildcard packaging/man/*.md)
+
+man: $(PAGES:packaging/man/%.md=build/man/%)
+
+build/man/%: packaging/man/%.md
+	@mkdir -p build/man
+	pandoc -s -f gfm+yaml_metadata_block -t man $< -o $@
+
 # Into a system as root, or with DESTDIR into a package; over an older one, with guests that run. The package changes as a
 # whole, and `files` tells the hook whether it has. Last comes what libvirt starts, in one step and never half: all that
 # is in qemu.d is a hook.
@@ -77,6 +86,10 @@ install:
 	install -m 644 filters/*.xml $(DESTDIR)$(PREFIX)/share/nwfilter-hook/filters/
 	test -e $(DESTDIR)/etc/nwfilter-hook/nwfilter-hook.conf || \
 		install -m 644 packaging/nwfilter-hook.conf $(DESTDIR)/etc/nwfilter-hook/nwfilter-hook.conf
+	@if command -v pandoc >/dev/null; then $(MAKE) --no-print-directory man && \
+		for page in build/man/*; do install -D -m 644 $$page \
+			$(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/} || exit 1; done; \
+	else echo "no manual pages: there is no pandoc"; fi
 	$(INSTALL_LAUNCHER)
 
 # libvirt starts this checkout.

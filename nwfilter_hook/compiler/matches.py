@@ -278,7 +278,7 @@ def _bpdu(rule: BoundRule, groups: list[Alternatives]) -> Alternatives:
     """
     BPDU fields: `type` holds for every BPDU, the others only bind configuration BPDUs; another BPDU meets them.
 
-    ebt_stp means to do so, but reads every field one octet early (README, difference 15).
+    ebt_stp means to do so, but reads every field one octet early (nwfilter-differences(7), 15).
     """
     header = Match(Field.STP_HEADER, Equals(_BPDU_HEADER))
     is_configuration = Match(Field.STP_TYPE, Equals(_CONFIGURATION_BPDU))

@@ -1,6 +1,6 @@
 """
-The deliberate differences from libvirt, by their numbers in the README's list: libvirt's own rules in the kernel, put
-there by libvirt, and ours by the evaluator, which test_kernel.py and tests/vm hold to be the kernel's.
+The deliberate differences from libvirt, by their numbers in nwfilter-differences(7): libvirt's own rules in the kernel,
+put there by libvirt, and ours by the evaluator, which test_kernel.py and tests/vm hold to be the kernel's.
 
 Every test's name has a number of the list in it, and the last test asks that none is missing. tests/unit has tests of
 the same numbers for what a compiled ruleset shows without frames.
@@ -48,7 +48,7 @@ from tests.support.netns import Guest
 
 pytestmark = pytest.mark.libvirt
 
-README = Path(__file__).parents[2] / "README.md"
+MANUAL = Path(__file__).parents[2] / "packaging/man/nwfilter-differences.7.md"
 PARAMETERS: Parameters = {"IP": ("10.0.0.1",)}
 
 
@@ -286,7 +286,7 @@ def passes_libvirt(bench: Bench, values: Values, way: Way = Way.FROM_GUEST) -> b
 
 @pytest.mark.parametrize("difference", DIFFERENCES, ids=lambda difference: difference.name)
 def test_deliberate_difference(bench: Bench, difference: Difference) -> None:
-    """libvirt's verdict is the one that the README says it is, and ours the other."""
+    """libvirt's verdict is the one that the manual says it is, and ours the other."""
     case = Case((), build(difference.values, difference.shape))
     ruleset = ours(f"different-{difference.name}", PARAMETERS)
     with bench.bind(f"different-{difference.name}", PARAMETERS):
@@ -661,9 +661,9 @@ def refusal(bench: Bench, name: str, parameters: Parameters) -> str:
         return str(error)
 
 
-def test_every_difference_of_the_readme_has_a_test() -> None:
-    """The tests that the README's table names in a row are the ones of this file that have the row's number."""
-    table = README.read_text().partition("\n## Differences from libvirt\n")[2].partition("\n## ")[0]
+def test_every_difference_of_the_manual_has_a_test() -> None:
+    """The tests that the manual's table names in a row are the ones of this file that have the row's number."""
+    table = MANUAL.read_text()
     rows = re.findall(r"^\| (\d+) \|.*\| (.*) \|$", table, re.MULTILINE)
     prefix = "test_deliberate_difference_"
     tests = {difference.name for difference in DIFFERENCES}

@@ -5,9 +5,10 @@ test_libvirt.py compares filters that somebody has written; a rule that our comp
 has, is seen here. libvirt's driver puts each tree on the tap; frames at the bounds of the rules go through its rules in
 the kernel and, as the evaluator has them, through ours.
 
-Left out is what the README's list says differs, by its numbers: rules in `listed`, and in `tree_of` addresses that are
-learned (8), chains without a priority (3), chains of one priority (17) and the end of a chain (12). No frame has an
-Authentication header before another header of IPv6 (16), and of ARP only frames of the usual lengths are compared (13).
+Left out is what nwfilter-differences(7) says differs, by its numbers: rules in `listed`; and in `tree_of` addresses
+that are learned (8), chains without a priority (3), chains of one priority (17) and the end of a chain (12). No frame
+has an Authentication header before another header of IPv6 (16), and of ARP only frames of the usual lengths are
+compared (13).
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ PRIORITIES = (-900, -810, -800, -750, -700, -600, -500, -400, 0, 500)
 
 
 def listed(line: str) -> int | None:
-    """The first number of the README's list that has something in the rule."""
+    """The first number of nwfilter-differences(7) that has something in the rule."""
     rule = ET.fromstring(line)
     if not len(rule):
         return None

@@ -7,7 +7,7 @@ Out: by tree ("from", "to", "from-l3", "to-l3") what the compiled filter must ho
 libvirt's chains: libvirt-J-TAP and libvirt-P-TAP (ebtables) are what the guest sends and gets at layer 2. FJ and HJ
 (iptables) both see what the guest sends at layer 3, FP what it gets; in FJ and HJ a packet passes by RETURN.
 
-Not everything can be taken over as it is; each exception has its number in the README's list of differences, or is
+Not everything can be taken over as it is; each exception has its number in nwfilter-differences(7), or is
 said here:
 * no packet toward the guest can be rejected in the bridge family: REJECT in FP is drop;
 * --ip-tos is the value that the filter calls dscp (difference 2);

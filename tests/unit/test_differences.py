@@ -1,5 +1,5 @@
 """
-The deliberate differences from libvirt, by their number in the README's list, as far as a compiled ruleset shows them.
+The deliberate differences from libvirt, by their number in nwfilter-differences(7), as far as a ruleset shows them.
 
 Each test states what libvirt does beside what happens here.
 """

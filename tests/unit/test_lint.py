@@ -1,4 +1,4 @@
-"""ruff and mypy have nothing to say about the package, the tests and the hook script; see ruff.toml and setup.cfg."""
+"""ruff, mypy and pandoc have nothing to say about package, tests, hook script, manual; see ruff.toml and setup.cfg."""
 
 from __future__ import annotations
 
@@ -33,3 +33,13 @@ def test_the_formatter_sees_the_hook_script() -> None:
     settings = (REPOSITORY / "setup.cfg").read_text()
     assert "files = nwfilter_hook, tests, hooks/qemu" in settings
     assert all("hooks/qemu" in command for command in COMMANDS.values() if command[0] == "ruff")
+
+
+@pytest.mark.parametrize("path", sorted((REPOSITORY / "packaging/man").glob("*.md")), ids=lambda path: path.name)
+def test_a_page_of_the_manual_is_rendered(path: Path) -> None:
+    """As `make man` does it."""
+    command = ["pandoc", "-s", "-f", "gfm+yaml_metadata_block", "-t", "man", str(path)]
+    page = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    name, section = path.name.removesuffix(".md").rsplit(".", 1)
+    assert f'.TH "{name.upper()}" "{section}"' in page
+    assert ".SH NAME" in page

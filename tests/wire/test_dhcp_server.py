@@ -368,8 +368,8 @@ def test_a_guest_cannot_end_its_neighbours_dhcpv6_lease(lan: Wire) -> None:
 @pytest.mark.parametrize("options", [(), ("--dhcp-ignore-clid",)], ids=["by-identifier", "by-mac"])
 def test_a_neighbours_client_identifier(lan: Wire, victim: Stack, options: Sequence[str]) -> None:
     """
-    What rules can't do, as the README says: a server that knows clients by option 61 gives a guest its neighbour's
-    lease; one that goes by the MAC doesn't.
+    What rules can't do, as nwfilter-filter(7) says: a server that knows clients by option 61 gives a guest its
+    neighbour's lease; one that goes by the MAC doesn't.
     """
     with dnsmasq(lan, BRIDGE, "10.0.9.10,10.0.9.19", options=options) as leases:
         address = victim.ask()

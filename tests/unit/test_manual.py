@@ -1,4 +1,4 @@
-"""What the README says that rules compile to, they compile to; and the tests that it names are there."""
+"""What the manual says that rules compile to, they compile to; the README is short, and links lead somewhere."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ from nwfilter_hook.nftables.expressions import render_rule
 from nwfilter_hook.ruleset.model import Ruleset, Stage
 from tests.unit.compiling import compiled_rule, stands_beside
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
+ROOT = Path(__file__).parents[2]
+PAGES = sorted((ROOT / "packaging/man").glob("*.md"))
+FILTERS = (ROOT / "packaging/man/nwfilter-filter.7.md").read_text()
 TCP = "ether type ip ip protocol 6 @th,0,24 >= 0x0"
 
 
 def tables(heading: str) -> list[list[list[str]]]:
     """The cells of each table under `heading`, without its head."""
-    section = README.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    section = FILTERS.split(f"\n# {heading}\n")[1].split("\n# ")[0]
     lines = re.findall(r"(?m)(?:^\|.*\n)+", section)
     return [[[cell.strip() for cell in row.strip("|").split(" | ")] for row in each.splitlines()[2:]] for each in lines]
 
@@ -27,7 +29,7 @@ CONDITIONS, PLACES = tables("What rules compile to")
 
 
 def statements(ruleset: Ruleset, tree: Stage) -> list[str]:
-    """The rules of the tree as the README prints them."""
+    """The rules of the tree as the manual prints them."""
     return [
         statement.partition(" comment ")[0]
         for chain in ruleset.chains
@@ -61,3 +63,25 @@ def test_places(row: list[str]) -> None:
     for tree, expected in ((Stage.FROM_L3, row[2]), (Stage.TO_L3, row[3])):
         found = " or ".join(f"`{each}`" for each in statements(ruleset, tree))
         assert (found.replace(TCP, "…") or "nothing") == expected
+
+
+def test_the_readme_is_short() -> None:
+    """What, two commands, install, give a guest a filter, what happens when; all else is in the manual."""
+    lines = (ROOT / "README.md").read_text().splitlines()
+    assert len(lines) <= 150
+    assert [line.split()[:2] for line in lines if line.startswith("    make ")][:2] == [
+        ["make", "demo"],
+        ["make", "test"],
+    ]
+
+
+@pytest.mark.parametrize("path", [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *PAGES], ids=lambda path: path.name)
+def test_links_lead_somewhere(path: Path) -> None:
+    """To a file of ours, and there to a headline."""
+    for target, anchor in re.findall(r"\]\(([^):#]*)(?:#([^)]*))?\)", path.read_text()):
+        found = path.parent / target if target else path
+        assert found.exists(), target
+        headlines = re.findall(r"(?m)^#+ (.*)$", found.read_text()) if anchor else []
+        assert not anchor or anchor in [
+            re.sub(r"[^a-z0-9 -]", "", each.lower()).replace(" ", "-") for each in headlines
+        ]
