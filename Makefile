@@ -89,7 +89,7 @@ install:
 	@if command -v pandoc >/dev/null; then $(MAKE) --no-print-directory man && \
 		for page in build/man/*; do install -D -m 644 $$page \
 			$(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/} || exit 1; done; \
-	else echo "no manual pages: there is no pandoc"; fi
+	else echo "no manual pages: there is no pandoc" >&2; fi
 	$(INSTALL_LAUNCHER)
 
 # libvirt starts this checkout.
