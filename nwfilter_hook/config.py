@@ -16,6 +16,11 @@ Out: a `Config`; every key has a default.
     end_of_chain = return
     [learning]
     never = 192.0.2.1 2001:db8::/64
+    [watch]
+    uri = qemu:///system
+    poll_s = 60
+    verify_s = 300
+    status_dir = /run/libvirt/qemu
     [defaults]
     network.default = clean-traffic
     bridge.br-* = clean-traffic CTRL_IP_LEARNING=dhcp DHCPSERVER=192.0.2.1
@@ -84,6 +89,9 @@ class Config:
         connections: how many a guest may have open: a number, "1/N" of the kernel's table, or "none" for any number.
         end_of_chain: what happens to a frame at the end of a sub-chain: "return" to the root chain, or "accept".
         never: addresses that no guest learns: version of IP, first, last.
+        uri: of libvirt; "none": it isn't asked.
+        poll_s, verify_s: how often the service looks at all guests, and at all rules, though nothing told it to.
+        status_dir: where libvirt keeps what it knows of running guests.
         defaults, floors: in the file's order; of each the first that fits an interface counts.
         text: of the file, "" without one; None if this is not what the file says.
     """
@@ -97,9 +105,13 @@ class Config:
         "floors",
         "never",
         "nft",
+        "poll_s",
         "state_dir",
+        "status_dir",
         "text",
         "timeout_s",
+        "uri",
+        "verify_s",
     )
 
     def __init__(self) -> None:
@@ -113,6 +125,10 @@ class Config:
         self.defaults: tuple[Default, ...] = ()
         self.floors: tuple[Default, ...] = ()
         self.never: tuple[tuple[int, int, int], ...] = ()
+        self.uri = "qemu:///system"
+        self.poll_s = 60.0
+        self.verify_s = 300.0
+        self.status_dir = "/run/libvirt/qemu"
         self.text: str | None = None
 
 

@@ -1,24 +1,102 @@
 """
-The only module that asks libvirt.
+The only module that asks libvirt. Never on the hook's path: a hook that calls libvirt blocks it.
+
+In:  a connection's URI, guests by name or UUID.
+Out: which guests run, and their XML.
+
+https://libvirt.org/html/libvirt-libvirt-domain.html
 """
 
 from __future__ import annotations
 
-from .base.errors import NwfilterHookError
+import contextlib
+from typing import Any
+
+from .base.errors import LibvirtError, NwfilterHookError
+
+URI = "qemu:///system"
 
 
-def ask_libvirt(guest: str) -> bytes:
-    """The domain's XML as libvirt has it now. Never on the hook's path: a hook that calls libvirt blocks it."""
+def load_libvirt(hint: str) -> Any:
+    """The module. Raises NwfilterHookError, with what to do instead, if it isn't installed."""
     try:
         import libvirt
     except ImportError:
-        hint = "install python3-libvirt, or give --xml FILE"
-        raise NwfilterHookError(f"libvirt's XML of {guest} is needed, but libvirt-python isn't there; {hint}") from None
-    try:
-        connection = libvirt.openReadOnly("qemu:///system")
+        raise NwfilterHookError(f"libvirt has to be asked, but libvirt-python isn't there; {hint}") from None
+    libvirt.registerErrorHandler(lambda *_: None, None)  # else every error is printed, too
+    return libvirt
+
+
+class Libvirt:
+    """
+    A connection that only reads. Threads may share it.
+
+    Args:
+        connection: a virConnect.
+    """
+
+    def __init__(self, module: Any, connection: Any) -> None:
+        self._module = module
+        self.connection = connection
+
+    def running(self) -> list[tuple[str, str]]:
+        """UUID and name of every guest that runs, or is paused. Raises LibvirtError."""
         try:
-            return str(connection.lookupByName(guest).XMLDesc()).encode()
-        finally:
-            connection.close()
-    except libvirt.libvirtError as error:
-        raise NwfilterHookError(f"libvirt: {error}") from error
+            found = self.connection.listAllDomains(self._module.VIR_CONNECT_LIST_DOMAINS_ACTIVE)
+            return [(domain.UUIDString(), domain.name()) for domain in found]
+        except self._module.libvirtError as error:
+            raise self._error(error) from error
+
+    def live_xml(self, uuid: str) -> tuple[str, bytes] | None:
+        """The name and XML of a guest that runs; None if it doesn't, or there is none. Raises LibvirtError."""
+        try:
+            domain = self.connection.lookupByUUIDString(uuid)
+            found = str(domain.XMLDesc()).encode()
+            # only a running one's has an id: asked for beside it, the answer might be of another moment
+            return (domain.name(), found) if b" id=" in found.partition(b">")[0] else None
+        except self._module.libvirtError as error:
+            if error.get_error_code() == self._module.VIR_ERR_NO_DOMAIN:
+                return None
+            raise self._error(error) from error
+
+    def xml_by_name(self, guest: str) -> bytes:
+        """The XML of a guest, whether it runs or not. Raises LibvirtError."""
+        try:
+            return str(self.connection.lookupByName(guest).XMLDesc()).encode()
+        except self._module.libvirtError as error:
+            raise self._error(error) from error
+
+    def close(self) -> None:
+        """Hang up, if that hasn't happened yet."""
+        with contextlib.suppress(self._module.libvirtError):
+            self.connection.close()
+
+    def _error(self, error: Exception) -> LibvirtError:
+        try:
+            lost = not self.connection.isAlive()
+        except self._module.libvirtError:
+            lost = True
+        return LibvirtError(f"libvirt: {error}", lost=lost)
+
+
+def open_libvirt(uri: str, hint: str = "install python3-libvirt") -> Libvirt:
+    """
+    A connection.
+
+    Raises:
+        LibvirtError: there is none to be had. NwfilterHookError: libvirt-python isn't installed.
+    """
+    module = load_libvirt(hint)
+    try:
+        return Libvirt(module, module.openReadOnly(uri))
+    except module.libvirtError as error:
+        raise LibvirtError(f"libvirt, {uri}: {error}", lost=True) from error
+
+
+def ask_libvirt(guest: str) -> bytes:
+    """The guest's XML as libvirt has it now. Raises NwfilterHookError."""
+    libvirt = open_libvirt(URI, f"for {guest} install python3-libvirt, or give --xml FILE")
+    try:
+        return libvirt.xml_by_name(guest)
+    finally:
+        libvirt.close()

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 COUNTERS = ("none", "drops", "all")
 ENDS_OF_CHAIN = ("return", "accept")
 MAX_TIMEOUT_S = 600
+MAX_PERIOD_S = 86_400
+LOCAL_URIS = ("qemu:///", "qemu+unix:///")
 MAX_CONNECTIONS = 1_000_000
 MAX_NETWORKS = 256
 """Of addresses and networks in a list: each becomes an element in each bridge's sets."""
@@ -61,6 +63,23 @@ def _seconds(value: str, key: str) -> float:
     return seconds
 
 
+def _period(value: str, key: str) -> float:
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = 0.0
+    if not 1 <= seconds <= MAX_PERIOD_S:
+        raise ValueError(f"{key} = {value!r} is not a number of seconds from 1 to {MAX_PERIOD_S}")
+    return seconds
+
+
+def _uri(value: str, key: str) -> str:
+    if value != "none" and not value.startswith(LOCAL_URIS):
+        forms = " or ".join(f"{each}…" for each in LOCAL_URIS)
+        raise ValueError(f"{key} = {value!r} is neither none nor the URI of this host's libvirt, {forms}")
+    return value
+
+
 def _connections(value: str, key: str) -> str:
     one, _, parts = value.partition("/")
     number = parts if one == "1" and parts else value
@@ -99,6 +118,7 @@ SECTIONS: dict[str, dict[str, Callable[[str, str], object]]] = {
     "nftables": {"counters": _counters, "nft": _program, "timeout_s": _seconds, "connections": _connections},
     "language": {"end_of_chain": _end_of_chain},
     "learning": {"never": _networks},
+    "watch": {"uri": _uri, "poll_s": _period, "verify_s": _period, "status_dir": _path},
     "defaults": {},
 }
 """Section, key, and what makes the attribute of that name of the value and the key."""

@@ -10,6 +10,8 @@ Every error this package raises on purpose, and `Source`, the place an error poi
   * MissingFeature    the kernel lacks what a rule needs
   * UpdateError       a change of filters that a running guest or the library forbids; nothing has changed
   * StateError        the state directory or a record in it is unusable
+    * Overtaken         what libvirt said is old news: ask again
+  * LibvirtError      libvirt can't be asked
 """
 
 from __future__ import annotations
@@ -141,6 +143,23 @@ class UpdateError(NwfilterHookError):
 
 class StateError(NwfilterHookError):
     """The state directory or a record in it can't be used."""
+
+
+class Overtaken(StateError):
+    """Somebody has done something about the guest since libvirt was asked about it; nothing has changed."""
+
+
+class LibvirtError(NwfilterHookError):
+    """
+    libvirt can't be asked.
+
+    Attributes:
+        lost: the connection is of no use any more.
+    """
+
+    def __init__(self, message: str, *, lost: bool = False) -> None:
+        super().__init__(message)
+        self.lost = lost
 
 
 class SystemErrorAs:

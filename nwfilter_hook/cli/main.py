@@ -29,6 +29,7 @@ COMMANDS = {
     "relearn": "learned.relearn",
     "reload": "filters.reload_",
     "replay": "replay.replay",
+    "resync": "resync.resync_",
     "set": "address_sets.set_",
     "show": "show.show",
     "undefine": "filters.undefine_",

@@ -7,12 +7,15 @@ Out: it is done; what the administrator should know goes to `host.report`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ..base.errors import InputError, NwfilterHookError
 from ..base.text import one_line
+from ..domain.model import Domain
 from ..host import Host
 from .advice import advice
 from .floors import read_domain
-from .lifecycle import check, install, remove
+from .lifecycle import Check, check, install, remove, unchecked
 
 
 def run_operation(host: Host, guest: str, operation: str, data: bytes) -> None:
@@ -41,17 +44,35 @@ def _install(host: Host, guest: str, operation: str, data: bytes) -> None:
             host.report(f"{tap}: {line}")
 
 
-def _reconnect(host: Host, guest: str, operation: str, data: bytes) -> None:
+def reconnect(
+    host: Host,
+    guest: str,
+    operation: str,
+    data: bytes,
+    *,
+    narrow: Callable[[Domain], Domain] = lambda domain: domain,
+    recheck: Check = unchecked,
+) -> None:
+    """
+    A guest that runs has what its XML asks for; see reconnect.reconcile.
+
+    Args:
+        narrow: what of the guest counts.
+        recheck: called under the lock, before anything is done; what it raises, too.
+
+    Raises:
+        NwfilterHookError: it can't be done.
+    """
     try:
-        domain = read_domain(host, data, _path(guest), tolerant=True)
+        domain = narrow(read_domain(host, data, _path(guest), tolerant=True))
     except InputError as error:
-        _keep_or_quarantine(host, guest, data, error)
+        _keep_or_quarantine(host, guest, data, error, recheck)
         raise
     from .reconnect import reconcile
 
     if domain.problem:
         host.report(str(domain.problem))
-    reconcile(host, domain, operation)
+    reconcile(host, domain, operation, recheck)
 
 
 def _remove(host: Host, guest: str, operation: str, data: bytes) -> None:
@@ -65,7 +86,7 @@ _OPERATIONS = {
     "restore": _check,
     "start": _install,
     "attach": _install,
-    "reconnect": _reconnect,
+    "reconnect": reconnect,
     "stopped": _remove,
     "release": _remove,
 }
@@ -86,9 +107,9 @@ def _uuids(host: Host, guest: str, data: bytes) -> list[str]:
         return [record.uuid for record in host.state.records() if record.guest == guest]
 
 
-def _keep_or_quarantine(host: Host, guest: str, data: bytes, error: NwfilterHookError) -> None:
+def _keep_or_quarantine(host: Host, guest: str, data: bytes, error: NwfilterHookError, recheck: Check) -> None:
     from .reconnect import quarantine_known
 
     for uuid in _uuids(host, guest, data):
-        if quarantine_known(host, uuid, error):
+        if quarantine_known(host, uuid, error, recheck):
             host.report(f"quarantined, nothing passes in or out: {error}")

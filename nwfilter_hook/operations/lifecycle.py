@@ -9,6 +9,8 @@ What a failure means for libvirt is hook.py's matter.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ..backend import Transaction
 from ..base.dataclass import replace
 from ..base.errors import DomainError, NftError, NwfilterHookError
@@ -19,6 +21,13 @@ from .compile import check_domain, compile_domain
 from .devices import read_device
 from .transaction import carry_out, own, plan_domain, remove_installed, unrecorded
 from .update import recover
+
+Check = Callable[[], None]
+"""Raises Overtaken if what led to an operation is old news."""
+
+
+def unchecked() -> None:
+    """There is nothing to check."""
 
 
 def check(host: Host, domain: Domain) -> None:
@@ -80,14 +89,18 @@ def plan_removal(host: Host, uuid: str) -> Transaction:
     return host.backend.remove(own(host, uuid, installed))
 
 
-def remove(host: Host, uuid: str) -> None:
+def remove(host: Host, uuid: str, recheck: Check = unchecked) -> None:
     """
     Take everything of the guest out of the kernel and forget it; nothing to do is fine.
+
+    Args:
+        recheck: called under the lock, before anything is done; what it raises, too.
 
     Raises:
         NftError, StateError: what is left is remembered and removed at the next event.
     """
     with host.state.locked():
+        recheck()
         installed = [each for record in _own_records(host, uuid) for each in record.installed()]
         try:
             # of a record that can't be read any more, the taps are known, and the kernel tells the rest

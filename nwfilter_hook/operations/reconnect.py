@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..base.dataclass import replace
-from ..base.errors import NOWHERE, InputError, NftError, NwfilterHookError, StateError, quarantine_effect
+from ..base.errors import NOWHERE, InputError, NftError, NwfilterHookError, Overtaken, StateError, quarantine_effect
 from ..domain.model import Domain, Interface
 from ..host import Host
 from ..storage.records import Binding, Record
@@ -18,23 +18,27 @@ from .bypasses import find_bypasses
 from .compile import CompiledGuest, compile_domain, compile_quarantine
 from .devices import Device, Whereabouts, attachment_of, bridge_of, locate
 from .floors import describe, floor_below
-from .lifecycle import sweep
+from .lifecycle import Check, sweep, unchecked
 from .transaction import GuestChange, Plan, carry_out, known_of, plan, plan_domain
 from .zones import zones_for
 
 
-def reconcile(host: Host, domain: Domain, operation: str) -> None:
+def reconcile(host: Host, domain: Domain, operation: str, recheck: Check = unchecked) -> None:
     """
     See that the kernel has what the guest's record holds, if that is what the guest asks for and its devices are what
     they were; put back what it hasn't. Else make the guest's filters anew, for its devices as they are now. A tap whose
     filter can't be compiled keeps its recorded rules, or is quarantined. Where nothing can be written down the rules
     are put into force all the same: the guest runs. What the administrator should know goes to `host.report`.
 
+    Args:
+        recheck: called under the lock, before anything is done; what it raises, too.
+
     Raises:
         NftError, DomainError: it failed. StateError: it could not be written down.
     """
     try:
         with host.state.locked():
+            recheck()
             sweep(host)
             record = _settled_record(host, domain.uuid)
             domain = _relocated(host, domain, record)
@@ -42,8 +46,12 @@ def reconcile(host: Host, domain: Domain, operation: str) -> None:
                 return
         compiled = compile_domain(host, domain, tolerant=True)
         with host.state.locked():
+            recheck()
             _make_anew(host, domain, compiled, operation)
+    except Overtaken:
+        raise
     except StateError:
+        recheck()
         _enforce_unrecorded(host, domain)
         raise
     finally:
@@ -160,8 +168,15 @@ def _tell(host: Host, planned: Plan, before: Mapping[str, Binding], altered: set
         else:
             what = "the old rules stay in force"
         host.report(f"{tap}: {what}: {reason}")
-    same = {tap for tap in before if tap in after and before[tap].installed == after[tap].installed} - altered
-    _tell_repaired(host, set(after) - same - {tap for tap, _ in planned.failed})
+    made = set(after) - {tap for tap, _ in planned.failed}
+    for tap in sorted(made - altered):
+        if tap not in before:
+            host.report(f"{tap}: it was not filtered; now it is, by {after[tap].filter}")
+        elif before[tap].installed != after[tap].installed:
+            host.report(f"{tap}: its filter has changed to what the guest asks for now, {after[tap].filter}")
+    for tap in sorted(set(before) - set(after)):
+        host.report(f"{tap}: the guest asks for no filter there any more; its rules are removed")
+    _tell_repaired(host, made & altered)
 
 
 def _tell_repaired(host: Host, taps: set[str]) -> None:
@@ -169,7 +184,7 @@ def _tell_repaired(host: Host, taps: set[str]) -> None:
         host.report(f"{tap}: its filter was not in force as recorded; repaired")
 
 
-def quarantine_known(host: Host, uuid: str, reason: NwfilterHookError) -> bool:
+def quarantine_known(host: Host, uuid: str, reason: NwfilterHookError, recheck: Check = unchecked) -> bool:
     """
     The running guest's XML is of no use: put back what its record says, or if that can't be, drop everything.
 
@@ -177,6 +192,7 @@ def quarantine_known(host: Host, uuid: str, reason: NwfilterHookError) -> bool:
         True if taps were quarantined.
     """
     with host.state.locked():
+        recheck()
         record = host.state.read(uuid)
         altered = _altered(host, record) if record else set()
         if record is None or not altered or _put_back(host, record):

@@ -92,6 +92,15 @@ class State:
         """What a transaction that was cut off may have left, or None."""
         return self._read(f"{uuid}.pending")
 
+    def stamp(self, uuid: str) -> tuple[int, ...]:
+        """Another as soon as somebody has written or removed what is known of the guest."""
+        found: list[int] = []
+        for suffix in ("json", "pending"):
+            with contextlib.suppress(OSError):
+                status = os.stat(os.path.join(self._domains, f"{uuid}.{suffix}"))
+                found += (status.st_ino, status.st_mtime_ns, status.st_size)
+        return tuple(found)
+
     def records(self) -> list[Record]:
         """Every guest's record, by guest name."""
         found = [self._read(name) for name in self._list() if name.endswith(".json")]

@@ -33,6 +33,10 @@ DEFAULTS = {
     "defaults": [],
     "floors": [],
     "never": (),
+    "uri": "qemu:///system",
+    "poll_s": 60.0,
+    "verify_s": 300.0,
+    "status_dir": "/run/libvirt/qemu",
 }
 """But for `text`."""
 
@@ -58,6 +62,11 @@ connections = 5000
 end_of_chain = accept
 [learning]
 never = 192.0.2.1, 192.0.2.8/29 2001:db8::1
+[watch]
+uri = none
+poll_s = 5
+verify_s = 3600
+status_dir = /run/other
 [defaults]
 bridge.br0 = clean-traffic
 bridge.br.1=no-mac-spoofing
@@ -72,18 +81,22 @@ floor.br-* = no-mac-spoofing
         "timeout_s": 0.5,
         "connections": "5000",
         "end_of_chain": "accept",
+        "uri": "none",
+        "poll_s": 5.0,
+        "verify_s": 3600.0,
+        "status_dir": "/run/other",
         "defaults": [
-            ("bridge", "br0", "clean-traffic", (), "c:15"),
-            ("bridge", "br.1", "no-mac-spoofing", (), "c:16"),
+            ("bridge", "br0", "clean-traffic", (), "c:20"),
+            ("bridge", "br.1", "no-mac-spoofing", (), "c:21"),
             (
                 "network",
                 "my net",
                 "clean-traffic",
                 (("CTRL_IP_LEARNING", "dhcp"), ("DHCPSERVER", "10.0.0.1"), ("DHCPSERVER", "10.0.0.2")),
-                "c:17",
+                "c:22",
             ),
         ],
-        "floors": [("floor", "br-*", "no-mac-spoofing", (), "c:18")],
+        "floors": [("floor", "br-*", "no-mac-spoofing", (), "c:23")],
         "never": (
             (4, 0xC0000201, 0xC0000201),
             (4, 0xC0000208, 0xC000020F),
@@ -96,7 +109,7 @@ floor.br-* = no-mac-spoofing
     ("text", "message"),
     [
         ("[path]", "c:1: unknown section '[path]'; did you mean '[paths]'?"),
-        ("[zzz]", "c:1: unknown section '[zzz]'; known: [paths] [nftables] [language] [learning] [defaults]"),
+        ("[zzz]", "c:1: unknown section '[zzz]'; known: [paths] [nftables] [language] [learning] [watch] [defaults]"),
         ("[paths]\n\nstatedir = /x", "c:3: unknown key 'statedir'; did you mean 'state_dir'?"),
         ("[nftables]\nstate_dir = /x", "c:2: unknown key 'state_dir'"),
         ("state_dir = /x", "c:1: 'state_dir = /x' is neither [section] nor key = value below one"),
@@ -129,6 +142,20 @@ floor.br-* = no-mac-spoofing
         ("[nftables]\ntimeout_s = inf", "c:2: timeout_s"),
         ("[nftables]\ntimeout_s = 5s", "c:2: timeout_s = '5s'"),
         ("[nftables]\nconnections = 0", "c:2: connections = '0' is not 1/N, a number from 1 to 1000000, or none"),
+        *(
+            (f"[watch]\n{key} = {text}", f"c:2: {key} = {text!r} is not a number of seconds from 1 to 86400")
+            for key in ("poll_s", "verify_s")
+            for text in ("", "0", "0.5", "-1", "nan", "inf", "86401", "1m")
+        ),
+        *(
+            (
+                f"[watch]\nuri = {text}",
+                f"c:2: uri = {text!r} is neither none nor the URI of this host's libvirt, qemu:///",
+            )
+            for text in ("", "None", "xen:///system", "qemu+ssh://elsewhere/system", "test:///default")
+        ),
+        ("[watch]\nstatus_dir = run", "c:2: status_dir: 'run' is not an absolute path"),
+        ("[watch]\nuri = none\nuri = none", "c:3: uri is given twice in [watch]"),
         *(
             (f"[nftables]\nconnections = {text}", f"c:2: connections = {text!r} is not")
             for text in ("", "1/0", "2/3", "1/", "-5", "1e3", "1000001", "1/1000001", "many", "\u0663")

@@ -1,0 +1,100 @@
+"""
+A libvirt without a daemon, as far as the project asks it: guests are the files UUID.xml in $FAKE_LIBVIRT.
+
+If there is a file `meanwhile` in it, that is a shell script which is run, once, after XML was read and before it is
+handed over: what happens while libvirt is asked.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from pathlib import Path
+from xml.etree import ElementTree
+
+VIR_CONNECT_LIST_DOMAINS_ACTIVE = 1
+VIR_ERR_NO_DOMAIN = 42
+VIR_DOMAIN_EVENT_ID_LIFECYCLE, VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED = 0, 15
+VIR_DOMAIN_EVENT_ID_DEVICE_ADDED, VIR_DOMAIN_EVENT_ID_METADATA_CHANGE = 19, 23
+
+
+class libvirtError(Exception):  # noqa: N801 - libvirt's name
+    def __init__(self, message: str, code: int = 1) -> None:
+        super().__init__(message)
+        self.code = code
+
+    def get_error_code(self) -> int:
+        return self.code
+
+
+class virDomain:  # noqa: N801
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._name = ElementTree.parse(path).findtext("name") or ""
+
+    def UUIDString(self) -> str:  # noqa: N802
+        return self._path.stem
+
+    def name(self) -> str:
+        return self._name
+
+    def XMLDesc(self) -> str:  # noqa: N802
+        xml = self._path.read_text()
+        meanwhile = self._path.with_name("meanwhile")
+        if meanwhile.exists():
+            script = meanwhile.read_text()
+            meanwhile.unlink()
+            subprocess.run(["sh", "-ec", script], check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        return xml
+
+
+class virConnect:  # noqa: N801
+    def __init__(self) -> None:
+        self._directory = Path(os.environ["FAKE_LIBVIRT"])
+
+    def listAllDomains(self, flags: int = 0) -> list[virDomain]:  # noqa: N802
+        return [virDomain(path) for path in sorted(self._directory.glob("*.xml"))]
+
+    def lookupByUUIDString(self, uuid: str) -> virDomain:  # noqa: N802
+        path = self._directory / f"{uuid}.xml"
+        if not path.exists():
+            raise libvirtError(f"Domain not found: no domain with matching uuid '{uuid}'", VIR_ERR_NO_DOMAIN)
+        return virDomain(path)
+
+    def isAlive(self) -> int:  # noqa: N802
+        return 1
+
+    def close(self) -> int:
+        return 0
+
+    def setKeepAlive(self, interval: int, count: int) -> int:  # noqa: N802
+        return 0
+
+    def registerCloseCallback(self, callback: object, opaque: object) -> None:  # noqa: N802
+        pass
+
+    def domainEventRegisterAny(self, domain: object, event: int, callback: object, opaque: object) -> int:  # noqa: N802
+        return event
+
+
+def openReadOnly(uri: str) -> virConnect:  # noqa: N802
+    if not os.path.isdir(os.environ["FAKE_LIBVIRT"]):
+        raise libvirtError("Failed to connect socket: No such file or directory")
+    return virConnect()
+
+
+def registerErrorHandler(handler: object, context: object) -> None:  # noqa: N802
+    pass
+
+
+def virEventRegisterDefaultImpl() -> None:  # noqa: N802
+    pass
+
+
+def virEventAddTimeout(interval: int, callback: object, opaque: object) -> int:  # noqa: N802
+    return 1
+
+
+def virEventRunDefaultImpl() -> None:  # noqa: N802
+    time.sleep(0.1)
