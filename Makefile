@@ -9,6 +9,7 @@ DESTDIR ?=
 PREFIX ?= /usr
 PACKAGE := /usr/lib/python3/dist-packages/nwfilter_hook
 HOOKS := /etc/libvirt/hooks
+UNITS := /lib/systemd/system
 define INSTALL_LAUNCHER
 	install -d $(DESTDIR)$(HOOKS)/qemu.d
 	sed 's|^program=.*|program=$(PROGRAM)|' hooks/launch >$(DESTDIR)$(HOOKS)/.50-nwfilter-hook
@@ -80,6 +81,7 @@ install:
 	mv -T $(DESTDIR)$(PACKAGE).new $(DESTDIR)$(PACKAGE)
 	rm -rf $(DESTDIR)$(PACKAGE).old
 	install -D -m 755 packaging/nwfilter-hook $(DESTDIR)$(PREFIX)/bin/nwfilter-hook
+	install -D -m 644 packaging/systemd/nwfilter-hook-watch.service $(DESTDIR)$(UNITS)/nwfilter-hook-watch.service
 	install -D -m 755 hooks/qemu $(DESTDIR)$(PROGRAM)
 	install -D -m 755 hooks/launch $(DESTDIR)$(PREFIX)/share/nwfilter-hook/hooks/launch
 	install -d $(DESTDIR)$(PREFIX)/share/nwfilter-hook/filters $(DESTDIR)/etc/nwfilter-hook/filters

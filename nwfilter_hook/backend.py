@@ -151,6 +151,48 @@ class Transaction:
         raise NotImplementedError
 
 
+@dataclass(frozen=True)
+class Commit:
+    """
+    A change that somebody has made to our tables, or a part of one.
+
+    Attributes:
+        generation: the number that the kernel gave it; 0 if it isn't through yet, or events were lost.
+        process, thread: the name of who made it, and its thread id; "" and 0 as long as they aren't known.
+        taps: whose rules are touched.
+        shared: what all taps share is.
+        everything: it can't be told.
+    """
+
+    generation: int
+    process: str
+    thread: int
+    taps: frozenset[str]
+    shared: bool
+    everything: bool
+
+    @property
+    def touches(self) -> bool:
+        """Whether anything of ours is touched."""
+        return bool(self.taps) or self.shared or self.everything
+
+
+class Monitor:
+    """Tells of changes to the kernel's rules, whoever makes them."""
+
+    def fileno(self) -> int:
+        """For select and its like: there is something to read."""
+        raise NotImplementedError
+
+    def read(self) -> list[Commit]:
+        """Every change since the last time, also of what isn't ours; waits for none. Raises NftError."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """It tells nothing any more."""
+        raise NotImplementedError
+
+
 class Backend:
     """A way to filter taps. Every method that asks or changes the kernel may raise NftError."""
 
@@ -262,6 +304,10 @@ class Backend:
 
     def generation(self) -> int:
         """The number of the last change that anybody made to the kernel's rules."""
+        raise NotImplementedError
+
+    def monitor(self) -> Monitor:
+        """What tells of changes from now on."""
         raise NotImplementedError
 
     def set_learned(self, installed: Installed, versions: Iterable[int], addresses: Iterable[str]) -> None:

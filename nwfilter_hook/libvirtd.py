@@ -59,6 +59,15 @@ class Libvirt:
                 return None
             raise self._error(error) from error
 
+    def uuid_of(self, guest: str) -> str | None:
+        """The UUID of a guest; None if there is none of that name. Raises LibvirtError."""
+        try:
+            return str(self.connection.lookupByName(guest).UUIDString())
+        except self._module.libvirtError as error:
+            if error.get_error_code() == self._module.VIR_ERR_NO_DOMAIN:
+                return None
+            raise self._error(error) from error
+
     def xml_by_name(self, guest: str) -> bytes:
         """The XML of a guest, whether it runs or not. Raises LibvirtError."""
         try:

@@ -35,6 +35,7 @@ COMMANDS = {
     "undefine": "filters.undefine_",
     "validate": "validate.validate",
     "verify": "verify.verify",
+    "watch": "watch.watch_",
 }
 """Command to MODULE.FUNCTION of this package."""
 

@@ -9,11 +9,10 @@ import sys
 
 import click
 
-from ..base.dataclass import as_dict
 from ..base.errors import NwfilterHookError
 from ..base.text import one_line
 from ..libvirtd import open_libvirt
-from ..operations.resync import FOLLOWED, REMOVED, resync
+from ..operations.resync import FAILED, FOLLOWED, REMOVED, resync
 from .common import json_option, open_cli_host
 
 
@@ -29,13 +28,17 @@ def resync_(as_json: bool) -> None:
         followed = resync(host, libvirt)
     finally:
         libvirt.close()
+    for each in followed:
+        for line in (*each.notes, *filter(None, [each.error])):
+            host.report(f"{each.guest}: {line}")
     if as_json:
-        click.echo(json.dumps([as_dict(each) for each in followed], indent=2))
+        keys = ("guest", "uuid", "outcome", "error", "notes")
+        click.echo(json.dumps([{key: getattr(each, key) for key in keys} for each in followed], indent=2))
     else:
         for each in followed:
             if each.outcome == REMOVED:
                 click.echo(one_line(f"{each.guest}: doesn't run; its rules are removed"))
         running = sum(each.outcome == FOLLOWED for each in followed)
         click.echo(f"{running} guest{'' if running == 1 else 's'} followed")
-    if any(each.error for each in followed):
+    if any(each.outcome == FAILED for each in followed):
         sys.exit(1)

@@ -75,6 +75,10 @@ class Netlink:
     def __exit__(self, *_: object) -> None:
         self._socket.close()
 
+    def enlarge(self, octets: int) -> None:
+        """Room for so many octets of events that wait to be read, whatever net.core.rmem_max says. Raises OSError."""
+        self._socket.setsockopt(socket.SOL_SOCKET, 33, octets)  # SO_RCVBUFFORCE
+
     def fileno(self) -> int:
         """For select and its like."""
         return self._socket.fileno()

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import Any
 
-from ..backend import Backend, Installed, Object, Rendered, Seen, Transaction, Zones
+from ..backend import Backend, Installed, Monitor, Object, Rendered, Seen, Transaction, Zones
 from ..base.errors import NftError
 from ..ruleset.model import NamedSet, Ruleset
 from . import bounds, learned, script, segments
@@ -238,6 +238,11 @@ class NftBackend(Backend):
 
     def generation(self) -> int:
         return read_generation()
+
+    def monitor(self) -> Monitor:
+        from .events import NftMonitor
+
+        return NftMonitor()
 
     def set_learned(self, installed: Installed, versions: Iterable[int], addresses: Iterable[str]) -> None:
         self.apply(learned.set_learned(installed, versions, addresses, int(time.time())))

@@ -22,7 +22,7 @@ from .compile import CompiledTap, compile_quarantine, recompile
 from .devices import Device, Whereabouts
 from .lifecycle import sweep
 from .transaction import GuestChange, carry_out, known_of, plan
-from .verify import Difference, find_differences
+from .verify import Difference, find_differences, records_of
 from .zones import zones_for
 
 PUT_BACK = "put back"
@@ -67,7 +67,8 @@ def repair(host: Host, taps: Collection[str] | None = None) -> list[Repair]:
 
 
 def _repair(host: Host, found: Sequence[Difference]) -> list[Repair]:
-    records = {record.uuid: record for record in host.state.records()}
+    taps = [each.tap for each in found]
+    records = {record.uuid: record for record in records_of(host, taps)}
     bindings = {
         each: binding
         for each in found

@@ -12,10 +12,12 @@ and the devices are the ones that were there before libvirt was asked; if not, i
 
 from __future__ import annotations
 
+import hashlib
 import socket
+from collections.abc import Iterable
 
 from ..base.dataclass import dataclass, replace
-from ..base.errors import NwfilterHookError, Overtaken
+from ..base.errors import LibvirtError, NwfilterHookError, Overtaken
 from ..domain.model import Domain
 from ..host import Host
 from ..libvirtd import Libvirt
@@ -24,73 +26,25 @@ from .dispatch import reconnect
 from .lifecycle import remove
 
 OPERATION = "resync"
-FOLLOWED, REMOVED, NOTHING = "followed", "removed", ""
+FOLLOWED, UNCHANGED, REMOVED, NOTHING, FAILED = "followed", "unchanged", "removed", "", "failed"
 _TRIES = 5
 
 
-class Asked:
-    """What was known of a guest and of the devices of this host before libvirt was asked."""
-
-    def __init__(self, host: Host, uuid: str) -> None:
-        self._host = host
-        self._uuid = uuid
-        self._stamp = host.state.stamp(uuid)
-        self._devices = _devices()
-        self._wanted: frozenset[str] = frozenset()
-
-    def narrow(self, domain: Domain) -> Domain:
-        """Only what has a device: what is on its way has none yet, or none any more; its removal is told by no hook."""
-        record = self._host.state.read(self._uuid)
-        there = set(self._devices.values())
-        renamed = {each.called for each in record.bindings if each.index in there} if record else set()
-        self._wanted = frozenset(each.tap for each in domain.interfaces if each.tap)
-        interfaces = (each for each in domain.interfaces if not each.tap or {each.tap} & (renamed | set(self._devices)))
-        return replace(domain, interfaces=tuple(interfaces))
-
-    def check(self) -> None:
-        """Raises Overtaken if record or devices are others by now."""
-        devices = _devices()
-        if self._host.state.stamp(self._uuid) != self._stamp or any(
-            devices.get(tap) != self._devices.get(tap) for tap in self._wanted
-        ):
-            raise Overtaken("the guest changes while libvirt is asked about it")
-
-
-def _devices() -> dict[str, int]:
-    """Every network device's index, by name."""
-    return {name: index for index, name in socket.if_nameindex()}
-
-
-def follow(host: Host, libvirt: Libvirt, uuid: str) -> str:
+@dataclass(frozen=True)
+class Seen:
     """
-    See that one guest has what its XML asks for now, or nothing if it doesn't run.
+    What a guest was followed by: as long as all of it is the same there is nothing to do.
 
-    Returns:
-        FOLLOWED, REMOVED, or NOTHING if there is no such guest and no record.
-
-    Raises:
-        LibvirtError: libvirt can't be asked. NwfilterHookError: see reconnect.reconcile, lifecycle.remove.
+    Attributes:
+        xml: a digest. configuration: its text.
+        stamp: of the record.
+        devices: the interfaces' taps with their devices' indexes, None for one that isn't there.
     """
-    for _ in range(_TRIES):
-        try:
-            return _follow(host, libvirt, uuid)
-        except Overtaken as error:
-            overtaken = error
-    raise overtaken
 
-
-def _follow(host: Host, libvirt: Libvirt, uuid: str) -> str:
-    asked = Asked(host, uuid)
-    found = libvirt.live_xml(uuid)
-    if found is not None:
-        name, xml = found
-        reconnect(host, name, OPERATION, xml, narrow=asked.narrow, recheck=asked.check)
-        return FOLLOWED
-    records = host.state.read_everything(uuid)
-    if not records or any(record.operation == BOUND_BY_HAND for record in records):
-        return NOTHING
-    remove(host, uuid, asked.check)
-    return REMOVED
+    xml: bytes
+    configuration: str | None
+    stamp: tuple[int, ...]
+    devices: tuple[tuple[str, int | None], ...]
 
 
 @dataclass(frozen=True)
@@ -99,19 +53,111 @@ class Followed:
     What became of one guest.
 
     Attributes:
-        outcome: FOLLOWED, REMOVED, NOTHING; "failed" with the reason in `error`.
+        guest: its name; the UUID where none is known.
+        outcome: FOLLOWED, UNCHANGED (since it was followed last), REMOVED, NOTHING (there is no such guest and no
+            record), FAILED with the reason in `error`.
         notes: what its administrator should know.
+        seen: None unless it was followed and there is nothing to note.
     """
 
     guest: str
     uuid: str
     outcome: str
-    error: str
-    notes: tuple[str, ...]
+    error: str = ""
+    notes: tuple[str, ...] = ()
+    seen: Seen | None = None
+
+
+class _Asked:
+    """What was known of a guest and of the devices of this host before libvirt was asked."""
+
+    def __init__(self, host: Host, uuid: str) -> None:
+        self._host = host
+        self._uuid = uuid
+        self._stamp = host.state.stamp(uuid)
+        self._devices = _devices()
+        self.taps: tuple[str, ...] = ()
+
+    def narrow(self, domain: Domain) -> Domain:
+        """Only what has a device: what is on its way has none yet, or none any more; its removal is told by no hook."""
+        record = self._host.state.read(self._uuid)
+        there = set(self._devices.values())
+        renamed = {each.called for each in record.bindings if each.index in there} if record else set()
+        self.taps = tuple(each.tap for each in domain.interfaces if each.tap)
+        interfaces = (each for each in domain.interfaces if not each.tap or {each.tap} & (renamed | set(self._devices)))
+        return replace(domain, interfaces=tuple(interfaces))
+
+    def check(self) -> None:
+        """Raises Overtaken if record or devices are others by now."""
+        devices = _devices()
+        if self._host.state.stamp(self._uuid) != self._stamp or any(
+            devices.get(tap) != self._devices.get(tap) for tap in self.taps
+        ):
+            raise Overtaken("the guest changes while libvirt is asked about it")
+
+    def seen(self, xml: bytes, taps: Iterable[str], stamp: tuple[int, ...] | None = None) -> Seen:
+        """As things were before libvirt was asked; with another `stamp` if the record was written since, by us."""
+        devices = tuple((tap, self._devices.get(tap)) for tap in taps)
+        digest = hashlib.sha256(xml).digest()
+        return Seen(digest, self._host.config.text, self._stamp if stamp is None else stamp, devices)
+
+
+def _devices() -> dict[str, int]:
+    """Every network device's index, by name."""
+    return {name: index for index, name in socket.if_nameindex()}
+
+
+def follow(host: Host, libvirt: Libvirt, uuid: str, name: str = "", seen: Seen | None = None) -> Followed:
+    """
+    See that one guest has what its XML asks for now, or nothing if it doesn't run. What is wrong is in the result.
+
+    Args:
+        name: what to call it until libvirt says.
+        seen: by what it was followed last.
+
+    Raises:
+        LibvirtError: the connection is lost.
+    """
+    notes: list[str] = []
+    noting = replace(host, report=notes.append)
+    found = Followed(name or uuid, uuid, FAILED)
+    for _ in range(_TRIES):
+        notes.clear()
+        try:
+            return _follow(noting, libvirt, found, seen, notes)
+        except Overtaken as error:
+            found = replace(found, error=str(error))
+        except NwfilterHookError as error:
+            if isinstance(error, LibvirtError) and error.lost:
+                raise
+            return replace(found, error=str(error), notes=tuple(notes))
+    return found
+
+
+def _follow(host: Host, libvirt: Libvirt, found: Followed, seen: Seen | None, notes: list[str]) -> Followed:
+    asked = _Asked(host, found.uuid)
+    live = libvirt.live_xml(found.uuid)
+    if live is not None:
+        name, xml = live
+        if seen is not None and seen == asked.seen(xml, (tap for tap, _ in seen.devices)):
+            return Followed(name, found.uuid, UNCHANGED, seen=seen)
+        reconnect(host, name, OPERATION, xml, narrow=asked.narrow, recheck=asked.check)
+        now = None if notes else asked.seen(xml, asked.taps, host.state.stamp(found.uuid))
+        return Followed(name, found.uuid, FOLLOWED, notes=tuple(notes), seen=now)
+    records = host.state.read_everything(found.uuid)
+    if not records or any(record.operation == BOUND_BY_HAND for record in records):
+        return replace(found, outcome=NOTHING, error="")
+    remove(host, found.uuid, asked.check)
+    return Followed(records[0].guest, found.uuid, REMOVED, notes=tuple(notes))
 
 
 def guests_of(host: Host, libvirt: Libvirt) -> dict[str, str]:
-    """UUID and name of every guest that runs, and of every one that was a libvirt guest's and has a record."""
+    """
+    UUID and name of every guest that runs, and of every one that was a libvirt guest's and has a record.
+
+    Raises:
+        LibvirtError: libvirt doesn't say.
+    """
     running = dict(libvirt.running())
     recorded = {each.uuid: each.guest for each in host.state.records() if each.operation != BOUND_BY_HAND}
     return {**recorded, **running}
@@ -124,20 +170,4 @@ def resync(host: Host, libvirt: Libvirt) -> list[Followed]:
     Raises:
         LibvirtError: libvirt doesn't say which guests run, or the connection is lost.
     """
-    return [_followed(host, libvirt, uuid, name) for uuid, name in guests_of(host, libvirt).items()]
-
-
-def _followed(host: Host, libvirt: Libvirt, uuid: str, name: str) -> Followed:
-    notes: list[str] = []
-
-    def report(line: str) -> None:
-        notes.append(line)
-        host.report(f"{name}: {line}")
-
-    try:
-        return Followed(name, uuid, follow(replace(host, report=report), libvirt, uuid), "", tuple(notes))
-    except NwfilterHookError as error:
-        if getattr(error, "lost", False):
-            raise
-        host.report(f"{name}: {error}")
-        return Followed(name, uuid, "failed", str(error), tuple(notes))
+    return [follow(host, libvirt, uuid, name) for uuid, name in guests_of(host, libvirt).items()]

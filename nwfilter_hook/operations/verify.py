@@ -46,7 +46,7 @@ def find_differences(host: Host, taps: Collection[str] | None = None) -> list[Di
     Raises:
         NftError: the kernel can't be asked.
     """
-    records = host.state.records()
+    records = records_of(host, taps)
     known = [
         (record, binding)
         for record in records
@@ -56,6 +56,14 @@ def find_differences(host: Host, taps: Collection[str] | None = None) -> list[Di
     texts = host.backend.compare([(binding.installed, binding.fingerprint) for _, binding in known])
     found = [_difference(record, binding, texts.get(binding.tap)) for record, binding in known]
     return [each for each in found if each] + _strangers(host, records, taps)
+
+
+def records_of(host: Host, taps: Collection[str] | None) -> list[Record]:
+    """The records of these taps, and of others if one of them is nobody's; of all taps without them."""
+    owners = [None] if taps is None else [host.state.owner(tap) for tap in taps]
+    if None in owners:
+        return host.state.records()
+    return [record for record in map(host.state.read, sorted({each for each in owners if each})) if record]
 
 
 def _difference(record: Record, binding: Binding, texts: tuple[str, ...] | None) -> Difference | None:
@@ -81,6 +89,8 @@ def _now(where: Whereabouts, device: Device | None) -> str:
 
 def _strangers(host: Host, records: list[Record], taps: Collection[str] | None) -> list[Difference]:
     """Taps that our tables lead somewhere although no guest has them."""
+    if taps is not None and all(host.state.owner(tap) for tap in taps):
+        return []
     known = {each.tap for record in records for each in record.installed()}
     return [
         Difference("", "", tap, ("no record knows of this tap, but our table has an element for it",), True)

@@ -101,6 +101,13 @@ class State:
                 found += (status.st_ino, status.st_mtime_ns, status.st_size)
         return tuple(found)
 
+    def last_change(self) -> int:
+        """Another as soon as any record has been written or removed."""
+        try:
+            return os.stat(self._domains).st_mtime_ns
+        except OSError:
+            return 0
+
     def records(self) -> list[Record]:
         """Every guest's record, by guest name."""
         found = [self._read(name) for name in self._list() if name.endswith(".json")]

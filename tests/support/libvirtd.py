@@ -24,7 +24,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 from tests.support.guest import mark_of
 
@@ -194,6 +194,16 @@ class PrivateHost:
             said = (done.stdout + done.stderr).strip()
             assert done.returncode == 0, f"{' '.join(command)} -> {done.returncode}: {said}"
         return done
+
+    def start_process(self, command: Sequence[str], output: IO[bytes]) -> subprocess.Popen[bytes]:
+        """Start a command there that goes on; what it prints goes to `output`. It ends with the host."""
+        return subprocess.Popen(
+            ["nsenter", "--target", self._pid, "--mount", "--net", "--pid", "--", *command],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=_environment(),
+        )
 
     def ip(self, *lines: str) -> None:
         """Run `ip` commands there in one go."""

@@ -301,6 +301,21 @@ class Wire:
             raise AssertionError(f"{finished.args} ended with {finished.returncode}: {finished.stderr}")
         return finished
 
+    def start_process(
+        self, *command: str | Path, environment: Mapping[str, str], output: Path
+    ) -> subprocess.Popen[bytes]:
+        """Start `command` in the wire's namespace, with its /sys; what it prints goes to a file. The caller ends it."""
+        with self.inside(), output.open("ab") as file:
+            return subprocess.Popen(
+                [os.fspath(word) for word in command],
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+                cwd="/",
+                env=environment,
+                preexec_fn=_mount_own_sysfs,
+            )
+
     def ip(self, *lines: str) -> None:
         """Carry out lines of `ip -batch`."""
         self.run("ip", "-batch", "-", stdin="\n".join(lines) + "\n")

@@ -14,7 +14,7 @@ HOOK_SCRIPT = PACKAGE.parent / "hooks" / "qemu"
 FLOORS = (
     {"__main__"},
     {"cli"},
-    {"hook"},
+    {"hook", "watch"},
     {"operations"},
     {"host"},
     {"compiler", "nftables", "domain", "storage"},
@@ -102,7 +102,7 @@ def test_the_hooks_path() -> None:
     assert {"operations.lifecycle", "nftables.process", "storage.state"} <= reached
     found = {module: {"click", "rich", "libvirt"} & foreign(tree_of(module)) for module in reached}
     assert {module: names for module, names in found.items() if names} == {}
-    assert not {module for module in reached if room_of(module) in ("cli", "libvirtd")}
+    assert not {module for module in reached if room_of(module) in ("cli", "libvirtd", "watch")}
 
 
 @pytest.mark.parametrize("module", ["hook", "config"])

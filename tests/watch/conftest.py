@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import signal
 import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support.domains import domain, interface, uuid_of
 from tests.support.frames import GUEST, OTHER
+from tests.support.libvirtd import wait_for
 from tests.support.netns import REPOSITORY, Wire
 
 MAIN = f"import sys; sys.path.insert(0, {str(REPOSITORY)!r}); from nwfilter_hook.cli.main import main; main()"
@@ -35,7 +39,12 @@ class Hypervisor:
         self.directory.mkdir()
         self.said = ""
         path = wire.hook_environment()
-        self.environment = {**path, "FAKE_LIBVIRT": str(self.directory), "PYTHONPATH": str(FAKE_LIBVIRT)}
+        self.environment = {
+            **path,
+            "FAKE_LIBVIRT": str(self.directory),
+            "FAKE_LIBVIRT_LOCK": str(wire.state_dir / "lock"),
+            "PYTHONPATH": str(FAKE_LIBVIRT),
+        }
 
     @property
     def state_dir(self) -> Path:
@@ -79,3 +88,53 @@ def hypervisor(able: None) -> Iterator[Hypervisor]:
     """One with vnet0 and vnet1 in a bridge."""
     with Wire() as wire:
         yield Hypervisor(wire)
+
+
+class Service:
+    """
+    `nwfilter-hook watch` on a hypervisor, until the `with` block ends.
+
+    Args:
+        uri: of libvirt.
+        environment: beside the hypervisor's.
+    """
+
+    def __init__(self, hypervisor: Hypervisor, uri: str = "none", *, conf: str = "", **environment: str) -> None:
+        self._hypervisor = hypervisor
+        path = Path(hypervisor.environment["NWFILTER_HOOK_CONF"])
+        path.write_text(f"{path.read_text().partition('[watch]')[0].rstrip()}\n[watch]\nuri = {uri}\n{conf}\n")
+        self._environment = {**hypervisor.environment, "JOURNAL_STREAM": "8:1", **environment}
+        self._log = hypervisor.wire.directory / "watch.log"
+
+    def __enter__(self) -> Service:
+        self._log.write_text("")
+        self.process = self._hypervisor.wire.start_process(
+            PYTHON, "-c", MAIN, "watch", environment=self._environment, output=self._log
+        )
+        wait_for("the service", lambda: "watching: " in self.said() or self.process.poll() is not None, 20)
+        assert self.process.poll() is None, self.said()
+        return self
+
+    def said(self) -> str:
+        """Everything on its standard error."""
+        return self._log.read_text()
+
+    def wait_until_said(self, words: str) -> str:
+        """The first line with these words."""
+        line = wait_for(words, lambda: next((each for each in self.said().splitlines() if words in each), ""), 20)
+        return line.removeprefix("nwfilter-hook: ")
+
+    def told(self) -> dict[str, Any]:
+        """What it tells others."""
+        found: dict[str, Any] = json.loads((self._hypervisor.state_dir / "watch.json").read_text())
+        return found
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        """Its exit status after that signal."""
+        self.process.send_signal(number)
+        return self.process.wait(20)
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()

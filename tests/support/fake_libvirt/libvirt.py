@@ -3,10 +3,13 @@ A libvirt without a daemon, as far as the project asks it: guests are the files 
 
 If there is a file `meanwhile` in it, that is a shell script which is run, once, after XML was read and before it is
 handed over: what happens while libvirt is asked.
+
+Whoever asks while somebody holds the file $FAKE_LIBVIRT_LOCK is refused: libvirt waits for a hook that waits for it.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import time
@@ -28,6 +31,13 @@ class libvirtError(Exception):  # noqa: N801 - libvirt's name
         return self.code
 
 
+def _refuse_under_lock() -> None:
+    path = os.environ.get("FAKE_LIBVIRT_LOCK", "")
+    if os.path.exists(path):
+        with open(path, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
 class virDomain:  # noqa: N801
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -40,6 +50,7 @@ class virDomain:  # noqa: N801
         return self._name
 
     def XMLDesc(self) -> str:  # noqa: N802
+        _refuse_under_lock()
         xml = self._path.read_text()
         meanwhile = self._path.with_name("meanwhile")
         if meanwhile.exists():
@@ -54,9 +65,11 @@ class virConnect:  # noqa: N801
         self._directory = Path(os.environ["FAKE_LIBVIRT"])
 
     def listAllDomains(self, flags: int = 0) -> list[virDomain]:  # noqa: N802
+        _refuse_under_lock()
         return [virDomain(path) for path in sorted(self._directory.glob("*.xml"))]
 
     def lookupByUUIDString(self, uuid: str) -> virDomain:  # noqa: N802
+        _refuse_under_lock()
         path = self._directory / f"{uuid}.xml"
         if not path.exists():
             raise libvirtError(f"Domain not found: no domain with matching uuid '{uuid}'", VIR_ERR_NO_DOMAIN)
