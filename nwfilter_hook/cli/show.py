@@ -8,26 +8,32 @@ import json
 
 import click
 
+from ..base.dataclass import as_dict
 from ..base.errors import NwfilterHookError
 from ..base.text import one_line
-from ..operations.show import TapView, format_learned, format_state, read_views
+from ..operations.show import TapView, format_learned, format_service, format_state, read_service, read_views
 from .common import json_option, open_cli_host
 from .output import print_table
 
 
 @click.command()
 @click.argument("name", required=False, metavar="[GUEST|TAP]")
+@click.option("--host", "of_host", is_flag=True, help="With --json: an object of taps and of what the service tells.")
 @json_option
-def show(name: str | None, as_json: bool) -> None:
-    """What is installed: guest, tap, filter, parameters, chains, packets dropped."""
+def show(name: str | None, of_host: bool, as_json: bool) -> None:
+    """What is installed: guest, tap, filter, parameters, chains, packets dropped; and what the service tells."""
     host = open_cli_host(readonly=True)
     views = [view for view in read_views(host) if name is None or name in (view.guest, view.tap)]
     if name is not None and not views:
         raise NwfilterHookError(f"nothing is installed for a guest or tap {one_line(name)!r}")
+    service = read_service(host)
     if as_json:
-        click.echo(json.dumps([view.as_json() for view in views], indent=2))
+        taps = [view.as_json() for view in views]
+        click.echo(json.dumps({"taps": taps, "watch": as_dict(service)} if of_host else taps, indent=2))
     else:
         _print_views(views)
+        for line in format_service(service) if name is None else ():
+            click.echo(one_line(line))
 
 
 def _print_views(views: list[TapView]) -> None:

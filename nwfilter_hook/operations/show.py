@@ -16,6 +16,7 @@ from ..base.dataclass import as_dict, dataclass
 from ..host import Host
 from ..ruleset.model import Attachment
 from ..storage.records import Binding, Record
+from ..storage.watching import Watching, read_watching
 from .bypasses import Bypass, find_bypasses
 from .devices import Whereabouts, locate, without_ingress
 
@@ -35,6 +36,8 @@ class TapView:
         learned_since: of those of which the kernel tells it, ISO 8601 in UTC.
         unread: addresses in DHCP answers to the guest that taught nothing, since their type could not be read.
         dropped: packets that its drop and reject rules counted; None if they don't count.
+        since, event: when its record was written last (ISO 8601 in UTC), and what for: libvirt's operation, `resync` if
+            no hook was told, `binding-create`.
         full: FILTER:LINE of rules that count connections and have no room for a further source, whom they shut out.
     """
 
@@ -55,6 +58,8 @@ class TapView:
     chains: tuple[str, ...]
     dropped: int | None
     full: tuple[str, ...]
+    since: str
+    event: str
 
     def as_json(self) -> dict[str, Any]:
         """For `show --json`; the keys are a contract."""
@@ -77,12 +82,18 @@ def read_views(host: Host) -> list[TapView]:
     if ports and not host.backend.sees_ingress():
         bypasses += tuple(Bypass(each.tap, "reserved-destinations", without_ingress(each.bridge)) for each in ports)
     return [
-        _view(record, binding, seen[binding.tap], tuple(each for each in bypasses if each.tap == binding.tap))
+        _view(
+            record,
+            binding,
+            seen[binding.tap],
+            tuple(each for each in bypasses if each.tap == binding.tap),
+            host.state.written_s(record.uuid),
+        )
         for record, binding in bindings
     ]
 
 
-def _view(record: Record, binding: Binding, seen: Seen, bypasses: tuple[Bypass, ...]) -> TapView:
+def _view(record: Record, binding: Binding, seen: Seen, bypasses: tuple[Bypass, ...], written_s: float) -> TapView:
     since = {each.address: each.since_s for each in seen.learned if each.since_s is not None}
     where, device = locate(binding.tap, binding.index, binding.attachment, binding.bridge)
     state = "missing" if seen.missing else "quarantined" if binding.quarantined else "in force"
@@ -101,12 +112,46 @@ def _view(record: Record, binding: Binding, seen: Seen, bypasses: tuple[Bypass, 
         device=device.name if device else None,
         bypasses=bypasses,
         learned=tuple(each.address for each in seen.learned),
-        learned_since={address: datetime.fromtimestamp(at, timezone.utc).isoformat() for address, at in since.items()},
+        learned_since={address: _iso(at) for address, at in since.items()},
         unread=seen.unread,
         chains=binding.installed.names("chain"),
         dropped=None if seen.dropped is None else sum(seen.dropped.values()),
         full=seen.full,
+        since=_iso(written_s),
+        event=record.operation,
     )
+
+
+def _iso(at: float) -> str:
+    return datetime.fromtimestamp(int(at), timezone.utc).isoformat()
+
+
+def read_service(host: Host) -> Watching | None:
+    """What the service tells; None if none has run since the host was started."""
+    return read_watching(host.config.state_dir)
+
+
+def format_service(found: Watching | None) -> list[str]:
+    """Lines for people."""
+    if found is None:
+        return []
+    runs = f"runs since {_local(found.since)}, process {found.pid}" if found.running else "does NOT run any more"
+    lines = [f"watch: {runs}; libvirt: {found.libvirt}"]
+    resynced, drifted = found.resynced, found.drifted
+    if resynced:
+        failed = f", {resynced.failed} of which failed" if resynced.failed else ""
+        lines.append(
+            f"watch: {resynced.guests} guests looked at until {_local(resynced.at)}, in {resynced.ms} ms{failed}"
+        )
+    if drifted:
+        by = f" by {', '.join(drifted.who)}" if drifted.who else ""
+        back = "NOT all are back" if drifted.ms is None else f"back after {drifted.ms} ms"
+        lines.append(f"watch: rules of {drifted.taps} taps changed{by} at {_local(drifted.at)}, {back}")
+    return [*lines, *(f"watch: {line}" for line in found.refused)]
+
+
+def _local(iso: str) -> str:
+    return f"{datetime.fromisoformat(iso).astimezone():%Y-%m-%d %H:%M:%S}"
 
 
 def format_state(view: TapView) -> str:
@@ -121,7 +166,7 @@ def format_learned(view: TapView) -> str:
     found = []
     for address in view.learned:
         since = view.learned_since.get(address)
-        when = f" since {datetime.fromisoformat(since).astimezone():%Y-%m-%d %H:%M:%S}" if since else ""
+        when = f" since {_local(since)}" if since else ""
         found.append(f"{address}{when}")
     found += [f"DHCP answer with {address} not understood" for address in view.unread]
     return ", ".join(found) or "-"

@@ -101,12 +101,12 @@ class State:
                 found += (status.st_ino, status.st_mtime_ns, status.st_size)
         return tuple(found)
 
-    def last_change(self) -> int:
-        """Another as soon as any record has been written or removed."""
+    def written_s(self, uuid: str = "") -> float:
+        """When the guest's record was written, or any was or went, since the epoch; 0 if there is none."""
         try:
-            return os.stat(self._domains).st_mtime_ns
+            return os.stat(os.path.join(self._domains, f"{uuid}.json" if uuid else "")).st_mtime
         except OSError:
-            return 0
+            return 0.0
 
     def records(self) -> list[Record]:
         """Every guest's record, by guest name."""

@@ -31,7 +31,7 @@ class Learned:
 
     def __init__(self) -> None:
         self._known: dict[str, tuple[str, int | None, tuple[str, ...]]] = {}
-        self._records: int | None = None
+        self._records: float | None = None
         self._learning: list[tuple[str, Binding]] = []
         self.due = 0.0
 
@@ -40,7 +40,7 @@ class Learned:
         if time.monotonic() < self.due:
             return
         self.due = time.monotonic() + _EVERY_S
-        records = host.state.last_change()
+        records = host.state.written_s()
         if records != self._records:  # else there are the same as before
             self._learning = [
                 (record.uuid, binding)

@@ -16,7 +16,8 @@ from tests.support.frames import GUEST, OTHER
 from tests.support.libvirtd import wait_for
 from tests.support.netns import REPOSITORY, Wire
 
-MAIN = f"import sys; sys.path.insert(0, {str(REPOSITORY)!r}); from nwfilter_hook.cli.main import main; main()"
+RUN = "from nwfilter_hook.cli.main import main; main()"
+MAIN = f"import sys; sys.path.insert(0, {str(REPOSITORY)!r}); {RUN}"
 FAKE_LIBVIRT = REPOSITORY / "tests/support/fake_libvirt"
 PYTHON = REPOSITORY / ".venv/bin/python"
 IP = [("IP", "10.0.0.1")]
@@ -95,21 +96,22 @@ class Service:
     `nwfilter-hook watch` on a hypervisor, until the `with` block ends.
 
     Args:
-        uri: of libvirt.
+        uri: of libvirt. program: what runs the command line.
         environment: beside the hypervisor's.
     """
 
-    def __init__(self, hypervisor: Hypervisor, uri: str = "none", *, conf: str = "", **environment: str) -> None:
+    def __init__(self, hypervisor: Hypervisor, uri: str = "none", *, program: str = MAIN, **environment: str) -> None:
         self._hypervisor = hypervisor
         path = Path(hypervisor.environment["NWFILTER_HOOK_CONF"])
-        path.write_text(f"{path.read_text().partition('[watch]')[0].rstrip()}\n[watch]\nuri = {uri}\n{conf}\n")
+        path.write_text(f"{path.read_text().partition('[watch]')[0].rstrip()}\n[watch]\nuri = {uri}\n")
+        self._program = program
         self._environment = {**hypervisor.environment, "JOURNAL_STREAM": "8:1", **environment}
         self._log = hypervisor.wire.directory / "watch.log"
 
     def __enter__(self) -> Service:
         self._log.write_text("")
         self.process = self._hypervisor.wire.start_process(
-            PYTHON, "-c", MAIN, "watch", environment=self._environment, output=self._log
+            PYTHON, "-c", self._program, "watch", environment=self._environment, output=self._log
         )
         wait_for("the service", lambda: "watching: " in self.said() or self.process.poll() is not None, 20)
         assert self.process.poll() is None, self.said()
