@@ -39,6 +39,7 @@ class Hypervisor:
         self.directory = wire.directory / "libvirt"
         self.directory.mkdir()
         self.said = ""
+        self.first_s = 0.0
         path = wire.hook_environment()
         self.environment = {
             **path,
