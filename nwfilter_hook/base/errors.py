@@ -12,6 +12,7 @@ Every error this package raises on purpose, and `Source`, the place an error poi
   * StateError        the state directory or a record in it is unusable
     * Overtaken         what libvirt said is old news: ask again
   * LibvirtError      libvirt can't be asked
+  * PacketError       what was said of a packet makes none
 """
 
 from __future__ import annotations
@@ -160,6 +161,19 @@ class LibvirtError(NwfilterHookError):
     def __init__(self, message: str, *, lost: bool = False) -> None:
         super().__init__(message)
         self.lost = lost
+
+
+class PacketError(NwfilterHookError):
+    """
+    Words, hexadecimal text or a capture that make no frame.
+
+    Attributes:
+        word: that is wrong; "" if it is none of them.
+    """
+
+    def __init__(self, message: str, word: str = "") -> None:
+        super().__init__(message)
+        self.word = word
 
 
 class SystemErrorAs:

@@ -18,7 +18,7 @@ FLOORS = (
     {"operations"},
     {"host"},
     {"compiler", "nftables", "domain", "storage"},
-    {"filters", "backend"},
+    {"filters", "backend", "packets"},
     {"ruleset", "config", "messages", "libvirtd", "network"},
     {"base", "settings", "trust"},
     {"__init__"},
@@ -177,7 +177,7 @@ def test_who_writes_files() -> None:
     }
 
 
-PURE_ROOMS = ("base", "ruleset", "filters", "domain", "compiler")
+PURE_ROOMS = ("base", "ruleset", "filters", "domain", "compiler", "packets")
 PURE_PARTS = ("names", "fields", "expressions", "sets", "script")
 """Of a back end."""
 PURE = [
