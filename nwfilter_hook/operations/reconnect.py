@@ -172,6 +172,8 @@ def _tell(host: Host, planned: Plan, before: Mapping[str, Binding], altered: set
     for tap in sorted(made - altered):
         if tap not in before:
             host.report(f"{tap}: it was not filtered; now it is, by {after[tap].filter}")
+        elif before[tap].quarantined:
+            host.report(f"{tap}: no longer quarantined; filtered by {after[tap].filter}")
         elif before[tap].installed != after[tap].installed:
             host.report(f"{tap}: its filter has changed to what the guest asks for now, {after[tap].filter}")
     for tap in sorted(set(before) - set(after)):

@@ -79,7 +79,7 @@ def test_a_floor_that_comes_or_goes_while_the_guest_runs(box: Sandbox) -> None:
     """reconnect puts it into force, and takes it away; a configuration that is broken takes nothing away."""
     xml = box.start(filter_name="allow-arp")
     box.configure(FLOOR)
-    box.hook(GUEST, "reconnect", xml).excused(TAP, "repaired")
+    box.hook(GUEST, "reconnect", xml).excused(TAP, "changed to what the guest asks for now")
     assert filters_of(box) == ["no-mac-spoofing", "allow-arp"]
     (box.state_dir / "configuration").unlink()
     box.configure("[defaults]\nfloor.br0 = no mac spoofing\n")
@@ -87,7 +87,7 @@ def test_a_floor_that_comes_or_goes_while_the_guest_runs(box: Sandbox) -> None:
     box.hook(GUEST, "reconnect", xml).excused("going by the lines of it that are right")
     assert box.kernel(TAP) == before
     box.configure()
-    box.hook(GUEST, "reconnect", xml).excused(TAP, "repaired")
+    box.hook(GUEST, "reconnect", xml).excused(TAP, "changed to what the guest asks for now")
     assert filters_of(box) == ["allow-arp"]
 
 
