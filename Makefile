@@ -4,7 +4,7 @@ PYTHON := /usr/bin/python3
 VENV := .venv
 RUN_PACKAGES := nftables iproute2 python3 python3-venv python3-lxml
 TEST_PACKAGES := libvirt-daemon-system libvirt-clients qemu-system-x86 busybox-static dnsmasq-base file gcc libc6-dev cpio kmod \
-	libvirt-daemon-config-nwfilter pandoc python3-libvirt apparmor ebtables iptables conntrack procps git openvswitch-switch debootstrap
+	libvirt-daemon-config-nwfilter python3-libvirt apparmor ebtables iptables conntrack procps git openvswitch-switch debootstrap
 DESTDIR ?=
 PREFIX ?= /usr
 PACKAGE := /usr/lib/python3/dist-packages/nwfilter_hook
@@ -17,6 +17,7 @@ define INSTALL_LAUNCHER
 	mv -T $(DESTDIR)$(HOOKS)/.50-nwfilter-hook $(DESTDIR)$(HOOKS)/qemu.d/50-nwfilter-hook
 endef
 
+.DELETE_ON_ERROR:
 .PHONY: demo test lint debian13 bench soak conformance man install hook clean
 
 demo: $(VENV)/demo-ready
@@ -59,14 +60,16 @@ $(VENV)/test-ready: $(VENV)/demo-ready
 	$(VENV)/bin/pip install --quiet --editable '.[test]'
 	@touch $@
 
-# The pages of packaging/man, if pandoc is there; people read the sources as well.
-PAGES := $(wildcard packaging/man/*.md)
+# The pages of packaging/man, by docutils (python3-docutils). man shall not break a command at a hyphen of its own.
+RST2MAN := $(firstword $(wildcard $(VENV)/bin/rst2man) rst2man)
+PAGES := $(patsubst packaging/man/%.rst,build/man/%,$(wildcard packaging/man/*.rst))
 
-man: $(PAGES:packaging/man/%.md=build/man/%)
+man: $(PAGES)
 
-build/man/%: packaging/man/%.md
+build/man/%: packaging/man/%.rst Makefile
 	@mkdir -p build/man
-	pandoc -s -f gfm+yaml_metadata_block -t man $< -o $@
+	$(RST2MAN) $< $@
+	sed -i '/^\.TH /a .nr HY 0\n.hy 0\n.ad l' $@
 
 # Into a system as root, or with DESTDIR into a package; over an older one, with guests that run. The package changes as a
 # whole, and `files` tells the hook whether it has. Last comes what libvirt starts, in one step and never half: all that
@@ -88,10 +91,10 @@ install:
 	install -m 644 filters/*.xml $(DESTDIR)$(PREFIX)/share/nwfilter-hook/filters/
 	test -e $(DESTDIR)/etc/nwfilter-hook/nwfilter-hook.conf || \
 		install -m 644 packaging/nwfilter-hook.conf $(DESTDIR)/etc/nwfilter-hook/nwfilter-hook.conf
-	@if command -v pandoc >/dev/null; then $(MAKE) --no-print-directory man && \
-		for page in build/man/*; do install -D -m 644 $$page \
+	@if command -v $(RST2MAN) >/dev/null; then $(MAKE) --no-print-directory man && \
+		for page in $(PAGES); do install -D -m 644 $$page \
 			$(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/} || exit 1; done; \
-	else echo "no manual pages: there is no pandoc" >&2; fi
+	else echo "no manual pages: they need rst2man, of Debian's python3-docutils" >&2; fi
 	$(INSTALL_LAUNCHER)
 
 # libvirt starts this checkout.

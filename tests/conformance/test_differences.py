@@ -48,7 +48,7 @@ from tests.support.netns import Guest
 
 pytestmark = pytest.mark.libvirt
 
-MANUAL = Path(__file__).parents[2] / "packaging/man/nwfilter-differences.7.md"
+MANUAL = Path(__file__).parents[2] / "packaging/man/nwfilter-differences.7.rst"
 PARAMETERS: Parameters = {"IP": ("10.0.0.1",)}
 
 
@@ -662,13 +662,12 @@ def refusal(bench: Bench, name: str, parameters: Parameters) -> str:
 
 
 def test_every_difference_of_the_manual_has_a_test() -> None:
-    """The tests that the manual's table names in a row are the ones of this file that have the row's number."""
-    table = MANUAL.read_text()
-    rows = re.findall(r"^\| (\d+) \|.*\| (.*) \|$", table, re.MULTILINE)
+    """The tests that the manual names below a difference are the ones of this file that have its number."""
+    sections = re.findall(r"(?ms)^(\d+)\. [^\n]*\n--.*?^:tests: (.*?)\n\n", MANUAL.read_text())
     prefix = "test_deliberate_difference_"
     tests = {difference.name for difference in DIFFERENCES}
     tests |= {name.removeprefix(prefix) for name in globals() if name.startswith(prefix)}
-    named = {number: set(re.findall(r"\[([^]]+)\]\[d\]", cell)) for number, cell in rows}
+    named = {number: set(re.split(r",\s+", names)) for number, names in sections}
     assert named == {number: {name for name in tests if re.split("[-_]", name)[0] == number} for number in named}
     assert len(named) >= 17
     assert set().union(*named.values()) == tests

@@ -37,7 +37,7 @@ TIMEOUT_S = 1500
 # make demo has installed what the product needs
 PREPARE = """
 apt-get install -y -qq --no-install-recommends busybox-static dnsmasq-base file git kmod openvswitch-switch procps
-.venv/bin/pip install --quiet hypothesis pytest pytest-timeout
+.venv/bin/pip install --quiet docutils hypothesis pytest pytest-timeout
 """
 # by name, the paths that one process runs
 SUITES = {

@@ -11,21 +11,15 @@ from nwfilter_hook.filters.protocols import ELEMENTS
 from nwfilter_hook.nftables.expressions import render_rule
 from nwfilter_hook.ruleset.model import Ruleset, Stage
 from tests.unit.compiling import compiled_rule, stands_beside
+from tests.unit.test_layers import FLOORS
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted((ROOT / "packaging/man").glob("*.md"))
-FILTERS = (ROOT / "packaging/man/nwfilter-filter.7.md").read_text()
+FILTERS = (ROOT / "packaging/man/nwfilter-filter.7.rst").read_text()
 TCP = "ether type ip ip protocol 6 @th,0,24 >= 0x0"
 
-
-def tables(heading: str) -> list[list[list[str]]]:
-    """The cells of each table under `heading`, without its head."""
-    section = FILTERS.split(f"\n# {heading}\n")[1].split("\n# ")[0]
-    lines = re.findall(r"(?m)(?:^\|.*\n)+", section)
-    return [[[cell.strip() for cell in row.strip("|").split(" | ")] for row in each.splitlines()[2:]] for each in lines]
-
-
-CONDITIONS, PLACES = tables("What rules compile to")
+COMPILED = FILTERS.split("\nWhat rules compile to\n")[1].split("\nSee also\n")[0]
+CONDITIONS = re.findall(r"(?m)^`(<.*>)`\n((?:    .*\n)+)", COMPILED)
+PLACES = re.findall(r"(?m)^(`[a-z]+` .*) `(<.*>)`\n    \| `from-l3`: (.*)\n    \| `to-l3`: (.*)\n", COMPILED)
 
 
 def statements(ruleset: Ruleset, tree: Stage) -> list[str]:
@@ -40,29 +34,34 @@ def statements(ruleset: Ruleset, tree: Stage) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("row", CONDITIONS[:-1], ids=lambda row: row[0])
-def test_conditions(row: list[str]) -> None:
-    """An element of the first table has the conditions beside it."""
-    element, conditions = row
-    ruleset = compiled_rule(element.strip("`"), statematch="false")
+@pytest.mark.parametrize(("element", "conditions"), CONDITIONS)
+def test_conditions(element: str, conditions: str) -> None:
+    """An element of the first list has the conditions below it."""
+    ruleset = compiled_rule(element, statematch="false")
     found = statements(ruleset, Stage.FROM_L2) or statements(ruleset, Stage.FROM_L3)
-    assert " *or* ".join(f"`{each.removesuffix(' drop')}`" for each in found) == conditions
+    assert " *or* ".join(f"`{each.removesuffix(' drop')}`" for each in found) == " ".join(conditions.split())
 
 
-def test_every_element_is_in_the_table() -> None:
+def test_every_element_is_in_the_list() -> None:
     """Whatever the language has."""
-    assert {found[1] for row in CONDITIONS for found in [re.match(r"`<([a-z0-9-]+)", row[0])] if found} == set(ELEMENTS)
+    assert {element[1:].rstrip("/>").split()[0] for element, _ in CONDITIONS} == set(ELEMENTS)
 
 
-@pytest.mark.parametrize("row", PLACES, ids=lambda row: row[0] + row[1])
-def test_places(row: list[str]) -> None:
-    """A rule of the second table becomes what is beside it, in the two trees of layer 3."""
-    action, direction, *others = re.findall(r"`([^`]*)`", row[0])
+@pytest.mark.parametrize(("rule", "element", "sent", "received"), PLACES)
+def test_places(rule: str, element: str, sent: str, received: str) -> None:
+    """A rule of the second list becomes what is below it, in the two trees of layer 3."""
+    action, direction, *others = re.findall(r"`([^`]*)`", rule)
     options = dict(re.findall(r"(\w+)='(\w+)'", " ".join(others)))
-    ruleset = compiled_rule(row[1].strip("`"), action=action, direction=direction, **options)
-    for tree, expected in ((Stage.FROM_L3, row[2]), (Stage.TO_L3, row[3])):
+    ruleset = compiled_rule(element, action=action, direction=direction, **options)
+    for tree, expected in ((Stage.FROM_L3, sent), (Stage.TO_L3, received)):
         found = " or ".join(f"`{each}`" for each in statements(ruleset, tree))
         assert (found.replace(TCP, "…") or "nothing") == expected
+
+
+def test_the_lists_are_found() -> None:
+    """The form of the manual is the one that this file reads."""
+    assert len(CONDITIONS) > 30
+    assert len(PLACES) > 10
 
 
 def test_the_readme_is_short() -> None:
@@ -75,13 +74,24 @@ def test_the_readme_is_short() -> None:
     ]
 
 
-@pytest.mark.parametrize("path", [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *PAGES], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [ROOT / "README.md", ROOT / "CONTRIBUTING.md"], ids=lambda path: path.name)
 def test_links_lead_somewhere(path: Path) -> None:
-    """To a file of ours, and there to a headline."""
-    for target, anchor in re.findall(r"\]\(([^):#]*)(?:#([^)]*))?\)", path.read_text()):
-        found = path.parent / target if target else path
-        assert found.exists(), target
-        headlines = re.findall(r"(?m)^#+ (.*)$", found.read_text()) if anchor else []
-        assert not anchor or anchor in [
-            re.sub(r"[^a-z0-9 -]", "", each.lower()).replace(" ", "-") for each in headlines
-        ]
+    """To a file of ours."""
+    for target in re.findall(r"\]\(([^):#]+)\)", path.read_text()):
+        assert (ROOT / target).exists(), target
+
+
+def test_the_floors() -> None:
+    """CONTRIBUTING.md has those of the layer test, and files that there are."""
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    rows = [re.findall(r"`(\w+)(?:\.py)?`", row) for row in re.findall(r"(?m)^\| \d \| (.*?) \|", text)]
+    assert [set(row) for row in rows] == [rooms for rooms in FLOORS if not any(room.startswith("__") for room in rooms)]
+    places = [
+        ROOT,
+        ROOT / "nwfilter_hook",
+        ROOT / "nwfilter_hook/cli",
+        ROOT / "nwfilter_hook/operations",
+        ROOT / "tests/unit",
+    ]
+    for name in re.findall(r"`([\w/.-]+(?:\.py|\.csv|\.conf|/))`", text) + re.findall(r"(?<=pytest )tests/\S+", text):
+        assert any((place / name).exists() for place in places), name
