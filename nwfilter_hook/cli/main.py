@@ -30,6 +30,7 @@ COMMANDS = {
     "reload": "filters.reload_",
     "replay": "replay.replay",
     "resync": "resync.resync_",
+    "schema": "schema.schema",
     "set": "address_sets.set_",
     "show": "show.show",
     "undefine": "filters.undefine_",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from ..base.errors import BadValue
 from .model import FilterRef
-from .values import number
+from .values import Number
 
 CONNECTIONS = "CTRL_CONNECTIONS_MAX"
 MAX_CONNECTIONS = 1_000_000
@@ -30,7 +30,7 @@ def read_connections(reference: FilterRef) -> int | None:
     if given[0].lower() == "none":
         return 0
     try:
-        value = number(1, MAX_CONNECTIONS)(given[0])
+        value = Number(1, MAX_CONNECTIONS)(given[0])
     except ValueError as error:
         message = f"parameter {CONNECTIONS}: {given[0]!r} is not none or {error}"
         raise BadValue(message, reference.source) from None

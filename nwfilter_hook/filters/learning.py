@@ -14,7 +14,7 @@ from ..base.dataclass import dataclass
 from ..base.errors import BadValue
 from ..base.text import did_you_mean
 from .model import FilterRef, Learned, Prefix
-from .values import number, parse_prefix
+from .values import Number, parse_prefix
 
 MODE = "CTRL_IP_LEARNING"
 MAXIMUM = "CTRL_IP_LEARNING_MAX"
@@ -132,7 +132,7 @@ def _choice(reference: FilterRef, name: str, choices: Sequence[str], default: st
 def _maximum(reference: FilterRef, name: str, default: int) -> int:
     text = reference.parameters.get(name, (str(default),))[0]
     try:
-        value = number(1, MAX_ADDRESSES)(text)
+        value = Number(1, MAX_ADDRESSES)(text)
     except ValueError as error:
         raise BadValue(f"parameter {name}: {text!r} is not {error}", reference.source) from None
     assert isinstance(value, int)

@@ -18,6 +18,7 @@ from .values import (
     ETHERTYPES,
     HEXADECIMAL,
     PROTOCOLS,
+    Number,
     Parser,
     format_boolean,
     format_ipv4,
@@ -27,7 +28,6 @@ from .values import (
     format_states,
     format_tcp_flags,
     ip_mask,
-    number,
     parse_boolean,
     parse_comment,
     parse_connlimit,
@@ -110,24 +110,24 @@ _OPCODE_NAMES = {
     9: "ARP_NAK",
 }
 
-UINT8 = Type("UINT8", number(0, 0xFF))
-UINT16 = Type("UINT16", number(0, 0xFFFF))
-UINT32 = Type("UINT32", number(0, 0xFFFFFFFF))
-DSCP = Type("DSCP", number(0, 63))
-VLANID = Type("VLANID", number(0, 4094))
+UINT8 = Type("UINT8", Number(0, 0xFF))
+UINT16 = Type("UINT16", Number(0, 0xFFFF))
+UINT32 = Type("UINT32", Number(0, 0xFFFFFFFF))
+DSCP = Type("DSCP", Number(0, 63))
+VLANID = Type("VLANID", Number(0, 4094))
 ETHERTYPE = Type(
     "ETHERTYPE",
-    number(0x600, 0xFFFF, ETHERTYPES),
+    Number(0x600, 0xFFFF, ETHERTYPES),
     names=_ETHER_NAMES,
     words=ETHERTYPES,
     hexadecimal_in_variables=True,
 )
 ENCAPTYPE = Type(
-    "ENCAPTYPE", number(0x3C, 0xFFFF, ETHERTYPES), names=_ETHER_NAMES, words=ETHERTYPES, hexadecimal_in_variables=True
+    "ENCAPTYPE", Number(0x3C, 0xFFFF, ETHERTYPES), names=_ETHER_NAMES, words=ETHERTYPES, hexadecimal_in_variables=True
 )
-PROTOCOLTYPE = Type("PROTOCOLTYPE", number(0, 0xFFFF), hexadecimal_in_variables=True)
-OPCODE = Type("OPCODE", number(0, 0xFFFF, ARP_OPCODES), names=_OPCODE_NAMES, words=ARP_OPCODES)
-PROTOCOL = Type("PROTOCOL", number(0, 0xFF, PROTOCOLS), names=_PROTOCOL_NAMES, words=PROTOCOLS)
+PROTOCOLTYPE = Type("PROTOCOLTYPE", Number(0, 0xFFFF), hexadecimal_in_variables=True)
+OPCODE = Type("OPCODE", Number(0, 0xFFFF, ARP_OPCODES), names=_OPCODE_NAMES, words=ARP_OPCODES)
+PROTOCOL = Type("PROTOCOL", Number(0, 0xFF, PROTOCOLS), names=_PROTOCOL_NAMES, words=PROTOCOLS)
 CONNLIMIT = Type("CONNLIMIT", parse_connlimit)
 MAC_ADDR = Type("MAC_ADDR", parse_mac, format_mac, learned_as="MAC")
 MAC_MASK = Type("MAC_MASK", parse_mac_mask, format_mac)

@@ -65,24 +65,31 @@ def parse_number(text: str) -> int:
     raise ValueError("a number, decimal or hexadecimal")
 
 
-def number(low: int, high: int, names: Mapping[str, int] | None = None) -> Parser:
-    """A parser of numbers from `low` to `high`, or of `names` in any case."""
-    expected = f"a number from {low:#x} to {high:#x}" if low > 255 else f"a number from {low} to {high}"
-    if names:
-        expected += " or one of " + " ".join(names)
+class Number:
+    """
+    A parser of numbers from `low` to `high`, or of `names` in any case.
 
-    def parse(text: str) -> int:
-        if names and text.lower() in names:
-            return names[text.lower()]
+    Attributes:
+        low, high: the least and the largest that is accepted.
+    """
+
+    def __init__(self, low: int, high: int, names: Mapping[str, int] | None = None) -> None:
+        self.low, self.high = low, high
+        self._names = names or {}
+        self._expected = f"a number from {low:#x} to {high:#x}" if low > 255 else f"a number from {low} to {high}"
+        if names:
+            self._expected += " or one of " + " ".join(names)
+
+    def __call__(self, text: str) -> int:
+        if text.lower() in self._names:
+            return self._names[text.lower()]
         try:
             value = parse_number(text)
         except ValueError:
-            raise ValueError(expected) from None
-        if not low <= value <= high:
-            raise ValueError(expected)
+            raise ValueError(self._expected) from None
+        if not self.low <= value <= self.high:
+            raise ValueError(self._expected)
         return value
-
-    return parse
 
 
 def parse_connlimit(text: str) -> int:
