@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from tests.bench.run import mac  # noqa: E402
-from tests.host.site import STOCK, Site  # noqa: E402
+from tests.support.host import STOCK, Sandbox  # noqa: E402
 from tests.support.netns import Wire  # noqa: E402
 
 BUDGET_S = 3
@@ -63,7 +63,7 @@ def _resident_kb(process: str) -> int:
     return 0
 
 
-def versions(site: Site) -> Iterator[Path]:
+def versions(site: Sandbox) -> Iterator[Path]:
     """The filter as it is, and otherwise, for ever."""
     text = (STOCK / "no-mac-spoofing.xml").read_text()
     changed = text.replace(
@@ -76,7 +76,7 @@ def versions(site: Site) -> Iterator[Path]:
         yield from paths
 
 
-def define(site: Site, path: Path, taps: int) -> tuple[float, float, float]:
+def define(site: Sandbox, path: Path, taps: int) -> tuple[float, float, float]:
     """Seconds, CPU seconds and megabytes of one `nwfilter-hook define`, which must change so many taps."""
     environment = {**os.environ, "NWFILTER_HOOK_CONF": str(site.conf)}
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -109,7 +109,7 @@ def main(taps: str, rounds: int) -> None:
         raise click.ClickException("run this as root: it makes namespaces")
     click.echo(f"{'taps':>5} {'seconds':>8} {'cpu':>6} {'cpu ms/tap':>10} {'MB':>6} {'nothing changes':>16}   budget")
     with Wire(()) as wire:
-        site = Site(wire.directory, wire)
+        site = Sandbox(wire.directory, wire)
         paths = versions(site)
         installed = 0
         for count in sorted(int(text) for text in taps.split(",")):

@@ -1,4 +1,4 @@
-"""What the tests of hook and commands share: a sandbox; a host without a kernel, and one with."""
+"""What the tests of hook and commands share: a host beside a bystander, one without a kernel, and one with a bridge."""
 
 from __future__ import annotations
 
@@ -7,34 +7,39 @@ from pathlib import Path
 
 import pytest
 
-from tests.host.sandbox import Sandbox, Snapshot
-from tests.host.site import Site
+from tests.support.host import BYSTANDER, BYSTANDER_TAP, Sandbox, Snapshot
 from tests.support.netns import Wire
 
 
 @pytest.fixture(scope="session")
 def bystander(able: None) -> Snapshot:
-    """A sandbox's contents when only the bystander runs."""
-    with Sandbox() as box:
-        return box.only_bystander()
+    """A host's contents when only the bystander runs."""
+    with Wire(()) as wire:
+        box = Sandbox(wire.directory, wire)
+        xml = box.start(BYSTANDER, BYSTANDER_TAP)
+        return Snapshot(box.script_of(BYSTANDER, xml), box.save().files)
 
 
 @pytest.fixture
 def box(bystander: Snapshot) -> Iterator[Sandbox]:
-    """A sandbox in which the bystander runs; at the end it must still be as it was."""
-    with Sandbox(bystander) as box:
+    """A host in which the bystander runs; at the end it must still be as it was."""
+    with Wire(()) as wire:
+        box = Sandbox(wire.directory, wire)
+        box.filters.mkdir()
+        box.load(bystander)
+        box.watch_bystander()
         yield box
         box.check_bystander()
 
 
 @pytest.fixture
-def library(tmp_path: Path) -> Site:
-    """A host on which no guest runs."""
-    return Site(tmp_path)
+def library(tmp_path: Path) -> Sandbox:
+    """A host on which no guest runs, and nft can't."""
+    return Sandbox(tmp_path)
 
 
 @pytest.fixture
-def site(able: None) -> Iterator[Site]:
+def site(able: None) -> Iterator[Sandbox]:
     """A host with the taps vnet0 and vnet1 in a bridge."""
     with Wire() as wire:
-        yield Site(wire.directory, wire)
+        yield Sandbox(wire.directory, wire)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.host.site import STOCK, Site, drop_udp, filter_xml, reference
+from tests.support.host import STOCK, Sandbox, drop_udp, filter_xml, reference
 from tests.support.netns import REPOSITORY
 
 INJECTED = 'x" ; }; delete table bridge nwfilter; #'
@@ -58,7 +58,7 @@ NO_FILTERS: dict[str, tuple[bytes, str]] = {
 
 
 @pytest.mark.parametrize("name", NO_FILTERS)
-def test_what_is_no_filter(library: Site, name: str) -> None:
+def test_what_is_no_filter(library: Sandbox, name: str) -> None:
     """Refused with one line, by define and dry run alike; no file and no directory is made."""
     data, words = NO_FILTERS[name]
     library.cli("define", "-", stdin=data).refused("<stdin>:", words)
@@ -66,7 +66,7 @@ def test_what_is_no_filter(library: Site, name: str) -> None:
     assert library.files() == {}
 
 
-def test_a_directory_that_others_may_write(library: Site) -> None:
+def test_a_directory_that_others_may_write(library: Sandbox) -> None:
     """No filter is kept where others may put one, and none is taken from there; `list` says why."""
     library.define(filter_xml("mine", drop_udp(53))).fine()
     library.filters.chmod(0o777)
@@ -84,7 +84,7 @@ def test_a_directory_that_others_may_write(library: Site) -> None:
     library.define(filter_xml("mine", drop_udp(67))).fine()
 
 
-def test_every_fault_is_told(library: Site) -> None:
+def test_every_fault_is_told(library: Sandbox) -> None:
     """`define` lists all that is wrong with the file, a line each, and changes nothing."""
     xml = filter_xml("x", "<rule action='dorp' direction='in'><ip srpipaddr='1.2.3.4'/></rule>", drop_udp(70000))
     for options in ((), ("--dry-run",)):
@@ -95,7 +95,7 @@ def test_every_fault_is_told(library: Site) -> None:
     assert library.files() == {}
 
 
-def test_what_is_no_file(library: Site) -> None:
+def test_what_is_no_file(library: Sandbox) -> None:
     """Missing, a directory, a device that never ends, a socket, a name with a line end."""
     library.cli("define", library.directory / "missing").refused("missing", "No such file")
     library.cli("define", library.directory).refused("Is a directory")
@@ -108,7 +108,7 @@ def test_what_is_no_file(library: Site) -> None:
 
 
 @pytest.mark.netns
-def test_comments_stay_comments(site: Site) -> None:
+def test_comments_stay_comments(site: Sandbox) -> None:
     """Whatever is in a comment, none of it gets into the nft script as a statement."""
     quoted = INJECTED.replace('"', "&quot;")
     rule = f"<rule action='drop' direction='out'><ip comment=\"{quoted}&#10;flush ruleset\" protocol='udp'/></rule>"
@@ -122,7 +122,7 @@ def test_comments_stay_comments(site: Site) -> None:
 # --- the directory ----------------------------------------------------------------------------------------------------
 
 
-def test_files_that_are_nobodys_filter(library: Site) -> None:
+def test_files_that_are_nobodys_filter(library: Sandbox) -> None:
     """Editors' copies, packages' leftovers, other files and directories are neither listed nor in the way."""
     library.define(filter_xml("mine")).fine()
     for name in ("mine.xml~", ".mine.xml.swp", "#mine.xml#", ".#mine.xml", "mine.xml.dpkg-dist", "mine.xml.rpmsave",
@@ -138,7 +138,7 @@ def test_files_that_are_nobodys_filter(library: Site) -> None:
 
 
 @pytest.mark.parametrize("kind", ["name", "directory", "fifo", "dangling", "empty", "text", "huge", "loop"])
-def test_files_that_can_not_be_used(library: Site, kind: str) -> None:
+def test_files_that_can_not_be_used(library: Sandbox, kind: str) -> None:
     """Such a file is listed as broken and says why; the others work on; define or undefine mends it where it can."""
     library.define(filter_xml("good")).fine()
     path = library.filters / "bad.xml"
@@ -174,22 +174,22 @@ def test_files_that_can_not_be_used(library: Site, kind: str) -> None:
         assert not path.exists()
 
 
-def test_a_broken_file_can_be_undefined(library: Site) -> None:
+def test_a_broken_file_can_be_undefined(library: Sandbox) -> None:
     """By the name of its file."""
     library.place("bad", "x")
     library.cli("undefine", "bad").fine()
     assert library.files() == {}
 
 
-def test_a_link_to_nothing_hides_no_stock_filter_silently(library: Site) -> None:
+def test_a_link_to_nothing_hides_no_stock_filter_silently(library: Sandbox) -> None:
     """Whoever linked a filter of the same name meant another: it isn't replaced by the stock one."""
-    library.place("mine", filter_xml("mine"))
+    library.write_filter("mine")
     (library.filters / "allow-arp.xml").symlink_to("/nowhere/allow-arp.xml")
     assert "allow-arp" not in library.names(problem=None)
     library.cli("dumpxml", "allow-arp").refused("allow-arp.xml")
 
 
-def test_a_missing_directory_is_an_empty_one(library: Site) -> None:
+def test_a_missing_directory_is_an_empty_one(library: Sandbox) -> None:
     """The first is made when something is defined; others may stay away."""
     library.configure(filter_dirs=[library.directory / "a" / "b", library.directory / "missing", STOCK])
     assert library.names(origin="local") == []
@@ -198,7 +198,7 @@ def test_a_missing_directory_is_an_empty_one(library: Site) -> None:
     assert not (library.directory / "missing").exists()
 
 
-def test_a_directory_that_is_a_file(library: Site) -> None:
+def test_a_directory_that_is_a_file(library: Sandbox) -> None:
     """Nothing can be defined, and no filter is taken from behind it as if it weren't there."""
     library.filters.write_text("x")
     library.define(filter_xml("mine")).refused(str(library.filters))
@@ -210,7 +210,7 @@ def test_a_directory_that_is_a_file(library: Site) -> None:
 def test_a_directory_that_is_not_mine(able: None) -> None:
     """An unprivileged user can look at what is readable, and gets one line for what isn't."""
     with tempfile.TemporaryDirectory() as name:
-        library = Site(Path(name))
+        library = Sandbox(Path(name))
         library.directory.chmod(0o755)
         library.define(filter_xml("mine")).fine()
         with somebody_else():
@@ -237,7 +237,7 @@ def somebody_else() -> Iterator[None]:
 # --- disks ------------------------------------------------------------------------------------------------------------
 
 
-def run_with_disk(site: Site, directory: Path, options: str, before: str, arguments: str) -> str:
+def run_with_disk(site: Sandbox, directory: Path, options: str, before: str, arguments: str) -> str:
     """Run a command while `directory` is a file system of its own; what it and a look at the directory print."""
     wire = site.wire
     assert wire
@@ -256,7 +256,7 @@ FILL = "dd if=/dev/zero of='{}/fill' bs=1k 2>/dev/null || true"
 
 
 @pytest.mark.netns
-def test_a_full_disk_under_the_library(site: Site) -> None:
+def test_a_full_disk_under_the_library(site: Sandbox) -> None:
     """The definition fails, the old one stays, nothing half-written lies beside it, the kernel is as it was."""
     site.define(filter_xml("mine", drop_udp(9))).fine()
     site.start("web", "vnet0", "mine")
@@ -272,7 +272,7 @@ def test_a_full_disk_under_the_library(site: Site) -> None:
 
 
 @pytest.mark.netns
-def test_a_full_disk_under_the_records(site: Site) -> None:
+def test_a_full_disk_under_the_records(site: Sandbox) -> None:
     """The same where the state directory is full."""
     site.define(filter_xml("mine", drop_udp(9))).fine()
     site.start("web", "vnet0", "mine")
@@ -289,7 +289,7 @@ def test_a_full_disk_under_the_records(site: Site) -> None:
 
 
 @pytest.mark.netns
-def test_a_read_only_disk(site: Site) -> None:
+def test_a_read_only_disk(site: Sandbox) -> None:
     """The message names the file that can't be written."""
     site.define(filter_xml("mine", drop_udp(9))).fine()
     site.start("web", "vnet0", "mine")

@@ -9,8 +9,8 @@ import sys
 import pytest
 
 from nwfilter_hook.operations.bounds import MAX_INTERFACES, MAX_RULES_OF_GUEST, MAX_RULES_OF_TAP
-from tests.host.sandbox import GUEST, HOOK, TAP, Sandbox
 from tests.support.domains import domain, interface
+from tests.support.host import GUEST, HOOK, TAP, Sandbox
 
 pytestmark = pytest.mark.hook
 

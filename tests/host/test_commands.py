@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from lxml import etree
 
-from tests.host.site import STOCK, Site, drop_udp, filter_xml, reference
 from tests.support.frames import GUEST, OTHER, OTHER_IP, udp
+from tests.support.host import STOCK, Sandbox, drop_udp, filter_xml, reference
 from tests.support.netns import REPOSITORY
 
 UUID = "11111111-1111-4111-8111-111111111111"
@@ -20,7 +20,7 @@ UUID = "11111111-1111-4111-8111-111111111111"
 # --- list, dumpxml ----------------------------------------------------------------------------------------------------
 
 
-def test_list_is_a_table(library: Site) -> None:
+def test_list_is_a_table(library: Sandbox) -> None:
     """UUID, name, origin, chain, taps: a line per filter, sorted by name, and virsh's two columns first."""
     library.define(filter_xml("mine", uuid=UUID, attributes="chain='arp-x'")).fine()
     heading, *lines = library.cli("list").fine().out.splitlines()
@@ -30,7 +30,7 @@ def test_list_is_a_table(library: Site) -> None:
     assert mine == [UUID, "mine", "local", "arp-x", "0"]
 
 
-def test_list_for_programs(library: Site) -> None:
+def test_list_for_programs(library: Sandbox) -> None:
     """The same and more as JSON."""
     library.define(filter_xml("mine", uuid=UUID)).fine()
     (mine,) = [each for each in library.cli("list", "--json").fine().json if each["name"] == "mine"]
@@ -46,7 +46,7 @@ def test_list_for_programs(library: Site) -> None:
     }
 
 
-def test_a_directory_between_local_and_stock(library: Site) -> None:
+def test_a_directory_between_local_and_stock(library: Sandbox) -> None:
     """Its path is the origin of what is in it; a local filter may hide one of those, too."""
     between = library.directory / "site"
     between.mkdir()
@@ -57,7 +57,7 @@ def test_a_directory_between_local_and_stock(library: Site) -> None:
     assert library.names(shadows=True, origin="local") == ["shared"]
 
 
-def test_a_directory_with_a_slash_at_its_end(library: Site) -> None:
+def test_a_directory_with_a_slash_at_its_end(library: Sandbox) -> None:
     """It is the same directory: what is defined there is local and can be undefined."""
     library.configure(filter_dirs=[f"{library.filters}//", f"{STOCK}/"])
     library.define(filter_xml("mine")).fine()
@@ -67,7 +67,7 @@ def test_a_directory_with_a_slash_at_its_end(library: Site) -> None:
 
 
 @pytest.mark.netns
-def test_list_counts_taps_through_the_tree(site: Site) -> None:
+def test_list_counts_taps_through_the_tree(site: Sandbox) -> None:
     """A filter counts the taps whose tree holds it, each once."""
     site.define(filter_xml("mine", reference("no-mac-spoofing"), reference("clean-traffic"))).fine()
     site.start("web", "vnet0", "mine")
@@ -81,7 +81,7 @@ def test_list_counts_taps_through_the_tree(site: Site) -> None:
     assert line.split()[-1] == "2"
 
 
-def test_dumpxml_by_name_and_uuid(library: Site) -> None:
+def test_dumpxml_by_name_and_uuid(library: Sandbox) -> None:
     """The normal form; no file or directory is made."""
     library.place("mine", filter_xml("mine", drop_udp("0x35"), uuid=UUID.upper()))
     found = library.cli("dumpxml", "mine").fine().out
@@ -98,7 +98,7 @@ def test_dumpxml_by_name_and_uuid(library: Site) -> None:
     assert not library.state_dir.exists()
 
 
-def test_dumpxml_of_nothing(library: Site) -> None:
+def test_dumpxml_of_nothing(library: Sandbox) -> None:
     """What isn't there, what is no filter, what tries to leave the directory."""
     library.cli("dumpxml", "clean-trafic").refused("did you mean 'clean-traffic'?")
     library.cli("dumpxml", UUID).refused(UUID)
@@ -110,7 +110,7 @@ def test_dumpxml_of_nothing(library: Site) -> None:
 # --- define, undefine, reload -----------------------------------------------------------------------------------------
 
 
-def test_define_from_a_file(library: Site) -> None:
+def test_define_from_a_file(library: Sandbox) -> None:
     """The file is read, its normal form stored in the first directory, which is made."""
     path = library.directory / "anything.txt"
     path.write_text(filter_xml("mine", drop_udp(9), uuid=UUID))
@@ -122,7 +122,7 @@ def test_define_from_a_file(library: Site) -> None:
     assert library.files() == {}
 
 
-def test_define_for_programs(library: Site) -> None:
+def test_define_for_programs(library: Sandbox) -> None:
     """JSON on stdout and nothing else."""
     ran = library.define(filter_xml("mine", uuid=UUID), "--json").fine()
     assert ran.json == {"name": "mine", "changed": [], "notes": [], "diff": [], "dry_run": False}
@@ -130,7 +130,7 @@ def test_define_for_programs(library: Site) -> None:
     assert library.cli("reload", "--json").fine().json["changed"] == []
 
 
-def test_a_dry_run_stores_nothing(library: Site) -> None:
+def test_a_dry_run_stores_nothing(library: Sandbox) -> None:
     """Neither define nor undefine."""
     library.define(filter_xml("mine"), "--dry-run").fine()
     assert library.files() == {}
@@ -139,7 +139,7 @@ def test_a_dry_run_stores_nothing(library: Site) -> None:
         library.cli("undefine", "mine", "--dry-run").fine()
 
 
-def test_a_definition_in_another_encoding(library: Site) -> None:
+def test_a_definition_in_another_encoding(library: Sandbox) -> None:
     """What is stored is UTF-8, whatever the locale says."""
     comment = "<!-- für Gäste €-frei -->"
     xml = "<?xml version='1.0' encoding='iso-8859-15'?>" + filter_xml("mine", comment)
@@ -166,7 +166,7 @@ def test_a_definition_in_another_encoding(library: Site) -> None:
     ],
     ids=" ".join,
 )
-def test_wrong_usage(library: Site, arguments: tuple[str, ...]) -> None:
+def test_wrong_usage(library: Sandbox, arguments: tuple[str, ...]) -> None:
     """Exit status 2 and how it is used."""
     ran = library.cli(*arguments)
     assert (ran.status, ran.out) == (2, "")
@@ -175,7 +175,7 @@ def test_wrong_usage(library: Site, arguments: tuple[str, ...]) -> None:
 
 def test_as_a_process(tmp_path: Path) -> None:
     """What the other tests do in their own process is what the command does: streams, exit status, C locale."""
-    site = Site(tmp_path)
+    site = Sandbox(tmp_path)
     environment = {"PATH": os.environ["PATH"], "LC_ALL": "C", "NWFILTER_HOOK_CONF": str(site.conf)}
 
     def run(*arguments: str, stdin: str = "") -> tuple[int, str, str]:
@@ -207,7 +207,7 @@ def binding(tap: str = "vnet0", mac: str = GUEST, filter_name: str = "no-mac-spo
 
 
 @pytest.mark.netns
-def test_the_life_of_a_binding(site: Site) -> None:
+def test_the_life_of_a_binding(site: Sandbox) -> None:
     """Created, listed, dumped, updated with its filter, deleted; dumped and created again it is the same."""
     wire = site.wire
     assert wire
@@ -246,7 +246,7 @@ def test_the_life_of_a_binding(site: Site) -> None:
 
 
 @pytest.mark.netns
-def test_a_tap_has_one_binding(site: Site) -> None:
+def test_a_tap_has_one_binding(site: Sandbox) -> None:
     """Neither a guest's tap nor one that has a binding can be bound; a guest's can't be taken away."""
     site.start("db", "vnet1", "clean-traffic", mac=OTHER)
     site.cli("binding-create", "-", stdin=binding()).fine()
@@ -259,7 +259,7 @@ def test_a_tap_has_one_binding(site: Site) -> None:
 
 
 @pytest.mark.netns
-def test_a_tap_that_became_a_guests(site: Site) -> None:
+def test_a_tap_that_became_a_guests(site: Sandbox) -> None:
     """A binding on a name that libvirt gives to a guest is overruled, and neither listed nor rebuilt nor in the way."""
     site.cli("binding-create", "-", stdin=binding(filter_name="allow-arp")).fine()
     site.start("db", "vnet0", "no-mac-spoofing")
@@ -289,14 +289,14 @@ def test_a_tap_that_became_a_guests(site: Site) -> None:
         (binding(filter_name="../x"), ("../x",)),
     ],
 )
-def test_what_is_no_binding(site: Site, xml: str, words: tuple[str, ...]) -> None:
+def test_what_is_no_binding(site: Sandbox, xml: str, words: tuple[str, ...]) -> None:
     """Each is refused with one line; nothing is installed."""
     with site.unchanged():
         site.cli("binding-create", "-", stdin=xml).refused(*words)
 
 
 @pytest.mark.netns
-def test_names_that_would_forge_output(site: Site) -> None:
+def test_names_that_would_forge_output(site: Sandbox) -> None:
     """An owner's name with line ends and markup comes out on one line, and the dump is the same XML again."""
     owner = "web&#10;changed: &lt;b&gt; [red]x"
     site.cli("binding-create", "-", stdin=binding(owner=owner, filter_name="allow-arp")).fine()
@@ -308,7 +308,7 @@ def test_names_that_would_forge_output(site: Site) -> None:
 
 
 @pytest.mark.netns
-def test_a_binding_that_leads_to_a_device(site: Site) -> None:
+def test_a_binding_that_leads_to_a_device(site: Sandbox) -> None:
     """A tap in no bridge is filtered on the device, and stays so when its filter changes."""
     wire = site.wire
     assert wire

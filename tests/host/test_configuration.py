@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.host.sandbox import GUEST, HOOK, TAP, Sandbox, guest_xml
 from tests.support.domains import domain, interface
+from tests.support.host import GUEST, HOOK, TAP, Sandbox, guest_xml
 
 pytestmark = pytest.mark.hook
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.host.sandbox import GUEST, HOOK, NOT_XML, TAP, Sandbox, guest_xml
 from tests.support.domains import domain, filterref, interface
+from tests.support.host import GUEST, HOOK, NOT_XML, TAP, Sandbox, guest_xml
 
 pytestmark = pytest.mark.hook
 
@@ -102,7 +102,7 @@ def test_what_is_no_domain_is_never_a_failure_of_a_running_guest(box: Sandbox, n
     box.hook(GUEST, "reconnect", BAD[name]()).excused(GUEST)
     assert box.kernel(TAP, exact=True) == before
     assert box.record()["guest"] == GUEST
-    box.assert_tidy()
+    box.check_tidy()
 
 
 def test_a_useless_xml_at_the_end_is_replaced_by_the_guests_name(box: Sandbox) -> None:
@@ -203,7 +203,7 @@ def test_any_guest_name_works(box: Sandbox, name: str) -> None:
 def test_a_guest_name_that_is_no_text_works(box: Sandbox, name: bytes) -> None:
     """Bytes that are no UTF-8 are spelled out in the message."""
     ran = box.finish(box.begin(name.decode(errors="surrogateescape"), "start"), guest_xml(filter_name="no-such"))
-    assert (ran.status, ran.stdout, len(ran.lines)) == (1, "", 1)
+    assert (ran.status, ran.out, len(ran.lines)) == (1, "", 1)
     assert ran.lines[0].isascii()
 
 

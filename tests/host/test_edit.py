@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.host.site import Ran, Site, drop_udp, filter_xml
 from tests.support.frames import udp
+from tests.support.host import Ran, Sandbox, drop_udp, filter_xml
 
 UUID = "11111111-1111-4111-8111-111111111111"
 
@@ -25,13 +25,13 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def shelf(library: Site) -> Site:
+def shelf(library: Sandbox) -> Sandbox:
     """A host with the local filter `mine`."""
     library.define(filter_xml("mine", "<!-- why -->", drop_udp(9), uuid=UUID)).fine()
     return library
 
 
-def edit(site: Site, script: str, *arguments: str, answers: str | None = None, name: str = "mine") -> Ran:
+def edit(site: Sandbox, script: str, *arguments: str, answers: str | None = None, name: str = "mine") -> Ran:
     """
     `edit mine` with a shell script for an editor: $1 is the copy, $N the how-manieth time it is called.
 
@@ -57,7 +57,7 @@ def kept(ran: Ran) -> Path:
     return Path(match[1])
 
 
-def test_what_is_edited_is_the_normal_form(shelf: Site, workplace: Path) -> None:
+def test_what_is_edited_is_the_normal_form(shelf: Sandbox, workplace: Path) -> None:
     """The editor gets the normal form with its comments, under the filter's own name."""
     ran = edit(shelf, 'cp "$1" "$HERE/seen"; echo "$1" > "$HERE/name"')
     assert ran.fine().out == "filter mine not changed\n"
@@ -66,7 +66,7 @@ def test_what_is_edited_is_the_normal_form(shelf: Site, workplace: Path) -> None
     assert list(workplace.iterdir()) == []
 
 
-def test_an_edited_filter_is_defined(shelf: Site, workplace: Path) -> None:
+def test_an_edited_filter_is_defined(shelf: Sandbox, workplace: Path) -> None:
     """Saved, and what the editor leaves beside the copy goes with it."""
     ran = edit(shelf, 'cp "$1" "$1~"; sed -i "s/\'9\'/\'10\'/" "$1"; touch "$(dirname $1)/.mine.swp"').fine()
     assert ran.out == "filter mine edited; 0 taps changed\n"
@@ -74,12 +74,12 @@ def test_an_edited_filter_is_defined(shelf: Site, workplace: Path) -> None:
     assert list(workplace.iterdir()) == []
 
 
-def test_by_uuid(shelf: Site) -> None:
+def test_by_uuid(shelf: Sandbox) -> None:
     """Like every command."""
     assert edit(shelf, 'sed -i "s/why/because/" "$1"', name=UUID).fine().out.startswith("filter mine edited")
 
 
-def test_a_dry_run(shelf: Site) -> None:
+def test_a_dry_run(shelf: Sandbox) -> None:
     """Says what would be, keeps the text, changes nothing."""
     with shelf.unchanged():
         ran = edit(shelf, 'sed -i "s/why/because/" "$1"', "--dry-run").fine()
@@ -87,14 +87,14 @@ def test_a_dry_run(shelf: Site) -> None:
     assert "because" in Path(path).read_text()
 
 
-def test_a_stock_filter_becomes_local(library: Site) -> None:
+def test_a_stock_filter_becomes_local(library: Sandbox) -> None:
     """The stock file stays as it is; the edited one hides it."""
     assert edit(library, 'sed -i "s/drop/accept/" "$1"', name="no-mac-spoofing").status == 0
     assert library.names(origin="local", shadows=True) == ["no-mac-spoofing"]
 
 
 @pytest.mark.parametrize("answers", [None, "n\n", ""], ids=["nobody", "no", "end of input"])
-def test_an_error_is_shown_with_its_line_and_the_text_is_kept(shelf: Site, answers: str | None) -> None:
+def test_an_error_is_shown_with_its_line_and_the_text_is_kept(shelf: Sandbox, answers: str | None) -> None:
     """Nothing is defined, nothing is lost."""
     with shelf.unchanged():
         ran = edit(shelf, "sed -i \"s/'drop'/'dorp'/\" \"$1\"", answers=answers)
@@ -104,7 +104,7 @@ def test_an_error_is_shown_with_its_line_and_the_text_is_kept(shelf: Site, answe
     assert "<!-- why -->" in kept(ran).read_text()
 
 
-def test_another_try_begins_with_what_was_written(shelf: Site, workplace: Path) -> None:
+def test_another_try_begins_with_what_was_written(shelf: Sandbox, workplace: Path) -> None:
     """The editor is started again on the same text, and the second try may be right."""
     ran = edit(
         shelf, 'if [ $N = 1 ]; then sed -i s/drop/dorp/ "$1"; else sed -i s/dorp/accept/ "$1"; fi', answers="y\n"
@@ -115,7 +115,7 @@ def test_another_try_begins_with_what_was_written(shelf: Site, workplace: Path) 
     assert list(workplace.iterdir()) == []
 
 
-def test_giving_up_by_restoring_the_text(shelf: Site, workplace: Path) -> None:
+def test_giving_up_by_restoring_the_text(shelf: Sandbox, workplace: Path) -> None:
     """Whoever takes all back has changed nothing."""
     with shelf.unchanged():
         ran = edit(
@@ -138,7 +138,7 @@ def test_giving_up_by_restoring_the_text(shelf: Site, workplace: Path) -> None:
     ],
     ids=["replaced", "removed", "appended to"],
 )
-def test_somebody_else_changes_the_file_meanwhile(shelf: Site, script: str, word: str) -> None:
+def test_somebody_else_changes_the_file_meanwhile(shelf: Sandbox, script: str, word: str) -> None:
     """Theirs stays, mine is kept, and the person is told; a second try after a look is meant."""
     ran = edit(shelf, f'{script}\nsed -i s/why/mine/ "$1"')
     assert f"{shelf.filters}/mine.xml was changed by someone else" in ran.err
@@ -148,7 +148,7 @@ def test_somebody_else_changes_the_file_meanwhile(shelf: Site, script: str, word
     assert not word or f"<!-- {word} -->" in theirs.read_text()
 
 
-def test_somebody_else_defines_it_meanwhile_and_i_insist(shelf: Site) -> None:
+def test_somebody_else_defines_it_meanwhile_and_i_insist(shelf: Sandbox) -> None:
     """Edited again after the warning, the text is taken."""
     theirs = 'sed s/why/theirs/ "$1" > "$FILTERS/mine.xml"; sed -i s/why/mine/ "$1"'
     ran = edit(shelf, f"if [ $N = 1 ]; then {theirs}; fi", answers="y\n")
@@ -157,7 +157,7 @@ def test_somebody_else_defines_it_meanwhile_and_i_insist(shelf: Site) -> None:
     assert "<!-- mine -->" in shelf.cli("dumpxml", "mine").out
 
 
-def test_somebody_else_hides_the_stock_filter_meanwhile(library: Site) -> None:
+def test_somebody_else_hides_the_stock_filter_meanwhile(library: Sandbox) -> None:
     """A local definition that came while the stock one was edited isn't overwritten."""
     local = filter_xml("allow-arp", "<!-- theirs -->")
     script = f'mkdir "$FILTERS"; cat > "$FILTERS/allow-arp.xml" <<"END"\n{local}END\nsed -i s/accept/drop/ "$1"'
@@ -168,7 +168,7 @@ def test_somebody_else_hides_the_stock_filter_meanwhile(library: Site) -> None:
 
 
 @pytest.mark.parametrize("editor", ["/no/such/editor", "false", "sh -c 'kill -9 $$'"])
-def test_an_editor_that_fails(shelf: Site, editor: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_editor_that_fails(shelf: Sandbox, editor: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is defined, the text is kept."""
     monkeypatch.setenv("EDITOR", "false")
     monkeypatch.setenv("VISUAL", editor)
@@ -178,13 +178,13 @@ def test_an_editor_that_fails(shelf: Site, editor: str, monkeypatch: pytest.Monk
     assert kept(ran).exists()
 
 
-def test_an_editor_that_fails_after_saving(shelf: Site) -> None:
+def test_an_editor_that_fails_after_saving(shelf: Sandbox) -> None:
     """What it saved is kept too."""
     ran = edit(shelf, 'sed -i s/why/saved/ "$1"; exit 3')
     assert "<!-- saved -->" in kept(ran).read_text()
 
 
-def test_an_editor_that_removes_the_file(shelf: Site) -> None:
+def test_an_editor_that_removes_the_file(shelf: Sandbox) -> None:
     """One line, no traceback."""
     with shelf.unchanged():
         ran = edit(shelf, 'rm "$1"')
@@ -203,7 +203,7 @@ def test_an_editor_that_removes_the_file(shelf: Site) -> None:
         ("<filter name='mine'><filterref filter='mine'/></filter>", "mine -> mine"),
     ],
 )
-def test_edits_that_are_refused(shelf: Site, text: str, words: str) -> None:
+def test_edits_that_are_refused(shelf: Sandbox, text: str, words: str) -> None:
     """By the rules of define."""
     with shelf.unchanged():
         ran = edit(shelf, f'printf %s "{text}" > "$1"')
@@ -211,7 +211,7 @@ def test_edits_that_are_refused(shelf: Site, text: str, words: str) -> None:
     assert kept(ran).read_text() == text
 
 
-def test_a_broken_file_can_be_mended(library: Site) -> None:
+def test_a_broken_file_can_be_mended(library: Sandbox) -> None:
     """A file that is no filter is edited as it is, with its error shown first."""
     library.place("mine", "<filter name='mine'>\n<rule action='dorp' direction='in'/></filter>")
     ran = edit(library, 'sed -i s/dorp/drop/ "$1"')
@@ -220,7 +220,7 @@ def test_a_broken_file_can_be_mended(library: Site) -> None:
     assert library.names(origin="local", problem=None) == ["mine"]
 
 
-def test_nothing_to_edit(library: Site, workplace: Path) -> None:
+def test_nothing_to_edit(library: Sandbox, workplace: Path) -> None:
     """An unknown name starts no editor."""
     os.environ["EDITOR"] = "/no/such/editor"
     library.cli("edit", "mine").refused("'mine'")
@@ -228,7 +228,7 @@ def test_nothing_to_edit(library: Site, workplace: Path) -> None:
 
 
 @pytest.mark.netns
-def test_an_edit_is_live(site: Site) -> None:
+def test_an_edit_is_live(site: Sandbox) -> None:
     """Saved is in force; refused by a guest that uses it is kept."""
     wire = site.wire
     assert wire

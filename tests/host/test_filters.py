@@ -7,8 +7,8 @@ from xml.sax.saxutils import quoteattr
 
 import pytest
 
-from tests.host.sandbox import GUEST, TAP, Sandbox, guest_xml
 from tests.support.domains import domain, interface
+from tests.support.host import GUEST, TAP, Sandbox, guest_xml
 from tests.support.netns import REPOSITORY
 
 pytestmark = pytest.mark.hook

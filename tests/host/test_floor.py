@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from tests.host.sandbox import GUEST, HOOK, OWN_SYSFS, TAP, Sandbox, guest_xml
 from tests.support.domains import domain, interface
+from tests.support.host import GUEST, HOOK, OWN_SYSFS, TAP, Sandbox, guest_xml
 
 pytestmark = pytest.mark.hook
 

@@ -11,7 +11,7 @@ import subprocess
 
 import pytest
 
-from tests.host.sandbox import GUEST, TAP, Sandbox, guest_xml
+from tests.support.host import GUEST, TAP, Sandbox, guest_xml
 
 pytestmark = pytest.mark.hook
 

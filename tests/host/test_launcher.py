@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.host.sandbox import FILTER, GUEST, HOOK, NOT_XML, TAP, Ran, Sandbox, guest_xml
+from tests.support.host import FILTER, GUEST, HOOK, NOT_XML, TAP, Ran, Sandbox, guest_xml
 from tests.support.netns import REPOSITORY
 
 pytestmark = pytest.mark.hook

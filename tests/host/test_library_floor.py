@@ -6,12 +6,12 @@ import json
 
 import pytest
 
-from tests.host.site import Site, drop_udp, filter_xml, reference
+from tests.support.host import Sandbox, drop_udp, filter_xml, reference
 
 pytestmark = pytest.mark.netns
 
 
-def test_a_floor_is_a_filter_in_use(site: Site) -> None:
+def test_a_floor_is_a_filter_in_use(site: Sandbox) -> None:
     """`list` counts its taps, `undefine` refuses, `define` updates them, `show` names it."""
     site.define(filter_xml("inner", drop_udp(53))).fine()
     site.define(filter_xml("low", reference("inner"))).fine()
@@ -31,7 +31,7 @@ def test_a_floor_is_a_filter_in_use(site: Site) -> None:
     site.check()
 
 
-def test_reload_puts_another_floor_into_force(site: Site) -> None:
+def test_reload_puts_another_floor_into_force(site: Sandbox) -> None:
     """After the configuration has changed, for taps that are there already; and what it leaves behind is a warning."""
     site.start("web", "vnet0", "allow-arp")
     site.define(filter_xml("low", drop_udp(53))).fine()

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.host.sandbox import BYSTANDER, BYSTANDER_TAP, GUEST, HOOK, TAP, Ran, Sandbox, guest_xml
 from tests.support.domains import domain, interface
+from tests.support.host import BYSTANDER, BYSTANDER_TAP, GUEST, HOOK, TAP, Ran, Sandbox, guest_xml
 
 pytestmark = pytest.mark.hook
 
@@ -101,7 +101,7 @@ def test_an_update_without_nft_leaves_the_old_rules(box: Sandbox, name: str) -> 
     assert box.hook(GUEST, "reconnect", guest_xml()).status == 0
     assert box.in_force()
     assert not box.quarantined()
-    box.assert_tidy()
+    box.check_tidy()
     box.stop()
     box.assert_nothing_left()
 
@@ -146,7 +146,7 @@ def test_the_guest_itself_may_clean_up_later(box: Sandbox, name: str) -> None:
     box.configure()
     box.start(tap="vnet7")
     assert box.kernel(TAP) == []
-    box.assert_tidy()
+    box.check_tidy()
 
 
 @pytest.mark.parametrize("name", [*BROKEN, "no-such-file"])
@@ -169,7 +169,7 @@ def test_a_reconnect_without_nft_is_no_failure(box: Sandbox, name: str) -> None:
     assert box.hook(GUEST, "reconnect", xml).status == 0
     assert box.in_force()
     assert not box.quarantined()
-    box.assert_tidy()
+    box.check_tidy()
 
 
 @pytest.mark.parametrize("name", ["kill -9 $$", "exec sleep 300", "kill -TERM $$"])
@@ -203,9 +203,9 @@ def test_a_broken_nft_without_anything_to_do_is_nobodys_trouble(box: Sandbox) ->
 def test_checking_asks_nft_only_what_it_must(box: Sandbox, name: str) -> None:
     """prepare needs nft only for rules that depend on the kernel; its failure is told as nft's, in bounded time."""
     break_nft(box, name)
+    box.write_filter("mine", "<rule action='accept' direction='in'><tcp dstportstart='22'/></rule>")
     with box.unchanged():
         box.hook(GUEST, "prepare", guest_xml()).fine()
-        box.write_filter("mine", "<rule action='accept' direction='in'><tcp dstportstart='22'/></rule>")
         ran = box.hook(GUEST, "prepare", guest_xml(filter_name="mine"), timeout_s=IN_TIME_S)
     assert "CONFIG_" not in ran.refused("nft")
     assert_brief(ran)
@@ -236,7 +236,7 @@ def test_one_guests_slow_nft_doesnt_fail_another(box: Sandbox) -> None:
     second = box.begin("other", "start")
     for process, xml in ((first, guest_xml()), (second, guest_xml("other", "vnet9"))):
         ran = box.finish(process, xml)
-        box.check(ran)
+        box.check_answer(ran)
         ran.fine()
     assert box.in_force()
     assert box.in_force("vnet9")
@@ -259,7 +259,7 @@ def test_many_leftovers_dont_make_a_hanging_nft_worse(box: Sandbox, operation: s
     box.configure()
     box.stop()
     assert set(box.by_tap()) == {BYSTANDER_TAP}
-    box.assert_tidy()
+    box.check_tidy()
 
 
 def test_every_interface_or_none(box: Sandbox) -> None:

@@ -20,8 +20,8 @@ from contextlib import contextmanager
 import pytest
 
 from nwfilter_hook.operations.define import define
-from tests.host.site import Site, drop_udp, filter_xml, reference
 from tests.support.frames import GUEST, GUEST_IP, OTHER, arp, ipv4, udp, vlan
+from tests.support.host import Sandbox, drop_udp, filter_xml, reference
 from tests.support.netns import Wire
 
 pytestmark = pytest.mark.netns
@@ -109,7 +109,7 @@ def flood(wire: Wire) -> Iterator[Seen]:
             seen.lost, seen.passed = json.loads(data)
 
 
-def redefine(site: Site, versions: list[str]) -> int:
+def redefine(site: Sandbox, versions: list[str]) -> int:
     """Redefine TIMES times, the versions in turn; how often it was done in the time there is."""
     deadline = time.monotonic() + LONGEST_S
     with site.inside():
@@ -122,14 +122,13 @@ def redefine(site: Site, versions: list[str]) -> int:
 
 
 @pytest.fixture
-def wire(site: Site) -> Wire:
+def wire(site: Sandbox) -> Wire:
     """The site's, with five guests: web, which is flooded from, and others that are updated with it."""
     site.define(filter_xml("own", drop_udp(9999), uuid="11111111-1111-4111-8111-111111111111")).fine()
     site.define(filter_xml("tree", reference("own"), reference("clean-traffic"))).fine()
     site.start("web", "vnet0", "tree", [("IP", GUEST_IP)], mac=GUEST)
     for number in range(4):
         site.start(f"guest-{number}", f"tap{number}", "tree", [("IP", f"10.0.1.{number}")])
-    assert site.wire
     return site.wire
 
 
@@ -141,7 +140,7 @@ def report(seen: Seen, times: int) -> None:
     assert seen.passed == [], f"passed: {[FORBIDDEN[number] for number in seen.passed]}"
 
 
-def test_the_flood_sees_gaps(site: Site, wire: Wire) -> None:
+def test_the_flood_sees_gaps(site: Sandbox, wire: Wire) -> None:
     """The flood itself works: rules that are away for a moment are noticed, and so are rules that drop all."""
     with flood(wire) as seen:
         ruleset = wire.nft("list", "ruleset")
@@ -153,7 +152,7 @@ def test_the_flood_sees_gaps(site: Site, wire: Wire) -> None:
     assert seen.lost == list(range(len(ALLOWED)))
 
 
-def test_redefining_a_filter_of_the_tree(site: Site, wire: Wire) -> None:
+def test_redefining_a_filter_of_the_tree(site: Sandbox, wire: Wire) -> None:
     """Rules of the guest's own filter, in its root chain, come, change and go."""
     versions = [filter_xml("own", *[drop_udp(port) for port in range(low, low + 3)]) for low in (9000, 9001, 9002)]
     with flood(wire) as seen:
@@ -162,7 +161,7 @@ def test_redefining_a_filter_of_the_tree(site: Site, wire: Wire) -> None:
     site.check()
 
 
-def test_redefining_what_does_the_work(site: Site, wire: Wire) -> None:
+def test_redefining_what_does_the_work(site: Sandbox, wire: Wire) -> None:
     """The filters that drop what is forbidden are themselves redefined, chains come and go."""
     comment = "<!-- {} -->\n"
     stock = site.cli("dumpxml", "clean-traffic").fine().out

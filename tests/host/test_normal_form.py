@@ -23,7 +23,7 @@ from nwfilter_hook.filters.resolve import resolve
 from nwfilter_hook.filters.types import TYPES
 from nwfilter_hook.ruleset.model import Attachment
 from nwfilter_hook.storage.library import Library
-from tests.host.site import STOCK, normal_form
+from tests.support.host import STOCK, normal_form
 from tests.unit.compiling import lines_of
 
 DATA = Path(__file__).resolve().parents[1] / "data"

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.host.sandbox import (
+from tests.support.domains import HOOK_EVENTS, domain, interface, uuid_of
+from tests.support.host import (
     BYSTANDER,
     BYSTANDER_TAP,
     ENVIRONMENT,
@@ -21,7 +22,6 @@ from tests.host.sandbox import (
     Sandbox,
     guest_xml,
 )
-from tests.support.domains import HOOK_EVENTS, domain, interface, uuid_of
 from tests.support.netns import REPOSITORY
 
 pytestmark = pytest.mark.hook
@@ -62,7 +62,7 @@ def test_rules_and_record_come_together(box: Sandbox, operation: str) -> None:
     assert record["bindings"][0]["tap"] == TAP
     assert box.record_path().stat().st_mode & 0o777 == 0o600
     assert box.state_dir.stat().st_mode & 0o777 == 0o700
-    box.assert_tidy()
+    box.check_tidy()
 
 
 @pytest.mark.parametrize("operation", REMOVING)
@@ -252,7 +252,7 @@ def test_the_recorded_life_of_a_guest(box: Sandbox) -> None:
         assert box.in_force(BYSTANDER_TAP, *with_filter), name
         if operation in ("prepare", "restore", "started", "reconnect"):
             assert box.kernel(exact=True) == before
-        box.assert_tidy()
+        box.check_tidy()
     assert not list(box.state_dir.glob("*/*6b1f5d2e*"))
     assert box.kernel() == everywhere
     assert not [line for line in box.kernel() if '"netdev"' in line and '"table"' not in line]

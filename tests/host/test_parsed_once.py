@@ -11,7 +11,7 @@ from unittest import mock
 import pytest
 
 from nwfilter_hook.filters import parse
-from tests.host.site import Site, drop_udp, filter_xml, reference
+from tests.support.host import Sandbox, drop_udp, filter_xml, reference
 
 pytestmark = pytest.mark.netns
 
@@ -33,7 +33,7 @@ def counted() -> Iterator[Counter[str]]:
         yield found
 
 
-def test_every_command(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_command(site: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """define, edit, dumpxml, list, reload, undefine, and the start of a guest; none reads a file twice."""
     inner = filter_xml("inner", drop_udp(53))
     outer = filter_xml("outer", reference("inner"), reference("clean-traffic"))
@@ -54,7 +54,7 @@ def test_every_command(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     editor.chmod(0o755)
     monkeypatch.setenv("VISUAL", str(editor))
     monkeypatch.setenv("TMPDIR", str(site.directory))
-    site.place("other", filter_xml("other", drop_udp(67)))
+    site.write_filter("other", drop_udp(67))
     with counted() as found:
         site.define(outer).fine()
     assert set(found.values()) == {1}

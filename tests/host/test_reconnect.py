@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.host.sandbox import (
+from tests.support.domains import domain, interface, learned_set
+from tests.support.host import (
     BYSTANDER,
     BYSTANDER_TAP,
     FILTER,
@@ -19,7 +20,6 @@ from tests.host.sandbox import (
     Sandbox,
     guest_xml,
 )
-from tests.support.domains import domain, interface, learned_set
 
 pytestmark = pytest.mark.hook
 
@@ -86,7 +86,7 @@ def test_what_somebody_changed_is_put_back(box: Sandbox, name: str) -> None:
     assert box.kernel() != clean
     box.hook(GUEST, "reconnect", xml).excused(GUEST, TAP, "repaired")
     assert box.kernel() == clean
-    box.assert_tidy()
+    box.check_tidy()
     box.hook(GUEST, "reconnect", xml).fine()
 
 
@@ -180,7 +180,7 @@ def test_rules_are_put_back_without_their_filter(box: Sandbox) -> None:
     box.nft_script(flush_tap()(box))
     box.hook(GUEST, "reconnect", xml).excused(GUEST, TAP, "repaired")
     assert box.kernel() == clean
-    box.assert_tidy()
+    box.check_tidy()
 
 
 def test_a_filter_that_cant_be_made_closes_the_tap(box: Sandbox) -> None:
@@ -198,7 +198,7 @@ def test_a_filter_that_cant_be_made_closes_the_tap(box: Sandbox) -> None:
     mine(box)
     box.hook(GUEST, "reconnect", xml).excused(TAP, "no longer quarantined; filtered by mine")
     assert box.kernel() == clean
-    box.assert_tidy()
+    box.check_tidy()
     box.hook(GUEST, "reconnect", xml).fine()
 
 
@@ -377,7 +377,7 @@ def test_what_the_xml_says_wins_over_the_record(box: Sandbox, xml: str) -> None:
     box.start()
     assert box.hook(GUEST, "reconnect", xml).status == 0
     assert box.kernel() == clean
-    box.assert_tidy()
+    box.check_tidy()
 
 
 def test_a_device_that_is_no_bridge_port_is_repaired_too(box: Sandbox) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.host.sandbox import (
+from tests.support.domains import uuid_of
+from tests.support.host import (
     BYSTANDER,
     BYSTANDER_TAP,
     GUEST,
@@ -19,7 +20,6 @@ from tests.host.sandbox import (
     Sandbox,
     guest_xml,
 )
-from tests.support.domains import uuid_of
 
 pytestmark = pytest.mark.hook
 

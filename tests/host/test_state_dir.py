@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.host.sandbox import (
+from tests.support.domains import learned_set, uuid_of
+from tests.support.host import (
     BYSTANDER,
     BYSTANDER_TAP,
     GUEST,
@@ -21,7 +22,6 @@ from tests.host.sandbox import (
     Sandbox,
     guest_xml,
 )
-from tests.support.domains import learned_set, uuid_of
 
 pytestmark = pytest.mark.hook
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.host.sandbox import FILTER, GUEST, TAP, Sandbox, guest_xml
 from tests.support.domains import domain, interface, key_of, uuid_of
+from tests.support.host import FILTER, GUEST, TAP, Sandbox, guest_xml
 
 pytestmark = pytest.mark.hook
 
@@ -46,7 +46,7 @@ def test_the_next_guest_has_its_own_rules(box: Sandbox, body: str) -> None:
     box.hook(OTHER, "reconnect", OTHER_XML).fine()
     box.start("third", "vnet8")
     assert box.kernel(TAP, exact=True) == kept
-    box.assert_tidy()
+    box.check_tidy()
     box.stop(OTHER)
     box.assert_nothing_left(OTHER, TAP)
 
@@ -75,7 +75,7 @@ def test_the_next_guest_succeeds_at_its_second_attempt(box: Sandbox) -> None:
     box.configure()
     box.hook(OTHER, "start", OTHER_XML).fine()
     assert box.kernel(TAP) == clean
-    box.assert_tidy()
+    box.check_tidy()
 
 
 def test_an_unfiltered_guest_gets_the_tap(box: Sandbox) -> None:
@@ -103,7 +103,7 @@ def test_the_same_guest_gets_another_tap(box: Sandbox) -> None:
     assert box.kernel("vnet4") == []
     assert not (box.state_dir / "taps" / "vnet4").exists()
     assert box.in_force("vnet5")
-    box.assert_tidy()
+    box.check_tidy()
     box.stop()
     box.assert_nothing_left(GUEST, "vnet4", "vnet5")
 
@@ -118,7 +118,7 @@ def test_two_guests_swap_taps(box: Sandbox) -> None:
     box.start("a", "vnet2", "no-mac-spoofing")
     box.start("b", "vnet1", FILTER)
     assert box.by_tap() == clean
-    box.assert_tidy()
+    box.check_tidy()
     box.stop("a")
     assert box.kernel("vnet1") == clean["vnet1"]
     box.stop("b")
@@ -135,7 +135,7 @@ def test_one_of_a_guests_taps_is_taken(box: Sandbox) -> None:
     assert box.kernel(TAP) == clean
     assert box.kernel("vnet1") == []
     assert not (box.state_dir / "taps" / "vnet1").exists()
-    box.assert_tidy()
+    box.check_tidy()
 
 
 def test_a_guest_that_never_stopped_loses_its_tap(box: Sandbox) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.host.site import Site
 from tests.support.domains import domain, interface
 from tests.support.frames import GUEST, OTHER, OTHER_IP, udp
+from tests.support.host import Sandbox
 from tests.support.learned import command
 from tests.support.netns import Wire
 
@@ -17,20 +17,19 @@ TABLE = "bridge nwfilter"
 
 
 @pytest.fixture
-def guests(site: Site) -> Site:
+def guests(site: Sandbox) -> Sandbox:
     """Two guests under clean-traffic."""
     site.start("web", "vnet0", "clean-traffic", IP, mac=GUEST)
     site.start("db", "vnet1", "clean-traffic", IP, mac=OTHER)
     return site
 
 
-def nft(site: Site, *lines: str) -> None:
+def nft(site: Sandbox, *lines: str) -> None:
     """Somebody changes our table."""
-    assert site.wire
     site.wire.apply("\n".join(lines))
 
 
-def test_nothing_differs(guests: Site) -> None:
+def test_nothing_differs(guests: Sandbox) -> None:
     """As long as nobody has touched anything, nothing is said, nothing done, and the exit status is 0."""
     assert (guests.cli("verify").fine().out, guests.cli("verify", "--json").fine().json) == ("", [])
     with guests.unchanged():
@@ -68,10 +67,9 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_change_is_named_and_put_back(guests: Site, change: str) -> None:
+def test_a_change_is_named_and_put_back(guests: Sandbox, change: str) -> None:
     """Each is told by the tap that it is about, in words; --repair makes everything as it was, and frames obey."""
     script, words = CHANGES[change]
-    assert guests.wire
     spoofed = udp(src_ip=OTHER_IP)
     assert not guests.wire.passes(spoofed)
     rules = guests.rules()
@@ -89,7 +87,7 @@ def test_a_change_is_named_and_put_back(guests: Site, change: str) -> None:
     guests.check()
 
 
-def test_only_what_was_asked_for(guests: Site) -> None:
+def test_only_what_was_asked_for(guests: Sandbox) -> None:
     """A guest's name, or a tap's, is looked at alone; the other stays as it is."""
     nft(guests, f"flush chain {TABLE} from/vnet0", f"flush chain {TABLE} from/vnet1")
     assert guests.cli("verify", "db", "--repair").fine().out.startswith("db: vnet1: ")
@@ -98,7 +96,7 @@ def test_only_what_was_asked_for(guests: Site) -> None:
     assert "vnet1" not in said
 
 
-def test_a_tap_that_nobody_knows(guests: Site) -> None:
+def test_a_tap_that_nobody_knows(guests: Sandbox) -> None:
     """An element that lets a tap through of which no record tells is found and removed."""
     nft(guests, f'add element {TABLE} from-guest-l2 {{ "vnet9" : accept }}')
     assert guests.cli("verify").out == "vnet9: no record knows of this tap, but our table has an element for it\n"
@@ -106,9 +104,8 @@ def test_a_tap_that_nobody_knows(guests: Site) -> None:
     guests.check()
 
 
-def test_counts_stay(guests: Site) -> None:
+def test_counts_stay(guests: Sandbox) -> None:
     """What rules have counted isn't lost when they are put back."""
-    assert guests.wire
     for _ in range(3):
         assert not guests.wire.passes(udp(src_ip=OTHER_IP))
     nft(guests, f"insert rule {TABLE} from/vnet0 accept")
@@ -117,7 +114,7 @@ def test_counts_stay(guests: Site) -> None:
     assert web["dropped"] == 3
 
 
-def test_rules_that_nft_takes_no_more(guests: Site) -> None:
+def test_rules_that_nft_takes_no_more(guests: Sandbox) -> None:
     """One guest's recorded rules are refused: it is compiled anew, and the other one put back all the same."""
     path = next(iter((guests.state_dir / "domains").glob(f"{guests.record('web')['uuid']}.json")))
     path.write_text(path.read_text().replace("counter drop", "counter nonsense", 1))
@@ -127,7 +124,7 @@ def test_rules_that_nft_takes_no_more(guests: Site) -> None:
     guests.check()
 
 
-def test_nft_is_broken(guests: Site) -> None:
+def test_nft_is_broken(guests: Sandbox) -> None:
     """What can't be put back is said, and the exit status tells; the next try does it."""
     nft(guests, f"flush chain {TABLE} from/vnet0")
     guests.fake_nft("echo refused >&2; exit 1")

@@ -1,33 +1,47 @@
 """
-A sandbox for hooks/qemu as a process: a network namespace, a state directory and a configuration file of its own, and
-another guest, the bystander, whose rules and record must survive whatever the tests do.
+A host of a test's own: configuration, a directory of local filters before the stock ones, a state directory, and if a
+`Wire` is given a network namespace with nft to filter in.
 
-In:  what libvirt would call the hook with.
-Out: a `Ran` for each call; what kernel and state directory hold, as values that compare.
+In:  what libvirt would call the hook with, arguments of the command line, files.
+Out: a `Ran` for each call; what kernel, records and filter files hold, as values that compare.
 
-`Sandbox.hook` holds every call to what is always true: nothing on stdout, only one-line messages of ours without
-control characters on stderr, and the bystander untouched, byte for byte and handle for handle.
+`hook` runs hooks/qemu as a process, as libvirt does, and holds every call to what is always true: nothing on stdout,
+only one-line messages of ours without control characters on stderr, and another guest, the bystander, untouched, byte
+for byte and handle for handle. `event` and `cli` do in this process what hook and command do; `start` and `stop`, which
+lead to what a test is about, are events.
 """
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
+from unittest import mock
 
-from tests.support.domains import domain, interface, uuid_of
+from nwfilter_hook import hook
+from nwfilter_hook.base.dataclass import replace
+from nwfilter_hook.cli import main as cli
+from nwfilter_hook.config import CONFIG_VARIABLE, read_config
+from nwfilter_hook.filters.format import format_filter
+from nwfilter_hook.filters.parse import parse_filter
+from nwfilter_hook.host import Host, open_host
+from nwfilter_hook.operations.update import plan_update
+from nwfilter_hook.operations.verify import find_differences
+from tests.support.domains import Parameters, domain, interface, uuid_of
 from tests.support.netns import REPOSITORY, Wire
 
 HOOK = REPOSITORY / "hooks" / "qemu"
+STOCK = REPOSITORY / "filters"
 PRIVATE_MOUNTS = ("unshare", "--mount", "sh", "-ec")
 OWN_SYSFS = (*PRIVATE_MOUNTS, 'mount -t sysfs sysfs /sys; exec "$@"', "sh")
 """In front of a command: /sys shows the network devices of the sandbox."""
@@ -44,48 +58,85 @@ REMOVING = ("stopped", "release")
 
 NOT_XML = "this is no XML at all"
 """A domain XML that nobody can use."""
+SHARED = ("kin", "claimed", "seen", "taken", "since", "reserved", "reserved-nets", "reserved-by", "ipset")
+"""What names of sets begin with that are no tap's, but a bridge's or the administrator's."""
+OF_BRIDGES = ("zones", "zone-prerouting")
+"""What keeps connections of bridges apart."""
+OF_THE_HOST = ("lock", "capabilities.json", "~capabilities.json", "configuration")
+"""Files of the state directory that say nothing of guests."""
 
 
 def guest_xml(
     name: str = GUEST,
     tap: str | None = TAP,
     filter_name: str | None = FILTER,
-    parameters: Sequence[tuple[str, str]] = (),
+    parameters: Parameters = (),
     **options: Any,
 ) -> str:
     """A guest with one interface; without `tap` as libvirt writes it before start and after stop."""
     return domain(name, [interface(tap, filter_name, parameters, **options)])
 
 
-SHARED = ("kin", "claimed", "seen", "taken", "since", "reserved", "reserved-nets", "reserved-by", "ipset")
-"""What names of sets begin with that are no tap's, but a bridge's or the administrator's."""
-OF_BRIDGES = ("zones", "zone-prerouting")
-"""What keeps connections of bridges apart."""
+def filter_xml(name: str, *lines: str, uuid: str = "", attributes: str = "") -> str:
+    """A filter; its `lines` begin at line 2."""
+    uuid_line = f"  <uuid>{uuid}</uuid>\n" if uuid else ""
+    body = "".join(f"  {line}\n" for line in lines)
+    return f"<filter name='{name}' {attributes}>\n{body}{uuid_line}</filter>\n"
+
+
+def reference(name: str, **parameters: str) -> str:
+    """A <filterref>."""
+    inner = "".join(f"<parameter name='{key}' value='{value}'/>" for key, value in parameters.items())
+    return f"<filterref filter='{name}'>{inner}</filterref>"
+
+
+def drop_udp(port: int | str, direction: str = "out") -> str:
+    """A rule that drops UDP to a port; on layer 2, so that every kernel can do it."""
+    return f"<rule action='drop' direction='{direction}'><ip protocol='udp' dstportstart='{port}'/></rule>"
+
+
+def normal_form(data: bytes, path: str, uuid: str | None = None) -> str:
+    """The filter in `data`, in normal form, with `uuid` if it has none."""
+    parsed = parse_filter(data, path)
+    return format_filter(replace(parsed, uuid=parsed.uuid or uuid))
 
 
 @dataclass(frozen=True)
 class Ran:
     """
-    How a hook ended.
+    How a hook or a command ended.
 
     Attributes:
         status: exit status; negative if a signal ended it.
-        lines: of its stderr.
     """
 
-    guest: str
     status: int
-    stdout: str
-    lines: tuple[str, ...]
+    out: str
+    err: str
 
-    def fine(self) -> None:
-        """It did its work and had nothing to say."""
-        assert (self.status, self.lines) == (0, ()), self
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """Of its stderr."""
+        return tuple(self.err.split("\n")[:-1])
+
+    @property
+    def json(self) -> Any:
+        """What it printed for programs."""
+        return json.loads(self.out)
+
+    @property
+    def killed(self) -> bool:
+        """Whether SIGKILL ended it."""
+        return self.status == -signal.SIGKILL
+
+    def fine(self) -> Ran:
+        """It did its work, without a word on stderr."""
+        assert (self.status, self.err) == (0, ""), self
+        return self
 
     def refused(self, *words: str) -> str:
-        """libvirt is told to refuse, and one line says why, with `words` in it. Returns the line."""
-        assert self.status == 1, self
-        assert len(self.lines) == 1, self
+        """Exit status 1, nothing on stdout, and one line of ours with `words` in it. Returns the line."""
+        assert (self.status, self.out, len(self.lines)) == (1, "", 1), self
         return self._says(*words)
 
     def excused(self, *words: str) -> str:
@@ -96,6 +147,8 @@ class Ran:
     def _says(self, *words: str) -> str:
         for line in self.lines:
             if all(word in line for word in words):
+                assert line.startswith("nwfilter-hook: "), self
+                assert line.isprintable(), self
                 return line
         raise AssertionError(f"no line has all of {words}: {self}")
 
@@ -108,90 +161,153 @@ class Snapshot:
     files: Mapping[str, bytes]
 
 
+class _Stdin(io.TextIOWrapper):
+    """Standard input from a pipe, or from a terminal at which somebody types."""
+
+    def __init__(self, data: bytes, terminal: bool) -> None:
+        super().__init__(io.BytesIO(data), encoding="utf-8")
+        self._terminal = terminal
+
+    def isatty(self) -> bool:
+        return self._terminal
+
+
 _running: dict[tuple[str, str, str], Snapshot] = {}
-
-
-OF_THE_HOST = ("lock", "capabilities.json", "~capabilities.json", "configuration")
-"""Files of the state directory that say nothing of guests."""
 
 
 class Sandbox:
     """
-    Ends with the `with` block, with everything in it.
+    See the module.
 
     Args:
-        snapshot: what it holds at the beginning; must have the bystander. None: the bystander is started.
+        directory: everything of this host is in it.
+        wire: where nft works; without one, only what needs no kernel can be done.
     """
 
-    def __init__(self, snapshot: Snapshot | None = None) -> None:
-        self._wire = Wire(())
-        self._snapshot = snapshot
+    def __init__(self, directory: Path, wire: Wire | None = None) -> None:
+        self.directory = directory
+        self.filters = directory / "filters"
+        self.state_dir = directory / "state"
+        self.conf = directory / "nwfilter-hook.conf"
+        self._wire = wire
+        self._inside = False
         self._bystander: tuple[list[str], dict[str, str]] | None = None
+        self.configure()
 
-    def __enter__(self) -> Sandbox:
-        self._wire.__enter__()
-        try:
-            self.directory = self._wire.directory
-            self.state_dir = self.directory / "state"
-            self.filters = self.directory / "filters"
-            self.filters.mkdir()
-            self.conf = self.directory / "nwfilter-hook.conf"
-            self.configure()
-            if self._snapshot is None:
-                self.hook(BYSTANDER, "start", guest_xml(BYSTANDER, BYSTANDER_TAP)).fine()
-            else:
-                self.load(self._snapshot)
-            self._bystander = self._seen_of_bystander()
-            assert self._bystander[0], "the bystander has no rules"
-            assert len(self._bystander[1]) == 2, "the bystander has a record and owns its tap"
-        except BaseException:
-            self._wire.__exit__(None, None, None)
-            raise
-        return self
+    @property
+    def wire(self) -> Wire:
+        """The bridge and its taps."""
+        assert self._wire is not None
+        return self._wire
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    def configure(
+        self,
+        text: str = "",
+        *,
+        state_dir: Path | str | None = None,
+        filter_dirs: Sequence[Path | str] | None = None,
+        **nftables: object,
     ) -> None:
-        self._wire.__exit__(kind, value, traceback)
-
-    def inside(self) -> AbstractContextManager[None]:
-        """The calling thread is in the sandbox's network namespace meanwhile."""
-        return self._wire.inside()
-
-    # configuration
-
-    def configure(self, text: str = "", *, state_dir: Path | str | None = None, **nftables: object) -> None:
-        """Write the configuration file; `nftables` are keys of that section, `text` is further lines of it."""
+        """Write the configuration file; `nftables` are keys of that section, `text` is further lines."""
         lines = [
             "[paths]",
             f"state_dir = {state_dir or self.state_dir}",
-            f"filter_dirs = {self.filters}:{REPOSITORY / 'filters'}",
+            f"filter_dirs = {':'.join(map(str, filter_dirs or (self.filters, STOCK)))}",
             "[nftables]",
             *(f"{key} = {value}" for key, value in nftables.items()),
             text,
         ]
         self.conf.write_text("\n".join(lines) + "\n")
 
-    def fake_nft(self, body: str, timeout_s: float = 20) -> Path:
-        """From now on the hooks run this shell script for nft; $NFT is the real one."""
+    def fake_nft(self, body: str, timeout_s: float = 20) -> None:
+        """From now on this shell script is nft; $NFT is the real one, $HERE this host's directory."""
         path = self.directory / "fake-nft"
-        real = shutil.which("nft")
-        path.write_text(f"#!/bin/sh\nNFT={real}\nHERE={self.directory}\n{body}\n")
+        path.write_text(f"#!/bin/sh\nNFT={shutil.which('nft')}\nHERE={self.directory}\n{body}\n")
         path.chmod(0o755)
         self.configure(nft=path, timeout_s=timeout_s)
-        return path
 
-    def write_filter(self, name: str, rules: str, *, attributes: str = "") -> Path:
-        """A filter of the administrator's, one line per line of `rules`, which begin at line 2."""
-        path = self.filters / f"{name}.xml"
-        path.write_text(f"<filter name='{name}' {attributes}>\n{rules}\n</filter>\n")
-        return path
+    @contextlib.contextmanager
+    def inside(self) -> Iterator[None]:
+        """The calling thread is on this host meanwhile: its configuration, its network."""
+        with contextlib.ExitStack() as stack:
+            if self._wire and not self._inside:
+                stack.enter_context(self._wire.inside())
+                stack.enter_context(mock.patch.object(self, "_inside", True))
+            stack.enter_context(mock.patch.dict(os.environ, {CONFIG_VARIABLE: str(self.conf)}))
+            yield
 
-    # hooks
+    def host(self) -> Host:
+        """The package's own view of this host; the configuration is read now."""
+        with self.inside():
+            return open_host(read_config(), lambda line: None)
+
+    # commands and events in this process
+
+    def _captured(
+        self, call: Callable[[], int | None], arguments: Sequence[str], stdin: str | bytes = "", terminal: bool = False
+    ) -> Ran:
+        data = stdin.encode() if isinstance(stdin, str) else stdin
+        out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
+        with (
+            self.inside(),
+            mock.patch.multiple(sys, argv=list(arguments), stdin=_Stdin(data, terminal), stdout=out, stderr=err),
+        ):
+            try:
+                status = call() or 0
+            except SystemExit as ended:
+                status = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+        texts = [stream.buffer.getvalue().decode() for stream in (out, err) if isinstance(stream.buffer, io.BytesIO)]
+        return Ran(status, *texts)
+
+    def cli(self, *arguments: str | Path, stdin: str | bytes = "", terminal: bool = False) -> Ran:
+        """Run `nwfilter-hook ARGUMENTS`."""
+        return self._captured(cli.main, ["nwfilter-hook", *map(str, arguments)], stdin, terminal)
+
+    def define(self, xml: str, *options: str) -> Ran:
+        """`define -`."""
+        return self.cli("define", "-", *options, stdin=xml)
+
+    def event(self, guest: str, operation: str, xml: str) -> Ran:
+        """What hooks/qemu does."""
+        return self._captured(lambda: hook.run(guest, operation, xml.encode()), ["qemu"])
+
+    def start(
+        self,
+        guest: str = GUEST,
+        tap: str = TAP,
+        filter_name: str = FILTER,
+        parameters: Parameters = (),
+        **options: Any,
+    ) -> str:
+        """A guest with one interface starts; its XML."""
+        xml = guest_xml(guest, tap, filter_name, parameters, **options)
+        self.event(guest, "start", xml).fine()
+        return xml
+
+    def stop(self, guest: str = GUEST) -> None:
+        """It has stopped; libvirt no longer knows its tap's name."""
+        self.event(guest, "stopped", guest_xml(guest, None)).fine()
+
+    def running(self, guest: str = GUEST, tap: str = TAP, filter_name: str = FILTER) -> str:
+        """
+        A guest that runs beside the bystander, in a sandbox in which nothing else has happened yet; its XML.
+
+        The same as `start`, but what the hook does is done once and then copied.
+        """
+        key = (guest, tap, filter_name)
+        if key in _running:
+            self.load(_running[key])
+        else:
+            xml = self.start(*key)
+            scripts = self.script_of(BYSTANDER, guest_xml(BYSTANDER, BYSTANDER_TAP)) + self.script_of(guest, xml)
+            _running[key] = Snapshot(scripts, self.save().files)
+        return guest_xml(*key)
+
+    # hooks as processes
 
     def environment(self) -> dict[str, str]:
         """The environment that libvirt gives to a hook, and our configuration file."""
-        return {**ENVIRONMENT, "NWFILTER_HOOK_CONF": str(self.conf)}
+        return {**ENVIRONMENT, CONFIG_VARIABLE: str(self.conf)}
 
     def begin(
         self,
@@ -222,10 +338,7 @@ class Sandbox:
             except BaseException:
                 process.kill()
                 raise
-        arguments = process.args
-        assert isinstance(arguments, list)
-        lines = tuple(stderr.decode(errors="surrogateescape").split("\n")[:-1])
-        return Ran(os.fsdecode(arguments[-4]), process.returncode, stdout.decode(errors="replace"), lines)
+        return Ran(process.returncode, stdout.decode(errors="replace"), stderr.decode(errors="surrogateescape"))
 
     def hook(
         self,
@@ -238,46 +351,66 @@ class Sandbox:
     ) -> Ran:
         """Run a hook as libvirt does, and check what is true of every hook."""
         ran = self.finish(self.begin(guest, operation, command=command), xml, timeout_s=timeout_s)
-        self.check(ran)
+        self.check_answer(ran)
         return ran
 
-    def check(self, ran: Ran) -> None:
+    def check_answer(self, ran: Ran) -> None:
         """What is true of every hook, whatever it was given."""
-        assert ran.stdout == ""
+        assert ran.out == ""
         for line in ran.lines:
             assert line.startswith("nwfilter-hook: "), ran
             assert line.isprintable(), ran
         self.check_bystander()
 
-    def start(self, guest: str = GUEST, tap: str = TAP, filter_name: str = FILTER) -> str:
-        """Start a guest with one interface; its XML."""
-        xml = guest_xml(guest, tap, filter_name)
-        self.hook(guest, "start", xml).fine()
-        return xml
+    # files
 
-    def running(self, guest: str = GUEST, tap: str = TAP, filter_name: str = FILTER) -> str:
-        """
-        A guest that runs, in a sandbox in which nothing has happened yet; its XML.
+    def place(self, name: str, xml: str) -> Path:
+        """A filter file put into the local directory by somebody else than us."""
+        self.filters.mkdir(exist_ok=True)
+        path = self.filters / f"{name}.xml"
+        path.write_text(xml)
+        return path
 
-        The same as `start`, but what the hook does is done once and then copied.
-        """
-        key = (guest, tap, filter_name)
-        if key in _running:
-            self.load(_running[key])
-        else:
-            xml = self.start(*key)
-            _running[key] = Snapshot(self._bystanders_script() + self.script_of(guest, xml), self.save().files)
-        return guest_xml(*key)
+    def write_filter(self, name: str, *lines: str, attributes: str = "") -> Path:
+        """The same of a filter as `filter_xml` makes it."""
+        return self.place(name, filter_xml(name, *lines, attributes=attributes))
 
-    def stop(self, guest: str = GUEST) -> None:
-        """What libvirt calls at the end of a guest's life: no tap names in the XML any more."""
-        self.hook(guest, "stopped", guest_xml(guest, None)).fine()
+    def names(self, **wanted: object) -> list[str]:
+        """Names in `list --json` whose entries have these values."""
+        listed = self.cli("list", "--json").json
+        return [each["name"] for each in listed if all(each[key] == value for key, value in wanted.items())]
+
+    def files(self, *tops: Path) -> dict[str, str]:
+        """What library and state directory hold, or `tops`, but what is the host's: path to content or target."""
+        return {
+            str(path.relative_to(tops[0] if tops else self.directory)): f"link to {os.readlink(path)}"
+            if path.is_symlink()
+            else path.read_text(errors="surrogateescape")
+            for top in tops or (self.filters, self.state_dir)
+            for path in (sorted(top.rglob("*")) if top.is_dir() else ())
+            if path.is_symlink() or (path.is_file() and path.name not in OF_THE_HOST)
+        }
+
+    def record_path(self, guest: str = GUEST) -> Path:
+        """Where the guest's record is."""
+        return self.state_dir / "domains" / f"{uuid_of(guest)}.json"
+
+    def record(self, guest: str = GUEST) -> dict[str, Any]:
+        """The guest's record."""
+        found: dict[str, Any] = json.loads(self.record_path(guest).read_text())
+        return found
+
+    def record_of_tap(self, tap: str) -> dict[str, Any]:
+        """The record of the guest, or the binding, that owns a tap."""
+        uuid = (self.state_dir / "taps" / tap).read_text()
+        found: dict[str, Any] = json.loads((self.state_dir / "domains" / f"{uuid}.json").read_text())
+        return found
 
     # the kernel
 
     def run(self, *command: str | Path, stdin: str = "") -> str:
         """What `command` prints when it is run in the sandbox's namespace; it must succeed."""
-        return self._wire.run(*command, stdin=stdin).stdout
+        return self.wire.run(*command, stdin=stdin).stdout
 
     def nft(self, *arguments: str) -> str:
         """What the real nft prints."""
@@ -289,11 +422,7 @@ class Sandbox:
 
     def plug(self, *taps: str) -> None:
         """Make devices of these names, up, in no bridge."""
-        self._wire.plug(*taps, bridge=None)
-
-    def plug_macvtap(self, tap: str, mac: str, lower: str) -> None:
-        """Make the macvtap device `tap` on top of `lower`."""
-        self._wire.plug_macvtap(tap, mac, lower)
+        self.wire.plug(*taps, bridge=None)
 
     def kernel(self, tap: str | None = None, *, exact: bool = False) -> list[str]:
         """
@@ -301,7 +430,7 @@ class Sandbox:
 
         Args:
             tap: only what belongs to it: chains, rules, sets, map elements; none of another tap's.
-            exact: with handles, so that a rule that was replaced by an equal one shows; else without.
+            exact: with handles, so that a rule that was replaced by an equal one shows, and counters; else without.
         """
         return self._listing(exact).get(tap, [])
 
@@ -334,6 +463,17 @@ class Sandbox:
         """What `kernel` lists for each tap that has anything, in one go."""
         return {tap: lines for tap, lines in self._listing(False).items() if tap is not None}
 
+    def rules(self) -> str:
+        """What belongs to taps, as nft writes it, without handles: chains, sets, map elements; sorted."""
+        found = []
+        for block in re.split(r"\n(?=\t(?:chain|map|set) |}|table )", self.wire.ruleset()):
+            kind, name = [*block.split(), "", ""][:2]
+            if kind == "map":
+                found += [f"{name}: {element}" for element in re.findall(r'"[^"]+" : \w+ [^,\s}]+', block)]
+            elif kind in ("chain", "set") and "/" in name:
+                found.append(block.strip())
+        return "\n".join(sorted(found))
+
     def chains(self, tap: str) -> list[str]:
         """Names of the tap's chains, but for what stands at a bridge port's ingress."""
         chains = [json.loads(line).get("chain") for line in self.kernel(tap)]
@@ -355,34 +495,20 @@ class Sandbox:
             words.setdefault(rule["chain"], []).append(expressions)
         return all(found == [["drop"]] for found in words.values())
 
-    # the state directory
-
-    def files(self, directory: Path | None = None) -> dict[str, str]:
-        """What the state directory says of guests: path to content (of a link its target)."""
-        top = directory or self.state_dir
-        found: dict[str, str] = {}
-        for path in sorted(top.rglob("*")) if top.is_dir() else ():
-            if path.is_symlink():
-                found[str(path.relative_to(top))] = f"link to {os.readlink(path)}"
-            elif path.is_file() and str(path.relative_to(top)) not in OF_THE_HOST:
-                found[str(path.relative_to(top))] = path.read_text(errors="surrogateescape")
-        return found
-
-    def record_path(self, guest: str = GUEST) -> Path:
-        """Where the guest's record is."""
-        return self.state_dir / "domains" / f"{uuid_of(guest)}.json"
-
-    def record(self, guest: str = GUEST) -> dict[str, Any]:
-        """The guest's record."""
-        found: dict[str, Any] = json.loads(self.record_path(guest).read_text())
-        return found
-
     # what must hold
 
+    def watch_bystander(self) -> None:
+        """It runs here: from now on it must stay as it is."""
+        self._bystander = self._seen_of_bystander()
+        assert self._bystander[0], "the bystander has no rules"
+        assert len(self._bystander[1]) == 2, "the bystander has a record and owns its tap"
+
     def _seen_of_bystander(self) -> tuple[list[str], dict[str, str]]:
-        uuid = uuid_of(BYSTANDER)
-        files = {path: text for path, text in self.files().items() if uuid in path or text == uuid}
-        return self.kernel(BYSTANDER_TAP, exact=True), files
+        return self.kernel(BYSTANDER_TAP, exact=True), self._files_of(BYSTANDER)
+
+    def _files_of(self, guest: str) -> dict[str, str]:
+        uuid = uuid_of(guest)
+        return {path: text for path, text in self.files().items() if uuid in path or text == uuid}
 
     def forget_bystander(self) -> None:
         """It is going to change or to be out of sight, on purpose."""
@@ -393,19 +519,18 @@ class Sandbox:
         if self._bystander is not None:
             assert self._seen_of_bystander() == self._bystander
 
-    @contextmanager
+    @contextlib.contextmanager
     def unchanged(self) -> Iterator[None]:
-        """What happens meanwhile leaves kernel and state directory exactly as they were."""
-        before = self.kernel(exact=True), self.files()
+        """What happens meanwhile changes no rule, not even its handle, and no byte of a file."""
+        before = self.kernel(exact=True) if self._wire else [], self.files()
         yield
-        assert (self.kernel(exact=True), self.files()) == before
+        assert (self.kernel(exact=True) if self._wire else [], self.files()) == before
 
     def assert_nothing_left(self, guest: str = GUEST, *taps: str) -> None:
         """Neither kernel nor state directory knows the guest or its taps."""
         self.assert_nothing_left_of_tap(*(taps or (TAP,)))
-        uuid = uuid_of(guest)
-        assert [path for path, text in self.files().items() if uuid in path or text == uuid] == []
-        self.assert_tidy()
+        assert self._files_of(guest) == {}
+        self.check_tidy()
 
     def assert_nothing_left_of_tap(self, *taps: str) -> None:
         """Neither kernel nor state directory knows the taps."""
@@ -414,48 +539,45 @@ class Sandbox:
             assert listing.get(tap, []) == []
             assert not (self.state_dir / "taps" / tap).exists()
 
-    def assert_tidy(self) -> None:
-        """Nothing half-written or half-done lies in the state directory: records, and owners of taps in them."""
-        paths = list(self.files())
-        taps = {each["tap"] for path in paths for each in self._interfaces(path)}
-        strange = [
-            path
-            for path in paths
-            if not (path.startswith("domains/") and path.endswith(".json"))
-            and not (path.startswith("taps/") and path[5:] in taps)
-            and path not in ("capabilities.json", "configuration")
-        ]
-        assert strange == []
+    def check_tidy(self) -> None:
+        """Nothing half-done lies about: there are filters, records, and owners of taps in these."""
+        paths = [Path(path) for path in self.files()]
+        records = [path for path in paths if path.parent.name == "domains" and path.suffix == ".json"]
+        owned = {
+            binding["tap"]
+            for path in records
+            for binding in json.loads((self.directory / path).read_text())["bindings"]
+        }
+        taps = [path for path in paths if path.parent.name == "taps" and path.name in owned]
+        filters = [path for path in paths if path.parent.name == "filters" and path.suffix == ".xml"]
+        assert set(paths) == {*records, *taps, *filters}
 
-    def _interfaces(self, path: str) -> list[dict[str, Any]]:
-        record = path.startswith("domains/") and path.endswith(".json")
-        found: list[dict[str, Any]] = json.loads((self.state_dir / path).read_text())["bindings"] if record else []
-        return found
+    def check(self) -> None:
+        """Files, records and kernel say the same, and nothing half-done lies about."""
+        self.check_tidy()
+        with self.inside():
+            host = self.host()
+            records = host.state.records()
+            assert plan_update(host, lambda binding: True).changes == (), "rules are not what the files say"
+            assert find_differences(host) == [], "the kernel hasn't what the records say"
+        bindings = [binding for record in records for binding in record.bindings]
+        recorded = {chain for binding in bindings for chain in binding.installed.names("chain")}
+        assert set(re.findall(r"^\tchain (\S+/\S+) \{", self.wire.ruleset(), re.MULTILINE)) == recorded
+        owned = {path.name for path in (self.state_dir / "taps").glob("*")}
+        assert owned == {binding.tap for binding in bindings}
 
     # snapshots
 
     def script_of(self, guest: str, xml: str) -> str:
         """The transaction of a guest's start."""
-        command = (sys.executable, "-m", "nwfilter_hook", "replay", guest, "start", "--xml", "-", "--dry-run")
-        with self.inside():
-            done = subprocess.run(
-                command, input=xml, env=self.environment(), cwd=REPOSITORY, capture_output=True, text=True, check=True
-            )
-        return done.stdout
-
-    def _bystanders_script(self) -> str:
-        return self.script_of(BYSTANDER, guest_xml(BYSTANDER, BYSTANDER_TAP))
-
-    def only_bystander(self) -> Snapshot:
-        """A sandbox in which nothing else has happened."""
-        return Snapshot(self._bystanders_script(), self.save().files)
+        return self.cli("replay", guest, "start", "--xml", "-", "--dry-run", stdin=xml).out
 
     def save(self) -> Snapshot:
         """
         All there is, to be loaded later; but where nft has a short form for the beginning of a rule (`ip saddr` for
         `ether type ip ip saddr`), that is what is loaded, and it isn't quite the same.
         """
-        files = {path: (self.state_dir / path).read_bytes() for path in self.files()}
+        files = {path: (self.state_dir / path).read_bytes() for path in self.files(self.state_dir)}
         return Snapshot(self.nft("list", "ruleset"), files)
 
     def load(self, snapshot: Snapshot) -> None:
@@ -481,16 +603,9 @@ def _is_led_to_chains(lines: list[str]) -> bool:
 
 
 def _plain(value: Any, exact: bool) -> Any:
-    """JSON without handles and without what counters counted."""
-    if exact:
-        return value
+    """JSON without the time after which elements go, and unless `exact` without handles and what was counted."""
     if isinstance(value, dict):
-        return {
-            key: None if key == "counter" else _plain(each, exact) for key, each in value.items() if key != "handle"
-        }
+        if not exact:
+            value = {key: None if key == "counter" else each for key, each in value.items() if key != "handle"}
+        return {key: _plain(each, exact) for key, each in value.items() if key != "expires"}
     return [_plain(each, exact) for each in value] if isinstance(value, list) else value
-
-
-def killed(ran: Ran) -> bool:
-    """Whether SIGKILL ended the hook."""
-    return ran.status == -signal.SIGKILL
