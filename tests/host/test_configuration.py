@@ -13,85 +13,6 @@ from tests.support.host import GUEST, HOOK, TAP, Sandbox, guest_xml
 
 pytestmark = pytest.mark.hook
 
-WRONG = {
-    "[path]\nstate_dir = /x": "[path]",
-    "[paths]\nstate_dri = /x": "state_dri",
-    "[paths]\nstate_dir = relative": "relative",
-    "[paths]\nstate_dir =": "state_dir",
-    "[paths]\nfilter_dirs = /a:b": "filter_dirs",
-    "[paths]\nstate_dir = /x\nstate_dir = /y": "twice",
-    "state_dir = /x": "state_dir",
-    "[paths]\nstate_dir": "state_dir",
-    "[nftables]\ncounters = some": "some",
-    "[nftables]\ncounters = None": "None",
-    "[nftables]\ntimeout_s = soon": "soon",
-    "[nftables]\ntimeout_s = 0": "timeout_s",
-    "[nftables]\ntimeout_s = -1": "-1",
-    "[nftables]\ntimeout_s = nan": "nan",
-    "[nftables]\ntimeout_s = inf": "inf",
-    "[nftables]\ntimeout_s = 1e9": "1e9",
-    "[nftables]\nnft =": "nft ",
-    "[nftables]\ncounter = all": "counter",
-    "[defaults]\nbridge = clean-traffic": "bridge",
-    "[defaults]\nbridge. = clean-traffic": "bridge.",
-    "[defaults]\nbridge.br0 =": "bridge.br0",
-    "[defaults]\nnetworks.br0 = x": "networks.br0",
-    "[defaults]\nbridge.br0 = x IP": "IP",
-    "[paths\nstate_dir = /x": "[paths",
-    "{json: 1}": "{json: 1}",
-    "[paths]\nstate_dir = /x\0y": "\0",
-    "# \0": "\0",
-    "[paths]\nstate_dir = /x\x1b[2J\n[oops]": "oops",
-}
-
-
-@pytest.mark.parametrize("text", WRONG, ids=ascii)
-def test_what_is_wrong_is_named(box: Sandbox, text: str) -> None:
-    """A wrong section, key or value refuses the start with file, line and the word; nothing changes."""
-    box.conf.write_text(f"# ours\n{text}\n")
-    with box.unchanged():
-        line = box.hook(GUEST, "start", guest_xml()).refused(str(box.conf), WRONG[text].replace("\0", "a NUL"))
-    lines = [number for number, each in enumerate(text.split("\n"), 2) if WRONG[text] in each] or [4]
-    assert f"{box.conf}:{lines[0]}:" in line
-
-
-@pytest.mark.parametrize("kind", ["missing", "directory", "binary", "loop", "empty-name", "fifo", "device", "huge"])
-def test_a_file_that_cant_be_read_is_named(box: Sandbox, kind: str) -> None:
-    """A file that NWFILTER_HOOK_CONF names must be there and be text."""
-    box.conf.unlink()
-    if kind == "directory":
-        box.conf.mkdir()
-    elif kind == "binary":
-        box.conf.write_bytes(b"[paths]\nstate_dir = /\xff\xfe\n")
-    elif kind == "loop":
-        box.conf.symlink_to(box.conf)
-    elif kind == "fifo":
-        os.mkfifo(box.conf)
-    elif kind == "device":
-        box.conf.symlink_to("/dev/zero")
-    elif kind == "huge":
-        box.conf.write_text("# x\n" * 100_000)
-    command = ("env", "NWFILTER_HOOK_CONF=", HOOK) if kind == "empty-name" else (HOOK,)
-    with box.unchanged():
-        ran = box.hook(GUEST, "start", guest_xml(), command=command, timeout_s=10)
-    ran.refused("NWFILTER_HOOK_CONF" if kind == "empty-name" else str(box.conf))
-
-
-OPEN: dict[str, Callable[[Sandbox], object]] = {
-    "file": lambda box: box.conf.chmod(0o666),
-    "group": lambda box: (os.chown(box.conf, 0, 1000), box.conf.chmod(0o664)),  # type: ignore[func-returns-value]
-    "owner": lambda box: os.chown(box.conf, 1000, 0),
-    "directory": lambda box: box.conf.parent.chmod(0o777),
-}
-
-
-@pytest.mark.parametrize("how", OPEN)
-def test_a_configuration_that_others_may_write_is_refused(box: Sandbox, how: str) -> None:
-    """Whoever may write it, or replace it, would decide about every guest; it is said who, and what to do."""
-    OPEN[how](box)
-    with box.unchanged():
-        box.hook(GUEST, "start", guest_xml()).refused(f"{box.conf} is not relied on: ", " ch")
-
 
 BREAKS: dict[str, Callable[[str], str]] = {
     "another key": lambda text: text + "\n[nftables]\ncounter = all\n",
@@ -217,16 +138,6 @@ def test_comments_blanks_and_windows_line_ends_are_fine(box: Sandbox) -> None:
     rules = [line for line in box.kernel(TAP) if '"rule"' in line]
     assert rules
     assert [line for line in rules if '"counter"' not in line] == []
-
-
-@pytest.mark.parametrize(("counters", "counted"), [("none", False), ("drops", True)])
-def test_counters_are_as_configured(box: Sandbox, counters: str, counted: bool) -> None:
-    """Drop rules count by default, and don't with `counters = none`."""
-    box.configure(counters=counters)
-    box.start()
-    drops = [line for line in box.kernel(TAP) if '"drop"' in line]
-    assert drops
-    assert ['"counter"' in line for line in drops] == [counted] * len(drops)
 
 
 def test_a_default_filter_of_a_bridge(box: Sandbox) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -190,6 +192,13 @@ floor.br-* = no-mac-spoofing
         ("[paths]\nstate_dir = /x\0y", "c:2: there is a NUL in this line"),
         ("\0" * 9999, "c:1: there is a NUL in this line"),
         ("[defaults]\nbridge.br0 =", "c:2: bridge.br0 needs a filter's name"),
+        ("[nftables]\ncounter = all", "c:2: unknown key 'counter'; did you mean 'counters'?"),
+        ("[nftables]\ncounters = None", "c:2: counters = 'None' is not one of"),
+        ("[nftables]\ntimeout_s = soon", "c:2: timeout_s = 'soon'"),
+        ("[nftables]\ntimeout_s = 1e9", "c:2: timeout_s = '1e9'"),
+        ("[paths\nstate_dir = /x", "c:1: '[paths' is neither [section] nor key = value"),
+        ("{json: 1}", "c:1: '{json: 1}' is neither"),
+        ("[paths]\nstate_dir = /x\x1b[2J\n[oops]", "c:3: unknown section '[oops]'"),
     ],
 )
 def test_what_is_wrong_is_named(text: str, message: str) -> None:
@@ -197,6 +206,7 @@ def test_what_is_wrong_is_named(text: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_config(text, "c")
     assert str(caught.value).startswith(message)
+    assert str(caught.value).isprintable()
 
 
 def test_the_file_is_named_by_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,16 +219,22 @@ def test_the_file_is_named_by_the_environment(tmp_path: Path, monkeypatch: pytes
     assert read_config().counters == "none"
 
 
-@pytest.mark.parametrize("how", ["a directory", "not text"])
+@pytest.mark.parametrize("how", ["a directory", "not text", "a circle", "a pipe", "a device", "huge", "no name"])
 def test_a_file_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
     """A file that can't be read is an error, not the defaults: those would filter less."""
     path = tmp_path / "c.conf"
-    if how == "a directory":
-        path.mkdir()
-    else:
-        path.write_bytes(b"[paths]\n\xff")
-    monkeypatch.setenv(CONFIG_VARIABLE, str(path))
-    with pytest.raises(ConfigError, match="can't be read"):
+    makers: dict[str, Callable[[], object]] = {
+        "a directory": path.mkdir,
+        "not text": lambda: path.write_bytes(b"[paths]\n\xff"),
+        "a circle": lambda: path.symlink_to(path),
+        "a pipe": lambda: os.mkfifo(path),
+        "a device": lambda: path.symlink_to("/dev/zero"),
+        "huge": lambda: path.write_text("# x\n" * 100_000),
+        "no name": lambda: None,
+    }
+    makers[how]()
+    monkeypatch.setenv(CONFIG_VARIABLE, "" if how == "no name" else str(path))
+    with pytest.raises(ConfigError, match="NWFILTER_HOOK_CONF" if how == "no name" else str(path)):
         read_config()
 
 

@@ -103,6 +103,14 @@ def test_in_doubt_there_is_work(config: Config, data: bytes) -> None:
     assert busy(config, data) == set(EVERY)
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-8-sig", "latin-1", "utf-7", "cp037"])
+def test_a_reference_in_another_encoding_is_work(config: Config, encoding: str) -> None:
+    """However the bytes spell "filterref"."""
+    text = FILTERED.decode().replace("filterref", "+AGYAaQBsAHQAZQByAHIAZQBm-" if encoding == "utf-7" else "filterref")
+    data = f"<?xml version='1.0' encoding='{encoding}'?>{text}".encode("ascii" if encoding == "utf-7" else encoding)
+    assert busy(config, data) >= {*hook.CHECKING, *hook.INSTALLING}
+
+
 def test_without_a_state_directory(config: Config) -> None:
     """Before the first guest there is no directory to look into."""
     config.state_dir += "/none"

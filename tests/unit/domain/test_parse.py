@@ -107,6 +107,12 @@ def test_a_reference_that_names_no_filter(attributes: str, tap: str, shown: str)
     assert str(caught.value) == f"d.xml:3: {message}"
 
 
+def test_a_reference_in_a_comment_is_none() -> None:
+    """Nor is one in an instruction or in CDATA; what is deep in somebody's metadata is nobody's business."""
+    hidden = f"<!-- {FILTERED} --><?filterref filter='f'?><x><![CDATA[{FILTERED}]]></x>{'<x>' * 200}{'</x>' * 200}"
+    assert only(domain(interface(inside="<!-- <filterref filter='f'/> -->"), metadata=hidden)).reference is None
+
+
 def test_a_second_reference() -> None:
     """Of two filterrefs none is passed over."""
     with pytest.raises(DomainError, match=r"^d.xml:3: interface vnet0 has a second <filterref>$"):
@@ -368,6 +374,7 @@ def test_metadata_of_others_is_not_ours() -> None:
         (b"<domain/>", "uuid '' is not a UUID"),
         (domain(uuid="../../etc/passwd"), "uuid '../../etc/passwd' is not a UUID"),
         (domain(uuid="1111"), "is not a UUID"),
+        (domain(uuid=UUID.replace("-", "/")), "is not a UUID"),
         (domain(name=" "), "the domain has no name"),
         (domain(interface(mac="nonsense", inside=FILTERED)), "interface address 'nonsense' is not a MAC address"),
         (domain(f"<interface type='bridge'><target dev='t'/>{FILTERED}</interface>"), "no <mac address='…'/>"),
@@ -383,7 +390,11 @@ def test_wrong_domains(data: bytes, message: str) -> None:
     assert message in str(caught.value)
 
 
-TAPS_REFUSED = ["a/b", "a b", "a;b", 'a"b', "a\nb", "a" * 16, "..", ".", "", "a{", "a$b", "tap@if2", "ä", "*", "a:0"]
+TAPS_REFUSED = [
+    *("a/b", "a b", "a;b", 'a"b', "a\nb", "a" * 16, "..", ".", "", "a{", "a$b", "tap@if2", "ä", "*", "a:0", "tap*"),
+    *("tap\\*", "tap'", 'vnet0" : accept }; flush ruleset; #', " vnet0", "../lock", "$(reboot)", "tap\u200b"),
+    *("\nvnet0", "\t", "{ }", "#", "%d"),
+]
 
 
 @pytest.mark.parametrize(
@@ -411,7 +422,14 @@ def test_a_hostile_tap_name_without_a_filter_is_nobodys_business() -> None:
 
 @pytest.mark.parametrize(
     "reference",
-    ["<filterref filter='a b'/>", "<filterref filter='f'><parameter name='IP' value='1,2'/></filterref>"],
+    [
+        "<filterref filter='a b'/>",
+        "<filterref filter='../../../etc/passwd'/>",
+        "<filterref filter='x&#10;flush ruleset'/>",
+        "<filterref filter='f'><parameter name='IP' value='1,2'/></filterref>",
+        "<filterref filter='f'><parameter name='IP' value='&quot;;flush ruleset;#'/></filterref>",
+        "<filterref filter='f'><parameter name='&quot;;flush ruleset;#' value='1'/></filterref>",
+    ],
 )
 def test_wrong_references(reference: str) -> None:
     """A reference that libvirt would take in part is an error with its line."""

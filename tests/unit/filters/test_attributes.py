@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from xml.sax.saxutils import escape
 
 import pytest
 
@@ -30,6 +31,7 @@ from tests.unit.filters.attributes import STRUCTURE, Row, accepted, example, gap
 
 ROWS = [row for row in rows() if row.attribute != "match"]
 ELEMENTS = sorted({row.protocol for row in rows()})
+HOSTILE = ('";flush ruleset;add table x;#', "\nflush ruleset", "}}; flush ruleset", "$(reboot)", "`x`", "\\", "{", "'")
 each_row = pytest.mark.parametrize("row", ROWS, ids=str)
 
 
@@ -115,6 +117,29 @@ def test_every_value_outside_the_bounds_is_an_error(row: Row) -> None:
         with pytest.raises(FilterSyntaxError, match=rf"^f.xml:3: [-\w]+='.*' on <{row.protocol}> is not ") as caught:
             bound(text)
         assert f"{_canonical(row.attribute)}=" in str(caught.value)
+
+
+@each_row
+def test_no_value_holds_nft(row: Row) -> None:
+    """A right value with something behind it that means something to nft is wrong; a comment is no part of a script."""
+    given = example(row)
+    for text in HOSTILE:
+        protocol = node(row.protocol, row.attribute, given.value + text, given).replace("\n", "&#10;")
+        if row.datatype == "STRING":
+            assert script(compiled_rule(protocol)) == script(compiled_rule(f"<{row.protocol}/>"))
+        else:
+            with pytest.raises(FilterSyntaxError, match=rf"^f.xml:2: .* on <{row.protocol}> is not "):
+                compiled_rule(protocol)
+
+
+@pytest.mark.parametrize("case", STRUCTURE, ids="-".join)
+def test_no_structural_value_holds_nft(case: tuple[str, str]) -> None:
+    """The same of names, chains, priorities, actions, parameters."""
+    (good, *_), _, template = STRUCTURE[case]
+    for text in HOSTILE:
+        with pytest.raises(FilterSyntaxError, match=r"^f.xml:1: ") as caught:
+            parse_filter(template.format(good + escape(text, {"'": "&apos;", "\n": "&#10;"})).encode(), "f.xml")
+        assert str(caught.value).isprintable()
 
 
 def _canonical(attribute: str) -> str:

@@ -295,7 +295,13 @@ def test_what_is_no_xml_of_ours(data: bytes, message: str) -> None:
     assert str(caught.value).isprintable()
 
 
-@pytest.mark.parametrize("name", ['a"; add table x', "a'b", "x\ny", "$(id)", "a{b}", "a#b", "<", "a\\"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *('a"; add table x', "a'b", "x\ny", "$(id)", "a{b}", "a#b", "<", "a\\", "`reboot`", "../../etc/passwd", ".."),
+        *("/x", "@evil", "x y", "*", "\u2028x", "n\u00e4me", "-x", ".x", "x" * 101),
+    ],
+)
 def test_a_name_cannot_hold_nft(name: str) -> None:
     """A filter's name, which stands in nft comments, holds nothing that means something there."""
     escaped = re.sub(r"[\"'<&\n]", lambda match: f"&#{ord(match[0])};", name)

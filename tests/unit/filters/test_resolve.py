@@ -84,6 +84,12 @@ def test_one_filter_by_two_ways_is_no_loop() -> None:
     assert len(bound(*texts, filter_xml(port, name="d"))) == 2
 
 
+def test_a_filter_does_not_multiply() -> None:
+    """Thirty filters, each including the next one twice, aren't a thousand million rules: equal rules count once."""
+    texts = [filter_xml(reference(f"f{number + 1}") * 2, name=f"f{number}") for number in range(30)]
+    assert len(bound(*texts, filter_xml(rule_xml(), name="f30"))) == 1
+
+
 def test_a_long_way_down() -> None:
     """Two thousand filters, each referring to the next, are no trouble, or are refused with an error of ours."""
     texts = [filter_xml(reference(f"f{number + 1}"), name=f"f{number}") for number in range(2000)]

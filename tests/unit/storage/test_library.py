@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
 
 import pytest
 
-from nwfilter_hook.base.errors import FilterSyntaxError, Source, UnknownFilter, XmlSyntaxError
+from nwfilter_hook.base.errors import FilterSyntaxError, InputError, Source, UnknownFilter, XmlSyntaxError
 from nwfilter_hook.base.xml import MAX_BYTES
 from nwfilter_hook.storage.library import Library
 
@@ -89,6 +90,27 @@ def test_a_filter_that_cannot_be_read(directories: tuple[Path, Path]) -> None:
     write(stock, "a")
     with pytest.raises(UnknownFilter, match=r"^domain.xml:7: filter 'a' can't be read: Is a directory: .*own/a.xml"):
         library(own, stock).read("a", WANTED)
+
+
+@pytest.mark.parametrize("kind", ["dangling", "circle", "pipe", "socket", "empty", "passwd", "device"])
+def test_a_file_that_is_none(directories: tuple[Path, Path], kind: str) -> None:
+    """Nor does it hide what the administrator meant, nor hang, nor tell what is in somebody else's file."""
+    own, stock = directories
+    write(stock, "a")
+    path = own / "a.xml"
+    targets = {"dangling": "/nowhere", "circle": str(path), "passwd": "/etc/passwd", "device": "/dev/zero"}
+    if kind in targets:
+        path.symlink_to(targets[kind])
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "empty":
+        path.touch()
+    else:
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(str(path))
+    with pytest.raises(InputError, match=r"a\.xml|/dev/zero may be written") as caught:
+        library(own, stock).read("a", WANTED)
+    assert "root:" not in str(caught.value)
 
 
 def test_a_huge_file_is_not_read_to_its_end(directories: tuple[Path, Path]) -> None:

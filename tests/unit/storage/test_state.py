@@ -229,6 +229,10 @@ WRONG: dict[str, Callable[[dict[str, object]], object]] = {
     "no guest": lambda record: {key: value for key, value in record.items() if key != "guest"},
     "guest a number": lambda record: {**record, "guest": 5},
     "bindings a number": lambda record: {**record, "bindings": 5},
+    "no bindings": lambda record: {key: value for key, value in record.items() if key != "bindings"},
+    "bindings null": lambda record: {**record, "bindings": None},
+    "no uuid": lambda record: {**record, "uuid": ""},
+    "a path": lambda record: {**record, "uuid": f"../{UUID}"},
     "something more": lambda record: {**record, "digest": ""},
     "a list": lambda record: [record],
     "null": lambda _: None,
@@ -283,6 +287,7 @@ def test_a_binding_is_what_was_written(state: State, reports: list[str], key: st
         ("chain", "from/vnet0", "{}\nflush ruleset"),
         ("chain", 5, ""),
         ("set", "learned/vnet1", ""),
+        ("set", "ipset/precious", ""),
         ("map", "leased/vnet1/address", ""),
         ("table", "nwfilter", ""),
         ("element", "from-guest-l2", '"vnet1"'),
@@ -314,7 +319,7 @@ def test_a_record_of_the_schema_before(state: State) -> None:
     assert (record.bindings[0].filter, record.bindings[0].index) == ("both", None)
 
 
-@pytest.mark.parametrize("data", [b"", b"{", b"\xff\xfe", b"[" * 100_000, b"0" * 5_000_000])
+@pytest.mark.parametrize("data", [b"", b"{", b"\xff\xfe", b"[" * 100_000, b"1" * 5000, bytes(4096), b"0" * 5_000_000])
 def test_a_damaged_record(state: State, reports: list[str], data: bytes) -> None:
     """A record cut short, empty, not text, nested without end or huge is moved aside."""
     save(state).write_bytes(data)
@@ -326,6 +331,7 @@ def test_a_record_that_is_no_file(state: State, reports: list[str]) -> None:
     """Symbolic links, directories and pipes in a record's place are moved aside; none is followed or waited for."""
     target = save(state).rename(path_of(state).with_name("elsewhere"))
     makers: list[Callable[[Path], None]] = [lambda path: path.symlink_to(target), Path.mkdir, os.mkfifo]
+    makers += [lambda path: path.symlink_to("/nowhere"), lambda path: (path / "x").mkdir(parents=True)]
     for number, make in enumerate(makers):
         make(path_of(state))
         assert state.read(UUID) is None
