@@ -13,7 +13,7 @@ from nwfilter_hook.base.errors import InputError
 from nwfilter_hook.filters.parse import parse_filter
 from nwfilter_hook.filters.schema import schema
 from nwfilter_hook.filters.types import TYPES
-from tests.unit.filters.attributes import STRUCTURE, Row, accepted, example, node, rejected, rows
+from tests.support.language import STRUCTURE, Row, accepted, example, node, rejected, rows
 
 ROOT = Path(__file__).parents[3]
 CORPUS = sorted(
