@@ -26,8 +26,8 @@ from nwfilter_hook.storage.library import Library
 from tests.golden.test_golden import CASES
 from tests.support.debian_root import DebianRoot, debian_root
 from tests.support.domains import domain, interface
-from tests.support.every_row import every_row
 from tests.support.frames import ipv4
+from tests.support.language import every_row
 from tests.support.netns import REPOSITORY, Wire
 from tests.unit.compiling import MAC, TAP, Values, compiled, reference_to, script
 

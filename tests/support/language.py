@@ -1,20 +1,41 @@
 """
-The table of the nwfilter language, tests/data/language/attributes.csv, with an example for every row.
+The table of the nwfilter language, tests/data/language/attributes.csv: what is accepted, and with an example for every
+attribute what it means.
 
-The table says what is accepted; the examples, written by hand, say what an attribute means: the condition it makes.
-Both know nothing of the package's own table.
+    value           as in the XML, and as a parameter's value
+    beside          attributes of the same node that it completes; so low that every value can end a range from there
+    needs           attributes of another node of the rule, which keep their own sign
+    condition       what it compiles to for a packet that travels as written; {s} stands for = or !=
+    sign            "none" if match='no' has no effect on it, "refused" if it is an error
+    matches         a frame that the rule is about, as FIELD=VALUE …, beside what the element alone says
+    differs         one that differs in nothing but the attribute
+
+An element's row for `match` has its own condition, frame, and what another element's frame has.
+
+The table was written by hand and knows nothing of the package's own.
 """
 
 from __future__ import annotations
 
 import csv
+import functools
+import ipaddress
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from xml.sax.saxutils import quoteattr
 
-TABLE = Path(__file__).parents[2] / "data" / "language" / "attributes.csv"
+from nwfilter_hook.base.addresses import parse_mac
+from nwfilter_hook.ruleset.fields import Field
+from tests.conformance.packets import build
+
+TABLE = Path(__file__).parents[1] / "data" / "language" / "attributes.csv"
+EXAMPLE = ("value", "beside", "needs", "condition", "sign", "matches", "differs")
+NEEDS_CONNECTIONS = ("state", "connlimit-above")
+NO_FRAMES = (*NEEDS_CONNECTIONS, "ipset", "ipsetflags", "comment")
+"""What no frame alone shows."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +51,13 @@ class Row:
     allows_variable: bool
     negatable: bool
     documented_only: bool
+    value: str
+    beside: str
+    needs: str
+    condition: str
+    sign: str
+    matches: str
+    differs: str
 
     @property
     def is_ipv6(self) -> bool:
@@ -38,27 +66,38 @@ class Row:
     def __str__(self) -> str:
         return f"{self.protocol}-{self.attribute}"
 
+    def xml(self, value: str | None = None, *, negated: bool = False) -> str:
+        """The protocol element with the attribute, and what must stand beside it."""
+        sign = "match='no' " if negated else ""
+        needs = f"<{self.protocol} {self.needs}/>" if self.needs else ""
+        text = quoteattr(self.value if value is None else value)
+        return f"{needs}<{self.protocol} {sign}{self.beside} {self.attribute}={text}/>"
 
-@dataclass(frozen=True)
-class Example:
-    """
-    One attribute at work.
+    def frames(self) -> tuple[bytes, bytes]:
+        """The frame that matches and the one that differs."""
+        element = _elements()[self.protocol]
+        return frame(element, self.matches), frame(element, self.differs)
 
-    Attributes:
-        value: as in the XML, and as a parameter's value.
-        condition: what it compiles to for a packet that travels as written; {s} stands for = or !=. "" for none.
-        base: attributes it completes, in the same node; so low that every value can end a range from there.
-        needs: attributes of another node of the rule, which keep their own sign.
-        signed: False if match='no' has no effect on it.
-        refused: match='no' beside it is an error.
-    """
 
-    value: str
-    condition: str
-    base: str = ""
-    needs: str = ""
-    signed: bool = True
-    refused: bool = False
+def frame(*texts: str) -> bytes:
+    """The frame with these fields, each given as NAME=VALUE; of a field given twice the last value counts."""
+    pairs = (each.split("=") for text in texts for each in text.split())
+    return build({_FIELDS[name]: _number(value) for name, value in pairs})
+
+
+_FIELDS = {field.label: field for field in Field}
+
+
+def _number(text: str) -> int:
+    if text.count(":") == 5 and "::" not in text:
+        return parse_mac(text)
+    return int(ipaddress.ip_address(text)) if ":" in text or "." in text else int(text, 0)
+
+
+@functools.cache
+def _elements() -> dict[str, str]:
+    """What a frame of each element has."""
+    return {row.protocol: row.matches for row in rows() if row.attribute == "match"}
 
 
 def rows() -> list[Row]:
@@ -85,161 +124,34 @@ def _read() -> Iterator[Row]:
                 allows_variable=line["allows_variable"] == "yes" and line["datatype"] != "IPSETFLAGS",
                 negatable=line["negatable"] == "yes",
                 documented_only=line["notes"].startswith("DOC-ONLY"),
+                **{
+                    name: line[name] for name in ("value", "beside", "needs", "condition", "sign", "matches", "differs")
+                },
             )
 
 
-def node(protocol: str, attribute: str, value: str, example: Example, *, negated: bool = False) -> str:
-    """The protocol element with `attribute`, and what must stand beside it."""
-    sign = "match='no' " if negated else ""
-    needs = f"<{protocol} {example.needs}/>" if example.needs else ""
-    return f"{needs}<{protocol} {sign}{example.base} {attribute}={quoteattr(value)}/>"
+def every_row(*, connections: bool) -> str:
+    """
+    The filter "every-row": every attribute, every sign and every action.
 
-
-def example(row: Row) -> Example:
-    """The example for `row`; StopIteration if there is none."""
-    return next(EXAMPLES[key] for key in _keys(row) if key in EXAMPLES)
-
-
-def _keys(row: Row) -> tuple[str, str, str]:
-    """Where its example may be, the most particular first."""
-    own = "arp" if row.protocol == "rarp" and row.attribute != "tagged" else row.protocol
-    family = "ipv6" if row.is_ipv6 else "ipv4"
-    return f"{own} {row.attribute}", f"{family}: {row.attribute}", row.attribute
-
-
-_MAC = "52:54:00:aa:bb:cc"
-
-EXAMPLES = {
-    # layer 2
-    "srcmacaddr": Example(_MAC, f"ether-src{{s}}{_MAC}"),
-    "srcmacmask": Example(
-        "ff:ff:ff:00:00:00", "ether-src&ff:ff:ff:00:00:00{s}52:54:00:00:00:00", f"srcmacaddr='{_MAC}'"
-    ),
-    "dstmacaddr": Example(_MAC, f"ether-dst{{s}}{_MAC}"),
-    "dstmacmask": Example(
-        "ff:ff:ff:00:00:00", "ether-dst&ff:ff:ff:00:00:00{s}52:54:00:00:00:00", f"dstmacaddr='{_MAC}'"
-    ),
-    "protocolid": Example("0x88cc", "ether-type{s}0x88cc"),
-    "vlanid": Example("42", "vlan-id{s}42"),
-    "encap-protocol": Example("0x0806", "vlan-type{s}0x806"),
-    "comment": Example('why; it\'s here: "$x"', ""),
-    "arp hwtype": Example("6", "arp-htype{s}6"),
-    "arp protocoltype": Example("0x0806", "arp-ptype{s}0x806"),
-    "arp opcode": Example("Reply", "arp-opcode{s}2"),
-    "arp arpsrcmacaddr": Example(_MAC, f"arp-src-mac{{s}}{_MAC}"),
-    "arp arpdstmacaddr": Example(_MAC, f"arp-dst-mac{{s}}{_MAC}"),
-    "arp arpsrcipaddr": Example("192.0.2.7", "arp-src-ip{s}192.0.2.7"),
-    "arp arpsrcipmask": Example("24", "arp-src-ip&255.255.255.0{s}192.0.2.0", "arpsrcipaddr='192.0.2.7'"),
-    "arp arpdstipaddr": Example("192.0.2.7", "arp-dst-ip{s}192.0.2.7"),
-    "arp arpdstipmask": Example("24", "arp-dst-ip&255.255.255.0{s}192.0.2.0", "arpdstipaddr='192.0.2.7'"),
-    "arp gratuitous": Example("true", "arp-src-ip{s}arp-dst-ip"),
-    # ours: 802.3 instead of an EtherType, behind a VLAN tag, fragments, neighbour discovery, DHCP
-    "snap": Example("yes", f"snap={0xAAAA03000000}", refused=True),
-    "arp tagged": Example("yes", "vlan-type=0x806", refused=True),
-    "rarp tagged": Example("yes", "vlan-type=0x8035", refused=True),
-    "ipv4: tagged": Example("yes", "vlan-type=0x800", refused=True),
-    "ipv6: tagged": Example("yes", "vlan-type=0x86dd", refused=True),
-    "ipv4: laterfragment": Example("yes", "ip-fragment&8191!=0", refused=True),
-    "ipv6: laterfragment": Example("yes", "ip6-fragment!=0", refused=True),
-    "ndlength": Example("24", "ip6-length{s}24"),
-    "ndtarget": Example("fe80::7", "nd-target{s}fe80::7"),
-    "ndmacaddr": Example(_MAC, f"nd-mac{{s}}{_MAC}"),
-    "dhcpop": Example("1", "dhcp-op{s}1"),
-    "dhcpciaddr": Example("192.0.2.7", "dhcp-own{s}192.0.2.7"),
-    "dhcpgiaddr": Example("192.0.2.7", "dhcp-relay{s}192.0.2.7"),
-    "dhcpchaddr": Example(_MAC, f"dhcp-client{{s}}{_MAC}"),
-    "dhcptype": Example("8", "dhcp6-type{s}8"),
-    "dhcptypeend": Example("8", "dhcp6-type{s}0..8", "dhcptype='0'"),
-    "stp type": Example("128", "stp-type{s}128"),
-    "stp flags": Example("1", "stp-flags{s}1"),
-    "root-priority": Example("4096", "stp-root-priority{s}4096"),
-    "root-priority-hi": Example("4096", "stp-root-priority{s}0..4096", "root-priority='0'"),
-    "root-address": Example(_MAC, f"stp-root-address{{s}}{0x525400AABBCC}"),
-    "root-address-mask": Example(
-        "ff:ff:ff:00:00:00",
-        f"stp-root-address&{0xFFFFFF000000}{{s}}{0x525400000000}",
-        f"root-address='{_MAC}'",
-    ),
-    "root-cost": Example("200000", "stp-root-cost{s}200000"),
-    "root-cost-hi": Example("200000", "stp-root-cost{s}0..200000", "root-cost='0'"),
-    "sender-priority": Example("4096", "stp-sender-priority{s}4096"),
-    "sender-priority-hi": Example("4096", "stp-sender-priority{s}0..4096", "sender-priority='0'"),
-    "sender-address": Example(_MAC, f"stp-sender-address{{s}}{0x525400AABBCC}"),
-    "sender-address-mask": Example(
-        "ff:ff:ff:00:00:00",
-        f"stp-sender-address&{0xFFFFFF000000}{{s}}{0x525400000000}",
-        f"sender-address='{_MAC}'",
-    ),
-    "port": Example("32769", "stp-port{s}32769"),
-    "port-hi": Example("32769", "stp-port{s}0..32769", "port='0'"),
-    "port_hi": Example("32769", "stp-port{s}0..32769", "port='0'"),
-    "age": Example("256", "stp-age{s}256"),
-    "age-hi": Example("256", "stp-age{s}0..256", "age='0'"),
-    "msg-age": Example("256", "stp-age{s}256"),
-    "msg-age-hi": Example("256", "stp-age{s}0..256", "msg-age='0'"),
-    "max-age": Example("5120", "stp-max-age{s}5120"),
-    "max-age-hi": Example("5120", "stp-max-age{s}0..5120", "max-age='0'"),
-    "hello-time": Example("512", "stp-hello-time{s}512"),
-    "hello-time-hi": Example("512", "stp-hello-time{s}0..512", "hello-time='0'"),
-    "forward-delay": Example("3840", "stp-forward-delay{s}3840"),
-    "forward-delay-hi": Example("3840", "stp-forward-delay{s}0..3840", "forward-delay='0'"),
-    "ip protocol": Example("udp", "ip-protocol{s}17"),
-    "ipv6 protocol": Example("udp", "l4-protocol{s}17"),
-    "ip srcportstart": Example("1024", "src-port{s}1024", needs="protocol='udp'"),
-    "ip srcportend": Example("2048", "src-port{s}0..2048", "srcportstart='0'", "protocol='udp'"),
-    "ip dstportstart": Example("1024", "dst-port{s}1024", needs="protocol='udp'"),
-    "ip dstportend": Example("2048", "dst-port{s}0..2048", "dstportstart='0'", "protocol='udp'"),
-    "ipv6 srcportstart": Example("1024", "src-port{s}1024", needs="protocol='33'"),
-    "ipv6 srcportend": Example("2048", "src-port{s}0..2048", "srcportstart='0'", "protocol='132'"),
-    "ipv6 dstportstart": Example("1024", "dst-port{s}1024", needs="protocol='tcp'"),
-    "ipv6 dstportend": Example("2048", "dst-port{s}0..2048", "dstportstart='0'", "protocol='sctp'"),
-    "ipv6 type": Example("135", "icmpv6-type{s}135"),
-    "ipv6 typeend": Example("136", "icmpv6-type{s}0..136", "type='0'"),
-    "ipv6 code": Example("3", "icmpv6-code{s}3", "type='1'"),
-    "ipv6 codeend": Example("4", "icmpv6-code{s}0..4", "type='1' code='0'"),
-    # both layers
-    "ipv4: srcipaddr": Example("192.0.2.7", "ip-src{s}192.0.2.7"),
-    "ipv4: srcipmask": Example("24", "ip-src&255.255.255.0{s}192.0.2.0", "srcipaddr='192.0.2.7'"),
-    "ipv4: dstipaddr": Example("192.0.2.7", "ip-dst{s}192.0.2.7"),
-    "ipv4: dstipmask": Example("24", "ip-dst&255.255.255.0{s}192.0.2.0", "dstipaddr='192.0.2.7'"),
-    "ipv6: srcipaddr": Example("2001:db8::7", "ip6-src{s}2001:db8::7"),
-    "ipv6: srcipmask": Example("32", "ip6-src&ffff:ffff::{s}2001:db8::", "srcipaddr='2001:db8::7'"),
-    "ipv6: dstipaddr": Example("2001:db8::7", "ip6-dst{s}2001:db8::7"),
-    "ipv6: dstipmask": Example("32", "ip6-dst&ffff:ffff::{s}2001:db8::", "dstipaddr='2001:db8::7'"),
-    "ipv4: dscp": Example("46", "ip-dscp{s}46"),
-    "ipv6: dscp": Example("46", "ip6-dscp{s}46"),
-    # layer 3
-    "ipv4: srcipfrom": Example("192.0.2.7", "ip-src{s}192.0.2.7"),
-    "ipv4: srcipto": Example("192.0.2.7", "ip-src{s}0.0.0.0..192.0.2.7", "srcipfrom='0.0.0.0'"),
-    "ipv4: dstipfrom": Example("192.0.2.7", "ip-dst{s}192.0.2.7"),
-    "ipv4: dstipto": Example("192.0.2.7", "ip-dst{s}0.0.0.0..192.0.2.7", "dstipfrom='0.0.0.0'"),
-    "ipv6: srcipfrom": Example("2001:db8::7", "ip6-src{s}2001:db8::7"),
-    "ipv6: srcipto": Example("2001:db8::7", "ip6-src{s}::..2001:db8::7", "srcipfrom='::'"),
-    "ipv6: dstipfrom": Example("2001:db8::7", "ip6-dst{s}2001:db8::7"),
-    "ipv6: dstipto": Example("2001:db8::7", "ip6-dst{s}::..2001:db8::7", "dstipfrom='::'"),
-    "srcportstart": Example("1024", "src-port{s}1024"),
-    "srcportend": Example("2048", "src-port{s}0..2048", "srcportstart='0'"),
-    "dstportstart": Example("1024", "dst-port{s}1024"),
-    "dstportend": Example("2048", "dst-port{s}0..2048", "dstportstart='0'"),
-    "option": Example("8", "tcp-option{s}8"),
-    "flags": Example("SYN,ACK/SYN", "tcp-flags&0x12{s}0x2"),
-    "icmp type": Example("8", "icmp-type{s}8"),
-    "icmp typeend": Example("8", "icmp-type{s}0..8", "type='0'"),
-    "icmp code": Example("1", "icmp-code{s}1", "type='3'"),
-    "icmp codeend": Example("1", "icmp-code{s}0..1", "type='3' code='0'"),
-    "icmpv6 type": Example("128", "icmpv6-type{s}128"),
-    "icmpv6 typeend": Example("8", "icmpv6-type{s}0..8", "type='0'"),
-    "icmpv6 code": Example("1", "icmpv6-code{s}1", "type='1'"),
-    "icmpv6 codeend": Example("1", "icmpv6-code{s}0..1", "type='1' code='0'"),
-    # "more than" and "not more than" instead of a sign
-    "ipv4: connlimit-above": Example("5", "count(ip-src){s}5"),
-    "ipv6: connlimit-above": Example("5", "count(ip6-src){s}5"),
-    "state": Example("NEW,RELATED", "ct-state=new,related", signed=False),
-    "ipv4: ipset": Example("blocked", "ip-src=@ipset:blocked", signed=False),
-    "ipv4: ipsetflags": Example("dst", "ip-dst=@ipset:blocked", "ipset='blocked'", signed=False),
-    "ipv6: ipset": Example("blocked", "ip6-src=@ipset:blocked", signed=False),
-    "ipv6: ipsetflags": Example("dst", "ip6-dst=@ipset:blocked", "ipset='blocked'", signed=False),
-}
+    Args:
+        connections: with rules that look at connections, and some that reject.
+    """
+    actions = itertools.cycle(("drop", "accept", "return", "continue", *(("reject",) if connections else ())))
+    directions = itertools.cycle(("inout", "out", "in"))
+    rules = []
+    for row in rows():
+        if row.attribute == "match" or (row.attribute in NEEDS_CONNECTIONS and not connections):
+            continue
+        statematch = "" if connections else " statematch='false'"
+        for negated in (False, True) if row.negatable else (False,):
+            action, direction = next(actions), next(directions)
+            if row.protocol == "stp":
+                direction = "out"  # a BPDU with a source can't be inout
+            rules.append(
+                f"<rule action='{action}' direction='{direction}'{statematch}>{row.xml(negated=negated)}</rule>"
+            )
+    return f"<filter name='every-row'>{''.join(rules)}</filter>"
 
 
 _NAMES = {
@@ -325,7 +237,8 @@ def gaps(row: Row) -> list[str]:
     elif row.attribute == "match":
         return []  # yes or no, on every element: test_match_is_yes_or_no
     else:
-        found = [] if any(key in EXAMPLES for key in _keys(row)) else ["an example"]
+        found = [] if row.value or row.datatype == "STRING" else ["an example"]
+        found += [] if (row.matches and row.differs) or row.attribute in NO_FRAMES else ["its frames"]
         if row.datatype in _ACCEPTED or _NUMBER.fullmatch(row.low):
             good, bad = accepted(row), rejected(row)
     found += [] if good else ["an accepted value"]

@@ -27,9 +27,9 @@ from nwfilter_hook.domain.parse import parse_domain, parse_identity
 from nwfilter_hook.filters.parse import parse_filter
 from nwfilter_hook.ruleset.fields import Field
 from nwfilter_hook.ruleset.model import Attachment, Between, Chain, Equals, Masked, Match, Ruleset, Stage, Verdict
+from tests.support.language import Row, accepted, rows
 from tests.unit.checking import complaints
 from tests.unit.compiling import MAC, bound, compiled, filter_xml, rule_xml, script, spelled
-from tests.unit.filters.attributes import Row, accepted, example, rows
 
 FACTOR = int(os.environ.get("FUZZ_FACTOR", "0"))
 
@@ -70,7 +70,7 @@ def nodes(draw: st.DrawFn, elements: Iterable[str]) -> str:
         attributes = [draw(st.sampled_from(["", "match='no'"]))]
         for row in chosen:
             values = [
-                example(row).value,
+                row.value,
                 *(value for value in accepted(row) if value),
                 *_VARIABLES.get(row.datatype, []),
             ]

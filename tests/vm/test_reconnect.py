@@ -12,7 +12,7 @@ import pytest
 from nwfilter_hook import hook
 from nwfilter_hook.config import CONFIG_VARIABLE
 from tests.support.domains import domain, interface
-from tests.support.every_row import every_row
+from tests.support.language import every_row
 from tests.support.netns import REPOSITORY
 from tests.vm.lan import Lan
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.domains import domain, interface
-from tests.support.every_row import every_row
+from tests.support.language import every_row
 from tests.support.netns import Wire
 
 pytestmark = pytest.mark.netns

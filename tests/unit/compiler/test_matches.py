@@ -23,42 +23,6 @@ ALWAYS, NEVER = [""], list[str]()
 # --- what an element implies ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("element", "conditions"),
-    [
-        ("mac", ""),
-        ("vlan", "ether-type=0x8100"),
-        ("stp", "ether-dst=01:80:c2:00:00:00"),
-        ("arp", "ether-type=0x806"),
-        ("rarp", "ether-type=0x8035"),
-        ("ip", "ether-type=0x800"),
-        ("ipv6", "ether-type=0x86dd"),
-        ("tcp", "ether-type=0x800 ip-protocol=6"),
-        ("udp", "ether-type=0x800 ip-protocol=17"),
-        ("udplite", "ether-type=0x800 ip-protocol=136"),
-        ("esp", "ether-type=0x800 ip-protocol=50"),
-        ("ah", "ether-type=0x800 ip-protocol=51"),
-        ("sctp", "ether-type=0x800 ip-protocol=132"),
-        ("icmp", "ether-type=0x800 ip-protocol=1"),
-        ("igmp", "ether-type=0x800 ip-protocol=2"),
-        ("all", "ether-type=0x800"),
-        ("tcp-ipv6", "ether-type=0x86dd l4-protocol=6"),
-        ("udp-ipv6", "ether-type=0x86dd l4-protocol=17"),
-        ("udplite-ipv6", "ether-type=0x86dd l4-protocol=136"),
-        ("esp-ipv6", "ether-type=0x86dd l4-protocol=50"),
-        ("ah-ipv6", "ether-type=0x86dd l4-protocol=51"),
-        ("sctp-ipv6", "ether-type=0x86dd l4-protocol=132"),
-        ("icmpv6", "ether-type=0x86dd l4-protocol=58"),
-        ("igmp-ipv6", "ether-type=0x86dd l4-protocol=2"),
-        ("all-ipv6", "ether-type=0x86dd"),
-    ],
-)
-@pytest.mark.parametrize("sign", ["", "match='no'"])
-def test_an_element_alone(element: str, conditions: str, sign: str) -> None:
-    """An element is its frame type and protocol; match='no' without attributes doesn't turn them round."""
-    assert alternatives(f"<{element} {sign}/>") == [conditions]
-
-
 def test_no_element_matches_every_frame() -> None:
     """A rule without a protocol element has no condition."""
     assert alternatives("") == ALWAYS

@@ -10,10 +10,14 @@ import pytest
 from nwfilter_hook.base.addresses import parse_mac
 from nwfilter_hook.base.errors import BadValue, FilterSyntaxError, XmlSyntaxError
 from nwfilter_hook.compiler.compile import compile_tap
+from nwfilter_hook.compiler.matches import rule_alternatives
 from nwfilter_hook.filters.model import Filter
 from nwfilter_hook.filters.parse import parse_filter
 from nwfilter_hook.filters.resolve import ReadFilter, resolve
+from nwfilter_hook.ruleset.evaluate import Context, Way, evaluate
 from nwfilter_hook.ruleset.model import Attachment, Ruleset
+from tests.support import language
+from tests.support.language import STRUCTURE, Row, accepted, gaps, rejected, rows, structure_rows
 from tests.unit.checking import complaints
 from tests.unit.compiling import (
     MAC,
@@ -24,10 +28,9 @@ from tests.unit.compiling import (
     reference_to,
     rule_xml,
     script,
+    spell_match,
     spelled,
 )
-from tests.unit.filters import attributes
-from tests.unit.filters.attributes import STRUCTURE, Row, accepted, example, gaps, node, rejected, rows, structure_rows
 
 ROWS = [row for row in rows() if row.attribute != "match"]
 ELEMENTS = sorted({row.protocol for row in rows()})
@@ -51,7 +54,7 @@ def test_the_table_is_complete() -> None:
 @pytest.mark.parametrize(
     ("line", "missing"),
     [
-        ("tcp,L3,window,UINT16,0,65535,yes,yes,no,", ["an example"]),
+        ("tcp,L3,window,UINT16,0,65535,yes,yes,no,", ["an example", "its frames"]),
         ("tcp,L3,dscp,COLOUR,,,yes,yes,no,", ["an accepted value"]),
         ("rule,n/a,colour,STRING,,,no,no,no,", ["an accepted value"]),
         ("rule,n/a,priority,INT,-1000,2000,no,no,no,", ["its bound 2000"]),
@@ -65,8 +68,8 @@ def test_a_row_without_its_examples_is_noticed(
     above. Other bounds are tried as the table has them.
     """
     longer = tmp_path / "attributes.csv"
-    longer.write_text(attributes.TABLE.read_text() + line + "\n")
-    monkeypatch.setattr(attributes, "TABLE", longer)
+    longer.write_text(language.TABLE.read_text() + line + "," * len(language.EXAMPLE) + "\n")
+    monkeypatch.setattr(language, "TABLE", longer)
     added = [*rows(), *structure_rows()][-1] if line.startswith("rule") else rows()[-1]
     assert set(missing) <= set(gaps(added))
 
@@ -74,9 +77,8 @@ def test_a_row_without_its_examples_is_noticed(
 @each_row
 def test_a_value_becomes_a_condition(row: Row) -> None:
     """An attribute compiles to its own condition on what the guest sends."""
-    given = example(row)
-    found = conditions(compiled_rule(node(row.protocol, row.attribute, given.value, given)), row.layer)
-    assert found.count(given.condition.format(s="=")) == (1 if given.condition else 0)
+    found = conditions(compiled_rule(row.xml()), row.layer)
+    assert found.count(row.condition.format(s="=")) == (1 if row.condition else 0)
 
 
 @each_row
@@ -85,35 +87,56 @@ def test_match_no_negates_it(row: Row) -> None:
     match='no' turns the attribute's condition round, and no other; where it has no sign, nothing changes, or it is an
     error.
     """
-    given = example(row)
-    if given.refused:
+    if row.sign == "refused":
         with pytest.raises(FilterSyntaxError, match=rf"^f.xml:2: {row.attribute} on <{row.protocol}> can't be negated"):
-            compiled_rule(node(row.protocol, row.attribute, given.value, given, negated=True))
+            compiled_rule(row.xml(negated=True))
         return
-    positive = conditions(compiled_rule(node(row.protocol, row.attribute, given.value, given)), row.layer)
-    found = conditions(compiled_rule(node(row.protocol, row.attribute, given.value, given, negated=True)), row.layer)
-    if not given.signed or not given.condition:
+    positive = conditions(compiled_rule(row.xml()), row.layer)
+    found = conditions(compiled_rule(row.xml(negated=True)), row.layer)
+    if row.sign == "none" or not row.condition:
         assert found == positive
         return
-    assert found.count(given.condition.format(s="!=")) == 1
-    assert given.condition.format(s="=") not in found
-    assert row.negatable or row.documented_only or given.base or row.attribute.startswith("dstport")
+    assert found.count(row.condition.format(s="!=")) == 1
+    assert row.condition.format(s="=") not in found
+    assert row.negatable or row.documented_only or row.beside or row.attribute.startswith("dstport")
+
+
+@pytest.mark.parametrize("row", [row for row in rows() if row.attribute == "match"], ids=str)
+@pytest.mark.parametrize("sign", ["yes", "no"])
+def test_an_element_alone(row: Row, sign: str) -> None:
+    """An element is its frame type and protocol; match='no' without attributes doesn't turn them round."""
+    (rule,) = bound(filter_xml(rule_xml(row.xml(sign))))
+    (matches,) = rule_alternatives(rule)
+    assert " ".join(map(spell_match, matches)) == row.condition
+
+
+@pytest.mark.parametrize("row", [row for row in rows() if row.matches or row.attribute == "match"], ids=str)
+def test_a_frame_matches_and_another_does_not(row: Row) -> None:
+    """By our own evaluator; tests/wire/test_language.py asks the kernel."""
+    verdicts = {
+        negated: [
+            not evaluate(compiled_rule(row.xml(negated=negated)), each, Way.FROM_GUEST, Context()).passes
+            for each in row.frames()
+        ]
+        for negated in ((False,) if row.sign else (False, True))
+    }
+    matches_all = row.attribute == "match" and not row.differs
+    assert verdicts[False] == [True, matches_all]
+    assert verdicts.get(True, [False, True]) == [False, True]
 
 
 @each_row
 def test_every_value_inside_the_bounds_is_accepted(row: Row) -> None:
     """Lowest and highest value are accepted, decimal and hexadecimal, and every name, in upper and lower case."""
-    given = example(row)
     for value in accepted(row):
-        compiled_rule(node(row.protocol, row.attribute, value, given))
+        compiled_rule(row.xml(value))
 
 
 @each_row
 def test_every_value_outside_the_bounds_is_an_error(row: Row) -> None:
     """A value just outside, or of another form, is an error that names attribute, element, value and line."""
-    given = example(row)
     for value in rejected(row):
-        text = filter_xml("", rule_xml(node(row.protocol, row.attribute, value, given)))
+        text = filter_xml("", rule_xml(row.xml(value)))
         with pytest.raises(FilterSyntaxError, match=rf"^f.xml:3: [-\w]+='.*' on <{row.protocol}> is not ") as caught:
             bound(text)
         assert f"{_canonical(row.attribute)}=" in str(caught.value)
@@ -122,9 +145,8 @@ def test_every_value_outside_the_bounds_is_an_error(row: Row) -> None:
 @each_row
 def test_no_value_holds_nft(row: Row) -> None:
     """A right value with something behind it that means something to nft is wrong; a comment is no part of a script."""
-    given = example(row)
     for text in HOSTILE:
-        protocol = node(row.protocol, row.attribute, given.value + text, given).replace("\n", "&#10;")
+        protocol = row.xml(row.value + text)
         if row.datatype == "STRING":
             assert script(compiled_rule(protocol)) == script(compiled_rule(f"<{row.protocol}/>"))
         else:
@@ -149,22 +171,20 @@ def _canonical(attribute: str) -> str:
 @each_row
 def test_a_variable_stands_for_a_value(row: Row) -> None:
     """With a variable the attribute compiles to what its value would; one that can't have a variable says so."""
-    given = example(row)
-    protocol = node(row.protocol, row.attribute, "$V", given)
+    protocol = row.xml("$V")
     if row.datatype == "STRING":  # a comment is text, whatever it begins with
         compiled_rule(protocol)
     elif row.allows_variable or (row.documented_only and row.datatype != "TCPFLAGS"):
-        literal = compiled_rule(node(row.protocol, row.attribute, given.value, given))
-        assert compiled_rule(protocol, parameters={"V": given.value}) == literal
+        literal = compiled_rule(row.xml())
+        assert compiled_rule(protocol, parameters={"V": row.value}) == literal
     else:
         with pytest.raises(FilterSyntaxError, match=rf"^f.xml:2: {row.attribute}='\$V' .* no effect here"):
-            compiled_rule(protocol, parameters={"V": given.value})
+            compiled_rule(protocol, parameters={"V": row.value})
 
 
 @each_row
 def test_a_variables_value_is_typed_when_bound(row: Row) -> None:
     """A parameter that its attribute can't hold is an error that names parameter, attribute and both places."""
-    given = example(row)
     if row.datatype in ("STRING", "TCPFLAGS", "IPSETFLAGS", "BOOLEAN", "STATELIST"):
         return  # these have no variables
     ends_a_range = row.attribute.endswith(("from", "to"))
@@ -172,7 +192,7 @@ def test_a_variables_value_is_typed_when_bound(row: Row) -> None:
         if "/" in value and row.datatype in ("IP_ADDR", "IPV6_ADDR") and not ends_a_range:
             continue  # a network: test_networks
         with pytest.raises(BadValue, match=r"^domain.xml:1: parameter V: .* at f.xml:2: it is not ") as caught:
-            compiled_rule(node(row.protocol, row.attribute, "$V", given), parameters={"V": value})
+            compiled_rule(row.xml("$V"), parameters={"V": value})
         assert f"can't be {_canonical(row.attribute)} on <{row.protocol}>" in str(caught.value)
 
 
@@ -225,21 +245,20 @@ def test_nft_takes_every_value_of_every_attribute() -> None:
     """
     rulesets = []
     for number, row in enumerate(ROWS):
-        given = example(row)
-        values = [given.value, *accepted(row)]
+        values = [row.value, *accepted(row)]
         if row.allows_variable:
             values.append("$V")
         nodes = [
-            node(row.protocol, row.attribute, value, given, negated=negated)
+            row.xml(value, negated=negated)
             for value in values
-            for negated in ((False,) if given.refused else (False, True))
+            for negated in ((False,) if row.sign == "refused" else (False, True))
         ]
         # a BPDU's destination is fixed, so there is nothing to exchange for 'inout'
         directions = ("in", "out") if row.protocol == "stp" else ("inout",)
         text = filter_xml(
             *(rule_xml(each, direction=way) for each in nodes for way in directions), name=f"row-{number}"
         )
-        rules = bound(text, parameters={"V": given.value})
+        rules = bound(text, parameters={"V": row.value})
         rulesets.append(compile_tap(f"tap{number}", Attachment.BRIDGE_PORT, parse_mac(MAC), rules, ingress=False))
     assert complaints(script(*rulesets)) == []
 

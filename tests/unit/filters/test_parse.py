@@ -10,8 +10,8 @@ from nwfilter_hook.base.errors import FilterSyntaxError, NwfilterHookError, Sour
 from nwfilter_hook.base.xml import MAX_BYTES
 from nwfilter_hook.filters.model import Action, Direction, FilterRef, FilterRule, Setting, Variable
 from nwfilter_hook.filters.parse import parse_filter
+from tests.support.language import STRUCTURE, structure_rows
 from tests.unit.compiling import filter_xml, rule_xml
-from tests.unit.filters.attributes import STRUCTURE, structure_rows
 
 UUID = "5c6d49af-b071-6127-b4ec-6f8ed4b55335"
 

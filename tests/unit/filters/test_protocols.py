@@ -6,7 +6,7 @@ import pytest
 
 from nwfilter_hook.filters.protocols import CHAIN_PRIORITIES, ELEMENTS, chain_prefix
 from nwfilter_hook.filters.types import TYPES
-from tests.unit.filters.attributes import rows
+from tests.support.language import rows
 
 
 def test_has_the_elements_and_attributes_of_the_documents() -> None:
