@@ -8,23 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.libvirt.conftest import Guest, Guests, Host, Image, Link
-from tests.support.frames import (
-    GUEST,
-    GUEST_IP,
-    OTHER,
-    OTHER_IP,
-    THIRD,
-    arp,
-    dhcp_discover,
-    dhcp_offer,
-    ether,
-    icmp,
-    ipv6,
-    rarp_announce,
-    tcp,
-    udp,
-    vlan,
-)
+from tests.support import frames
 from tests.support.guest import filterref_xml, interface_xml
 
 pytestmark = pytest.mark.libvirt
@@ -39,20 +23,26 @@ TENANT = """\
 
 # What the guest forges, beside the honest frame that differs in nothing else.
 FORGED = {
-    "source-mac": (udp(src=OTHER), udp()),
-    "source-mac-of-arp": (arp(src=OTHER), arp()),
-    "arp-sender-mac": (arp(sender=OTHER), arp()),
-    "arp-sender-ip": (arp(sender_ip=OTHER_IP), arp()),
-    "arp-reply-for-another": (arp(opcode=2, dst=THIRD, sender_ip=OTHER_IP), arp(opcode=2, dst=THIRD)),
-    "source-ip": (udp(src_ip=OTHER_IP), udp()),
-    "source-ip-of-tcp": (tcp(src_ip=OTHER_IP), tcp()),
-    "source-ip-of-ping": (icmp(src_ip=OTHER_IP), icmp()),
-    "vlan-tag": (vlan(udp()), udp()),
-    "vlan-tag-of-arp": (vlan(arp()), arp()),
-    "dhcp-server": (dhcp_offer(src=GUEST, src_ip=GUEST_IP, dst=OTHER, client=OTHER), dhcp_discover()),
-    "announcement-of-another": (rarp_announce(OTHER), rarp_announce()),
-    "other-protocol": (ether(), udp()),
-    "ipv6": (ipv6(), udp()),
+    "source-mac": (frames.udp(src=frames.OTHER), frames.udp()),
+    "source-mac-of-arp": (frames.arp(src=frames.OTHER), frames.arp()),
+    "arp-sender-mac": (frames.arp(sender=frames.OTHER), frames.arp()),
+    "arp-sender-ip": (frames.arp(sender_ip=frames.OTHER_IP), frames.arp()),
+    "arp-reply-for-another": (
+        frames.arp(opcode=2, dst=frames.THIRD, sender_ip=frames.OTHER_IP),
+        frames.arp(opcode=2, dst=frames.THIRD),
+    ),
+    "source-ip": (frames.udp(src_ip=frames.OTHER_IP), frames.udp()),
+    "source-ip-of-tcp": (frames.tcp(src_ip=frames.OTHER_IP), frames.tcp()),
+    "source-ip-of-ping": (frames.icmp(src_ip=frames.OTHER_IP), frames.icmp()),
+    "vlan-tag": (frames.vlan(frames.udp()), frames.udp()),
+    "vlan-tag-of-arp": (frames.vlan(frames.arp()), frames.arp()),
+    "dhcp-server": (
+        frames.dhcp_offer(src=frames.GUEST, src_ip=frames.GUEST_IP, dst=frames.OTHER, client=frames.OTHER),
+        frames.dhcp_discover(),
+    ),
+    "announcement-of-another": (frames.rarp_announce(frames.OTHER), frames.rarp_announce()),
+    "other-protocol": (frames.ether(), frames.udp()),
+    "ipv6": (frames.ipv6(), frames.udp()),
 }
 
 
@@ -62,8 +52,8 @@ def tenant(host: Host, image: Image) -> Iterator[Guest]:
     host.add_filter("tenant", TENANT)
     guests = Guests(host, *image)
     try:
-        reference = filterref_xml("tenant", ("IP", GUEST_IP))
-        yield guests.boot("tenant-1", interface_xml(GUEST, "<source bridge='br0'/>", reference=reference))
+        reference = filterref_xml("tenant", ("IP", frames.GUEST_IP))
+        yield guests.boot("tenant-1", interface_xml(frames.GUEST, "<source bridge='br0'/>", reference=reference))
     finally:
         guests.remove()
 
@@ -111,7 +101,7 @@ def test_libvirts_own_driver_adds_no_rules(host: Host, tenant: Guest) -> None:
 
 def test_the_guests_own_network_works(tenant: Guest) -> None:
     """The guest's own kernel resolves the host's address and has its ping answered."""
-    tenant.shell.check(f"ip addr add {GUEST_IP}/24 dev eth0")
+    tenant.shell.check(f"ip addr add {frames.GUEST_IP}/24 dev eth0")
     tenant.shell.check("ping -c 1 -W 20 10.0.0.254")
 
 
@@ -125,18 +115,22 @@ def test_a_forged_frame_does_not_leave_the_guest(link: Link, name: str) -> None:
 
 def test_only_ipv4_and_arp_reach_the_guest(link: Link) -> None:
     """Toward the guest IPv4 and ARP pass, whoever they are from; IPv6, tagged and unknown frames don't."""
-    assert link.delivers(udp(src=THIRD, dst=GUEST, src_ip="198.51.100.7", dst_ip=GUEST_IP))
-    assert link.delivers(arp(src=OTHER, sender=OTHER, sender_ip=OTHER_IP, target_ip=GUEST_IP))
-    assert not link.delivers(ipv6(src=OTHER, dst=GUEST))
-    assert not link.delivers(ether(src=OTHER, dst=GUEST))
-    assert not link.delivers(vlan(udp(src=OTHER, dst=GUEST, src_ip=OTHER_IP, dst_ip=GUEST_IP)))
+    assert link.delivers(frames.udp(src=frames.THIRD, dst=frames.GUEST, src_ip="198.51.100.7", dst_ip=frames.GUEST_IP))
+    assert link.delivers(
+        frames.arp(src=frames.OTHER, sender=frames.OTHER, sender_ip=frames.OTHER_IP, target_ip=frames.GUEST_IP)
+    )
+    assert not link.delivers(frames.ipv6(src=frames.OTHER, dst=frames.GUEST))
+    assert not link.delivers(frames.ether(src=frames.OTHER, dst=frames.GUEST))
+    assert not link.delivers(
+        frames.vlan(frames.udp(src=frames.OTHER, dst=frames.GUEST, src_ip=frames.OTHER_IP, dst_ip=frames.GUEST_IP))
+    )
 
 
 def test_there_is_a_record_of_the_guest(host: Host, tenant: Guest) -> None:
     """The record names guest, tap and filter, and only root may look into the directory."""
     record = host.record_path(tenant.name)
     text = record.read_text()
-    for word in (tenant.name, tenant.tap, GUEST, "tenant"):
+    for word in (tenant.name, tenant.tap, frames.GUEST, "tenant"):
         assert word in text
     assert record.stat().st_mode & 0o777 == 0o600
     assert record.parent.stat().st_mode & 0o777 == 0o700

@@ -15,31 +15,13 @@ from scapy.layers.l2 import Ether
 
 from tests.support import frames, wrapping
 from tests.support.domains import Parameters, domain, interface
-from tests.support.frames import (
-    BROADCAST,
-    GUEST,
-    NO_MAC,
-    OTHER,
-    OTHER_IP,
-    THIRD,
-    arp,
-    arp_probe,
-    dhcp_discover,
-    dhcp_question,
-    incoming,
-    incoming_arp,
-    ipv4,
-    tcp,
-    udp,
-    vlan,
-)
 from tests.support.learned import command, learned, shown
 from tests.support.netns import Wire
 
 pytestmark = pytest.mark.netns
 
 FIRST, SECOND, THIRD_IP = "10.0.5.5", "10.0.5.6", "10.0.5.7"
-SERVER = OTHER_IP
+SERVER = frames.OTHER_IP
 MODE = ("CTRL_IP_LEARNING", "dhcp")
 GIVEN_SERVER = (MODE, ("DHCPSERVER", SERVER))
 
@@ -51,10 +33,10 @@ def reply(
     options: Sequence[Any] = (TYPE, SERVER_ID, LEASE),
     *,
     kind: str | None = None,
-    src: str = OTHER,
-    dst: str = BROADCAST,
+    src: str = frames.OTHER,
+    dst: str = frames.BROADCAST,
     src_ip: str = SERVER,
-    client: str = GUEST,
+    client: str = frames.GUEST,
     op: int = 2,
     sport: int = 67,
     cookie: bytes = b"\x63\x82\x53\x63",
@@ -91,26 +73,26 @@ def answers(wire: Wire, frame: bytes) -> bool:
 
 
 FORBIDDEN_OUT = {
-    "ipv4": ipv4(src_ip=FIRST),
-    "udp": udp(src_ip=FIRST),
-    "tcp": tcp(src_ip=FIRST),
-    "ipv4-of-a-neighbour": ipv4(src_ip=SECOND),
-    "udp-from-nowhere": udp(src_ip="0.0.0.0"),
-    "arp": arp(sender_ip=FIRST),
-    "arp-probe": arp_probe(),
+    "ipv4": frames.ipv4(src_ip=FIRST),
+    "udp": frames.udp(src_ip=FIRST),
+    "tcp": frames.tcp(src_ip=FIRST),
+    "ipv4-of-a-neighbour": frames.ipv4(src_ip=SECOND),
+    "udp-from-nowhere": frames.udp(src_ip="0.0.0.0"),
+    "arp": frames.arp(sender_ip=FIRST),
+    "arp-probe": frames.arp_probe(),
     "ipv6": frames.ipv6(),
     "rarp": frames.rarp_announce(),
     "other": frames.ether(),
-    "dhcp-under-another-mac": dhcp_discover(src=OTHER),
-    "dhcp-in-a-tag": vlan(dhcp_discover()),
+    "dhcp-under-another-mac": frames.dhcp_discover(src=frames.OTHER),
+    "dhcp-in-a-tag": frames.vlan(frames.dhcp_discover()),
 }
 
 FORBIDDEN_IN = {
-    "ipv4": incoming(ipv4, dst_ip=FIRST),
-    "arp": incoming_arp(),
-    "ipv6": incoming(frames.ipv6),
+    "ipv4": frames.incoming(frames.ipv4, dst_ip=FIRST),
+    "arp": frames.incoming_arp(),
+    "ipv6": frames.incoming(frames.ipv6),
     "dhcp-of-a-stranger": reply(src_ip=SECOND),
-    "dhcp-to-another-mac": reply(dst=THIRD),
+    "dhcp-to-another-mac": reply(dst=frames.THIRD),
     "dhcp-from-another-port": reply(sport=66),
 }
 
@@ -118,7 +100,7 @@ FORBIDDEN_IN = {
 @pytest.mark.parametrize("name", FORBIDDEN_OUT)
 def test_without_a_lease_the_guest_sends_only_dhcp(waiting: Wire, name: str) -> None:
     """Before its lease the guest can ask for one under its own MAC, and nothing else."""
-    assert waiting.passes(dhcp_discover())
+    assert waiting.passes(frames.dhcp_discover())
     assert not waiting.passes(FORBIDDEN_OUT[name])
 
 
@@ -130,38 +112,38 @@ def test_without_a_lease_the_guest_gets_only_dhcp(waiting: Wire, name: str) -> N
     assert learned(waiting) == []
 
 
-@pytest.mark.parametrize("destination", [BROADCAST, GUEST])
+@pytest.mark.parametrize("destination", [frames.BROADCAST, frames.GUEST])
 def test_an_ack_teaches(waiting: Wire, destination: str) -> None:
     """The ACK arrives unchanged; from then on the guest has its address, and only that."""
     assert answers(waiting, reply(dst=destination))
     assert learned(waiting) == [FIRST]
-    for build in (ipv4, udp, tcp):
+    for build in (frames.ipv4, frames.udp, frames.tcp):
         assert waiting.passes(build(src_ip=FIRST))
         assert not waiting.passes(build(src_ip=SECOND))
-    assert waiting.passes(arp(sender_ip=FIRST))
-    assert not waiting.passes(arp(sender_ip=SECOND))
-    assert waiting.passes(incoming_arp(target_ip=FIRST), "vnet1", "vnet0")
-    assert waiting.passes(incoming(tcp, dst_ip=FIRST), "vnet1", "vnet0")
+    assert waiting.passes(frames.arp(sender_ip=FIRST))
+    assert not waiting.passes(frames.arp(sender_ip=SECOND))
+    assert waiting.passes(frames.incoming_arp(target_ip=FIRST), "vnet1", "vnet0")
+    assert waiting.passes(frames.incoming(frames.tcp, dst_ip=FIRST), "vnet1", "vnet0")
 
 
 OWN_QUESTION = {
-    "discover": dhcp_question("discover"),
-    "request": dhcp_question("request", options=[("requested_addr", FIRST)]),
-    "decline": dhcp_question("decline", options=[("requested_addr", FIRST)]),
+    "discover": frames.dhcp_question("discover"),
+    "request": frames.dhcp_question("request", options=[("requested_addr", FIRST)]),
+    "decline": frames.dhcp_question("decline", options=[("requested_addr", FIRST)]),
 }
 OTHERS_QUESTION = {
-    "release": dhcp_question("release", client=OTHER, own=SECOND),
-    "release-in-its-own-name": dhcp_question("release", own=SECOND),
-    "release-from-its-address": dhcp_question("release", client=OTHER, own=FIRST, src_ip=FIRST),
-    "discover": dhcp_question("discover", client=OTHER),
-    "through-a-relay": dhcp_question("discover", giaddr="10.0.6.1"),
-    "as-a-relay": dhcp_question("release", client=OTHER, own=SECOND, sport=67),
-    "from-another-port": dhcp_question("release", client=OTHER, own=SECOND, sport=1068),
-    "another-hardware": dhcp_question("request", htype=6),
-    "a-longer-address": dhcp_question("request", hlen=16),
-    "no-address": dhcp_question("request", hlen=0),
-    "an-answer": dhcp_question("ack", op=2),
-    "in-bootp": dhcp_question("discover", client=OTHER)[: 14 + 20 + 8 + 236 + 64],
+    "release": frames.dhcp_question("release", client=frames.OTHER, own=SECOND),
+    "release-in-its-own-name": frames.dhcp_question("release", own=SECOND),
+    "release-from-its-address": frames.dhcp_question("release", client=frames.OTHER, own=FIRST, src_ip=FIRST),
+    "discover": frames.dhcp_question("discover", client=frames.OTHER),
+    "through-a-relay": frames.dhcp_question("discover", giaddr="10.0.6.1"),
+    "as-a-relay": frames.dhcp_question("release", client=frames.OTHER, own=SECOND, sport=67),
+    "from-another-port": frames.dhcp_question("release", client=frames.OTHER, own=SECOND, sport=1068),
+    "another-hardware": frames.dhcp_question("request", htype=6),
+    "a-longer-address": frames.dhcp_question("request", hlen=16),
+    "no-address": frames.dhcp_question("request", hlen=0),
+    "an-answer": frames.dhcp_question("ack", op=2),
+    "in-bootp": frames.dhcp_question("discover", client=frames.OTHER)[: 14 + 20 + 8 + 236 + 64],
 }
 
 
@@ -187,21 +169,27 @@ def test_a_guest_asks_in_no_other_name(wire: Wire, tmp_path: Path) -> None:
             "first of two fragments": wrapping.fragmented(message, 128)[0],
         }.items()
     }
-    renewal = dhcp_question("request", own=FIRST, src_ip=FIRST, dst_ip=SERVER)
+    renewal = frames.dhcp_question("request", own=FIRST, src_ip=FIRST, dst_ip=SERVER)
     assert [what for what, frame in forged.items() if wire.passes(frame)] == []
     assert [what for what, frame in OWN_QUESTION.items() if not wire.passes(frame)] == []
     assert not wire.passes(renewal)
     assert answers(wire, reply())
     assert [what for what, frame in forged.items() if wire.passes(frame)] == []
     assert [what for what, frame in OWN_QUESTION.items() if not wire.passes(frame)] == []
-    release = dhcp_question("release", own=FIRST, src_ip=FIRST, dst_ip=SERVER)
-    for own in (renewal, release, vlan(renewal), udp(src_ip=FIRST), vlan(udp(src_ip=FIRST))):
+    release = frames.dhcp_question("release", own=FIRST, src_ip=FIRST, dst_ip=SERVER)
+    for own in (
+        renewal,
+        release,
+        frames.vlan(renewal),
+        frames.udp(src_ip=FIRST),
+        frames.vlan(frames.udp(src_ip=FIRST)),
+    ):
         assert wire.passes(own)
-    for part in wrapping.fragmented(udp(src_ip=FIRST, payload=bytes(200))):
+    for part in wrapping.fragmented(frames.udp(src_ip=FIRST, payload=bytes(200))):
         assert wire.passes(part)
     assert answers(wire, reply(SECOND))  # another lease: what was the guest's is not
     assert not wire.passes(renewal)
-    assert wire.passes(dhcp_question("request", own=SECOND, src_ip=SECOND))
+    assert wire.passes(frames.dhcp_question("request", own=SECOND, src_ip=SECOND))
 
 
 NO_LEASES = {
@@ -209,13 +197,13 @@ NO_LEASES = {
     "nak": reply("0.0.0.0", kind="nak"),
     "ack-to-an-inform": reply("0.0.0.0"),
     "multicast-address": reply("224.0.0.9"),
-    "for-another-client": reply(client=THIRD),
-    "for-no-client": reply(client=NO_MAC),
+    "for-another-client": reply(client=frames.THIRD),
+    "for-no-client": reply(client=frames.NO_MAC),
     "of-a-client": reply(op=1),
     "not-dhcp": reply(cookie=b"\x63\x82\x53\x64"),
     "of-a-stranger": reply(src_ip=SECOND),
-    "to-another-mac": reply(dst=THIRD),
-    "in-a-tag": vlan(reply()),
+    "to-another-mac": reply(dst=frames.THIRD),
+    "in-a-tag": frames.vlan(reply()),
     "second-fragment": reply(frag=1),
     "cut-short": reply()[: 14 + 20 + 8 + 200],
 }
@@ -226,7 +214,7 @@ def test_what_is_no_lease_teaches_nothing(waiting: Wire, name: str) -> None:
     """Only an ACK for this guest, by a known server, gives it an address."""
     answers(waiting, NO_LEASES[name])
     assert learned(waiting) == []
-    assert not waiting.passes(ipv4(src_ip=FIRST))
+    assert not waiting.passes(frames.ipv4(src_ip=FIRST))
     answers(waiting, reply())
     assert learned(waiting) == [FIRST]
 
@@ -235,12 +223,12 @@ def test_the_guest_cannot_answer_itself(wire: Wire) -> None:
     """An ACK that the guest sends teaches nothing, not even where its port sends frames back."""
     started(wire, [MODE])
     wire.run("bridge", "link", "set", "dev", "vnet0", "hairpin", "on")
-    forged = reply(src=GUEST, dst=BROADCAST)
+    forged = reply(src=frames.GUEST, dst=frames.BROADCAST)
     assert "vnet0" not in wire.arrivals(forged, "vnet0")
     assert learned(wire) == []
     assert answers(wire, reply())
-    assert "vnet0" in wire.arrivals(arp(sender_ip=FIRST), "vnet0")  # the port does send back
-    assert "vnet0" not in wire.arrivals(reply(SECOND, src=GUEST, src_ip=FIRST), "vnet0")
+    assert "vnet0" in wire.arrivals(frames.arp(sender_ip=FIRST), "vnet0")  # the port does send back
+    assert "vnet0" not in wire.arrivals(reply(SECOND, src=frames.GUEST, src_ip=FIRST), "vnet0")
     assert learned(wire) == [FIRST]
 
 
@@ -267,9 +255,9 @@ def test_a_renewal_passes_and_changes_nothing(waiting: Wire) -> None:
     before = waiting.nft("list", "map", "bridge", "nwfilter", "since/br0")
     assert "expires" not in before
     time.sleep(1.1)  # nft lists whole seconds
-    assert waiting.passes(dhcp_question("request", own=FIRST, src_ip=FIRST, dst_ip=SERVER))
-    assert waiting.passes(dhcp_discover())
-    assert answers(waiting, reply(dst=GUEST))
+    assert waiting.passes(frames.dhcp_question("request", own=FIRST, src_ip=FIRST, dst_ip=SERVER))
+    assert waiting.passes(frames.dhcp_discover())
+    assert answers(waiting, reply(dst=frames.GUEST))
     assert learned(waiting) == [FIRST]
     assert waiting.nft("list", "map", "bridge", "nwfilter", "since/br0") == before
 
@@ -279,10 +267,10 @@ def test_a_new_lease_replaces_the_old_one(waiting: Wire) -> None:
     for address, old in ((FIRST, SECOND), (SECOND, FIRST), (THIRD_IP, SECOND), (FIRST, THIRD_IP), (SECOND, FIRST)):
         assert answers(waiting, reply(address))
         assert learned(waiting) == [address]
-        assert waiting.passes(ipv4(src_ip=address))
-        assert waiting.passes(arp(sender_ip=address))
-        assert not waiting.passes(ipv4(src_ip=old))
-        assert not waiting.passes(arp(sender_ip=old))
+        assert waiting.passes(frames.ipv4(src_ip=address))
+        assert waiting.passes(frames.arp(sender_ip=address))
+        assert not waiting.passes(frames.ipv4(src_ip=old))
+        assert not waiting.passes(frames.arp(sender_ip=old))
 
 
 def test_a_flood_of_leases_fails_closed(waiting: Wire) -> None:
@@ -291,7 +279,7 @@ def test_a_flood_of_leases_fails_closed(waiting: Wire) -> None:
     for address in addresses:
         answers(waiting, reply(address))
     assert set(learned(waiting)) <= {addresses[-1]}
-    assert not waiting.passes(ipv4(src_ip=addresses[0]))
+    assert not waiting.passes(frames.ipv4(src_ip=addresses[0]))
 
 
 PLACES = {
@@ -321,10 +309,10 @@ def test_an_answer_that_cannot_be_read_is_shown(waiting: Wire) -> None:
     assert answers(waiting, reply(FIRST, late))
     assert (learned(waiting), shown(waiting)["unread"]) == ([], [FIRST])
     assert f"DHCP answer with {FIRST} not understood" in command(waiting, "show")
-    assert not waiting.passes(ipv4(src_ip=FIRST))
+    assert not waiting.passes(frames.ipv4(src_ip=FIRST))
     command(waiting, "learn", "vnet0", FIRST)
     assert (learned(waiting), shown(waiting)["unread"]) == ([FIRST], [])
-    assert waiting.passes(ipv4(src_ip=FIRST))
+    assert waiting.passes(frames.ipv4(src_ip=FIRST))
 
 
 def test_a_lease_survives_what_is_not_a_start(waiting: Wire) -> None:
@@ -334,14 +322,14 @@ def test_a_lease_survives_what_is_not_a_start(waiting: Wire) -> None:
     for operation in ("reconnect", "attach", "reconnect"):
         finished = waiting.hook("web", operation, clean(*GIVEN_SERVER))
         assert (finished.returncode, finished.stderr) == (0, "")  # nothing to repair
-        assert waiting.passes(ipv4(src_ip=FIRST))
+        assert waiting.passes(frames.ipv4(src_ip=FIRST))
     (kept,), (first,) = shown(waiting)["learned_since"].values(), since.values()
     age = datetime.fromisoformat(kept) - datetime.fromisoformat(first)
     assert abs(age.total_seconds()) <= 2  # told from what is left of the time, in whole seconds
     waiting.start("web", clean(*GIVEN_SERVER))
     assert learned(waiting) == []
-    assert not waiting.passes(ipv4(src_ip=FIRST))
-    assert waiting.passes(dhcp_discover())
+    assert not waiting.passes(frames.ipv4(src_ip=FIRST))
+    assert waiting.passes(frames.dhcp_discover())
 
 
 def test_relearn_and_learn(waiting: Wire) -> None:
@@ -349,13 +337,13 @@ def test_relearn_and_learn(waiting: Wire) -> None:
     answers(waiting, reply())
     command(waiting, "relearn", "vnet0")
     assert learned(waiting) == []
-    assert not waiting.passes(ipv4(src_ip=FIRST))
-    assert waiting.passes(dhcp_discover())
+    assert not waiting.passes(frames.ipv4(src_ip=FIRST))
+    assert waiting.passes(frames.dhcp_discover())
     command(waiting, "learn", "vnet0", SECOND)
-    assert waiting.passes(ipv4(src_ip=SECOND))
+    assert waiting.passes(frames.ipv4(src_ip=SECOND))
     answers(waiting, reply(FIRST))
     assert learned(waiting) == [FIRST]
-    assert not waiting.passes(ipv4(src_ip=SECOND))
+    assert not waiting.passes(frames.ipv4(src_ip=SECOND))
 
 
 def test_one_lease_whatever_the_maximum(wire: Wire) -> None:
@@ -364,24 +352,24 @@ def test_one_lease_whatever_the_maximum(wire: Wire) -> None:
     for address in (FIRST, SECOND, FIRST, THIRD_IP):
         assert answers(wire, reply(address))
         assert learned(wire) == [address]
-        assert [each for each in (FIRST, SECOND, THIRD_IP) if wire.passes(ipv4(src_ip=each))] == [address]
-        assert [each for each in (FIRST, SECOND, THIRD_IP) if wire.passes(arp(sender_ip=each))] == [address]
+        assert [each for each in (FIRST, SECOND, THIRD_IP) if wire.passes(frames.ipv4(src_ip=each))] == [address]
+        assert [each for each in (FIRST, SECOND, THIRD_IP) if wire.passes(frames.arp(sender_ip=each))] == [address]
 
 
 def test_fixed_addresses_besides_the_lease(wire: Wire) -> None:
     """CTRL_IP_FIXED is the guest's besides its lease, the current one; it waits for the first like everything else."""
     shared, secondary = "10.0.5.200", "10.0.6.9"
     started(wire, [*GIVEN_SERVER, ("CTRL_IP_FIXED", shared), ("CTRL_IP_FIXED", secondary)])
-    assert not wire.passes(ipv4(src_ip=shared))
-    assert wire.passes(dhcp_discover())
+    assert not wire.passes(frames.ipv4(src_ip=shared))
+    assert wire.passes(frames.dhcp_discover())
     for address in (FIRST, SECOND, shared, THIRD_IP):  # a lease may be one of the fixed ones, and end
         assert answers(wire, reply(address))
         assert learned(wire) == [address]
         mine = {address, shared, secondary}
         for each in (FIRST, SECOND, THIRD_IP, shared, secondary, "10.0.6.8"):
-            assert wire.passes(udp(src_ip=each)) is (each in mine)
-            assert wire.passes(arp(sender_ip=each)) is (each in mine)
-            assert wire.passes(arp(opcode=2, sender_ip=each, target_ip=each)) is (each in mine)
+            assert wire.passes(frames.udp(src_ip=each)) is (each in mine)
+            assert wire.passes(frames.arp(sender_ip=each)) is (each in mine)
+            assert wire.passes(frames.arp(opcode=2, sender_ip=each, target_ip=each)) is (each in mine)
 
 
 def own_filter(wire: Wire, tmp_path: Path, *rules: str) -> None:
@@ -400,11 +388,11 @@ def test_a_leased_address_under_a_mask(wire: Wire, tmp_path: Path) -> None:
     )
     wire.start("web", domain("web", [interface("vnet0", "own", GIVEN_SERVER)]))
     answers(wire, reply("10.0.5.5"))
-    assert wire.passes(ipv4(src_ip="10.0.5.200"))
-    assert not wire.passes(ipv4(src_ip="10.0.6.200"))
+    assert wire.passes(frames.ipv4(src_ip="10.0.5.200"))
+    assert not wire.passes(frames.ipv4(src_ip="10.0.6.200"))
     answers(wire, reply("10.0.6.5"))
-    assert wire.passes(ipv4(src_ip="10.0.6.200"))
-    assert not wire.passes(ipv4(src_ip="10.0.5.200"))
+    assert wire.passes(frames.ipv4(src_ip="10.0.6.200"))
+    assert not wire.passes(frames.ipv4(src_ip="10.0.5.200"))
 
 
 def test_before_a_lease_a_strict_filter_lets_dhcp_through(wire: Wire, tmp_path: Path) -> None:
@@ -416,31 +404,31 @@ def test_before_a_lease_a_strict_filter_lets_dhcp_through(wire: Wire, tmp_path: 
         "<rule action='drop' direction='inout' priority='600'/>",
     )
     wire.start("web", domain("web", [interface("vnet0", "own", GIVEN_SERVER)]))
-    assert wire.passes(dhcp_discover())
+    assert wire.passes(frames.dhcp_discover())
     assert answers(wire, reply())
     assert learned(wire) == [FIRST]
-    assert wire.passes(ipv4(src_ip=FIRST))
-    assert not wire.passes(dhcp_discover())
+    assert wire.passes(frames.ipv4(src_ip=FIRST))
+    assert not wire.passes(frames.dhcp_discover())
     assert not answers(wire, reply())
 
 
 def test_a_device_that_is_no_bridge_port(wire: Wire) -> None:
     """A macvtap learns its lease too, and a new one replaces the old."""
-    wire.plug_macvtap("macvtap0", GUEST, "lower0")
+    wire.plug_macvtap("macvtap0", frames.GUEST, "lower0")
     direct = (
-        f"<interface type='direct'><mac address='{GUEST}'/><source dev='lower0' mode='bridge'/>"
+        f"<interface type='direct'><mac address='{frames.GUEST}'/><source dev='lower0' mode='bridge'/>"
         "<target dev='macvtap0'/><filterref filter='clean-traffic'>"
         "<parameter name='CTRL_IP_LEARNING' value='dhcp'/></filterref></interface>"
     )
     wire.start("web", domain("web", [direct]))
-    assert wire.passes(dhcp_discover(), "macvtap0", "lower0")
-    assert not wire.passes(ipv4(src_ip=FIRST), "macvtap0", "lower0")
+    assert wire.passes(frames.dhcp_discover(), "macvtap0", "lower0")
+    assert not wire.passes(frames.ipv4(src_ip=FIRST), "macvtap0", "lower0")
     assert not wire.passes(frames.rarp_announce(), "macvtap0", "lower0")
     for address, other in ((FIRST, SECOND), (SECOND, FIRST)):
-        assert wire.passes(reply(address, dst=GUEST), "lower0", "macvtap0")
+        assert wire.passes(reply(address, dst=frames.GUEST), "lower0", "macvtap0")
         assert learned(wire) == [address]
-        assert wire.passes(ipv4(src_ip=address), "macvtap0", "lower0")
-        assert not wire.passes(ipv4(src_ip=other), "macvtap0", "lower0")
+        assert wire.passes(frames.ipv4(src_ip=address), "macvtap0", "lower0")
+        assert not wire.passes(frames.ipv4(src_ip=other), "macvtap0", "lower0")
 
 
 def test_a_wrong_server_is_refused(wire: Wire) -> None:

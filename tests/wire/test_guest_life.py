@@ -10,28 +10,16 @@ from typing import Any
 
 import pytest
 
+from tests.support import frames
 from tests.support.domains import domain, interface, uuid_of
-from tests.support.frames import (
-    GUEST,
-    OTHER,
-    OTHER_IP,
-    THIRD,
-    arp,
-    incoming,
-    incoming_arp,
-    ipv4,
-    ipv6,
-    udp,
-    vlan,
-)
 from tests.support.netns import Wire
 
 pytestmark = pytest.mark.netns
 
-FORGED = udp(src=THIRD)
+FORGED = frames.udp(src=frames.THIRD)
 
 
-def guest_xml(name: str, tap: str | None, *, mac: str = GUEST, filter_name: str = "no-mac-spoofing") -> str:
+def guest_xml(name: str, tap: str | None, *, mac: str = frames.GUEST, filter_name: str = "no-mac-spoofing") -> str:
     """A guest with one interface."""
     return domain(name, [interface(tap, filter_name, mac=mac)])
 
@@ -42,9 +30,9 @@ def record_of(wire: Wire, name: str) -> dict[str, Any]:
     return record
 
 
-def is_filtered(wire: Wire, tap: str, to: str, *, mac: str = GUEST) -> bool:
+def is_filtered(wire: Wire, tap: str, to: str, *, mac: str = frames.GUEST) -> bool:
     """Is the guest at `tap` held to its MAC? Its honest frames must pass anyhow."""
-    assert wire.passes(udp(src=mac), tap, to)
+    assert wire.passes(frames.udp(src=mac), tap, to)
     return not wire.passes(FORGED, tap, to)
 
 
@@ -71,7 +59,7 @@ def test_starting_twice_changes_nothing(wire: Wire) -> None:
     wire.start("web", xml)
     assert wire.ruleset() == first
     assert record_of(wire, "web") == record
-    assert wire.passes(arp())
+    assert wire.passes(frames.arp())
     assert not wire.passes(FORGED)
 
 
@@ -87,9 +75,9 @@ def test_stopping_twice_is_fine(wire: Wire) -> None:
 def test_rules_change_with_the_filter(wire: Wire) -> None:
     """A start under another filter leaves nothing of the old one."""
     wire.start("web", guest_xml("web", "vnet0", filter_name="clean-traffic"))
-    assert not wire.passes(ipv6())
+    assert not wire.passes(frames.ipv6())
     wire.start("web", guest_xml("web", "vnet0"))
-    assert wire.passes(ipv6())
+    assert wire.passes(frames.ipv6())
     assert is_filtered(wire, "vnet0", "vnet1")
     assert "clean-traffic" not in wire.ruleset()
     assert "arp operation" not in wire.ruleset()
@@ -140,16 +128,16 @@ def test_one_guest_stops_and_the_other_keeps_its_rules(wire: Wire, stays: str, g
     wire.plug(stays, goes, "outside")
     wire.start("stays", guest_xml("stays", stays, filter_name="clean-traffic"))
     alone = wire.ruleset()
-    wire.start("goes", guest_xml("goes", goes, mac=OTHER, filter_name="clean-traffic"))
-    assert wire.passes(arp(), stays, "outside")
-    assert wire.passes(arp(src=OTHER, sender=OTHER, sender_ip=OTHER_IP), goes, "outside")
-    assert not wire.passes(arp(src=OTHER, sender=OTHER), stays, "outside")
-    assert not wire.passes(arp(), goes, "outside")
-    wire.stop("goes", guest_xml("goes", None, mac=OTHER))
+    wire.start("goes", guest_xml("goes", goes, mac=frames.OTHER, filter_name="clean-traffic"))
+    assert wire.passes(frames.arp(), stays, "outside")
+    assert wire.passes(frames.arp(src=frames.OTHER, sender=frames.OTHER, sender_ip=frames.OTHER_IP), goes, "outside")
+    assert not wire.passes(frames.arp(src=frames.OTHER, sender=frames.OTHER), stays, "outside")
+    assert not wire.passes(frames.arp(), goes, "outside")
+    wire.stop("goes", guest_xml("goes", None, mac=frames.OTHER))
     assert wire.ruleset() == alone
-    assert wire.passes(arp(), stays, "outside")
-    assert not wire.passes(arp(src=OTHER, sender=OTHER), stays, "outside")
-    assert wire.passes(arp(), goes, "outside")
+    assert wire.passes(frames.arp(), stays, "outside")
+    assert not wire.passes(frames.arp(src=frames.OTHER, sender=frames.OTHER), stays, "outside")
+    assert wire.passes(frames.arp(), goes, "outside")
 
 
 @pytest.mark.parametrize(
@@ -177,14 +165,14 @@ def test_odd_names_of_taps(wire: Wire, tap: str) -> None:
     """A name that libvirt and the kernel take, nft keyword or not, is filtered like any other."""
     wire.plug(tap)
     wire.start("web", guest_xml("web", tap, filter_name="clean-traffic"))
-    assert wire.passes(arp(), tap, "vnet1")
-    assert not wire.passes(arp(src=OTHER), tap, "vnet1")
-    assert not wire.passes(arp(sender=OTHER), tap, "vnet1")
-    assert not wire.passes(vlan(arp()), tap, "vnet1")
-    assert wire.passes(incoming_arp(), "vnet1", tap)
-    assert not wire.passes(incoming(ipv6), "vnet1", tap)
+    assert wire.passes(frames.arp(), tap, "vnet1")
+    assert not wire.passes(frames.arp(src=frames.OTHER), tap, "vnet1")
+    assert not wire.passes(frames.arp(sender=frames.OTHER), tap, "vnet1")
+    assert not wire.passes(frames.vlan(frames.arp()), tap, "vnet1")
+    assert wire.passes(frames.incoming_arp(), "vnet1", tap)
+    assert not wire.passes(frames.incoming(frames.ipv6), "vnet1", tap)
     wire.stop("web", guest_xml("web", None))
-    assert wire.passes(arp(src=OTHER), tap, "vnet1")
+    assert wire.passes(frames.arp(src=frames.OTHER), tap, "vnet1")
     assert not any(tap in rule.chain.split("/") for rule in wire.rules())
 
 
@@ -204,7 +192,7 @@ def test_names_that_nft_might_misread(wire: Wire, tap: str) -> None:
 
 def test_a_refused_start_leaves_nothing(wire: Wire) -> None:
     """If one interface can't be filtered, none is, and the guest has no record."""
-    interfaces = [interface("vnet0", "no-mac-spoofing"), interface("vnet1", "no-such-filter", mac=OTHER)]
+    interfaces = [interface("vnet0", "no-mac-spoofing"), interface("vnet1", "no-such-filter", mac=frames.OTHER)]
     finished = wire.hook("web", "start", domain("web", interfaces))
     assert (finished.returncode, finished.stdout) == (1, "")
     assert "no-such-filter" in finished.stderr
@@ -216,13 +204,13 @@ def test_a_refused_start_leaves_nothing(wire: Wire) -> None:
 def test_a_refused_restart_leaves_the_old_rules(wire: Wire) -> None:
     """A failed update of one guest touches neither its rules nor those of another."""
     wire.start("web", guest_xml("web", "vnet0"))
-    wire.start("other", guest_xml("other", "vnet1", mac=OTHER))
+    wire.start("other", guest_xml("other", "vnet1", mac=frames.OTHER))
     before = wire.ruleset()
     finished = wire.hook("web", "start", guest_xml("web", "vnet0", filter_name="no-such-filter"))
     assert finished.returncode == 1
     assert wire.ruleset() == before
     assert is_filtered(wire, "vnet0", "vnet1")
-    assert is_filtered(wire, "vnet1", "vnet0", mac=OTHER)
+    assert is_filtered(wire, "vnet1", "vnet0", mac=frames.OTHER)
 
 
 def test_reconnect_repairs_what_was_flushed(wire: Wire) -> None:
@@ -251,10 +239,10 @@ def test_reconnect_keeps_what_was_learned(wire: Wire) -> None:
     """A restart of libvirtd doesn't open the way to another address."""
     xml = guest_xml("web", "vnet0", filter_name="clean-traffic")
     wire.start("web", xml)
-    assert wire.passes(ipv4(src_ip="10.0.0.5"))
+    assert wire.passes(frames.ipv4(src_ip="10.0.0.5"))
     assert wire.hook("web", "reconnect", xml).returncode == 0
-    assert not wire.passes(ipv4(src_ip="10.0.0.6"))
-    assert wire.passes(ipv4(src_ip="10.0.0.5"))
+    assert not wire.passes(frames.ipv4(src_ip="10.0.0.6"))
+    assert wire.passes(frames.ipv4(src_ip="10.0.0.5"))
 
 
 def test_a_guest_that_cannot_be_repaired_is_quarantined(wire: Wire, tmp_path: Path) -> None:
@@ -265,8 +253,8 @@ def test_a_guest_that_cannot_be_repaired_is_quarantined(wire: Wire, tmp_path: Pa
     wire.configure(filter_dirs=[tmp_path])
     xml = guest_xml("web", "vnet0", filter_name="own")
     wire.start("web", xml)
-    wire.start("other", guest_xml("other", "vnet1", mac=OTHER))
-    assert wire.passes(arp())
+    wire.start("other", guest_xml("other", "vnet1", mac=frames.OTHER))
+    assert wire.passes(frames.arp())
 
     wire.nft("delete", "table", "bridge", "nwfilter")
     own.write_text("<filter name='own'><rule/></filter>")
@@ -274,19 +262,19 @@ def test_a_guest_that_cannot_be_repaired_is_quarantined(wire: Wire, tmp_path: Pa
     finished = wire.hook("web", "reconnect", xml)
     assert (finished.returncode, finished.stdout) == (0, "")
     assert finished.stderr
-    for frame in (arp(), ipv4(), ipv6(), vlan(arp()), FORGED):
+    for frame in (frames.arp(), frames.ipv4(), frames.ipv6(), frames.vlan(frames.arp()), FORGED):
         assert not wire.passes(frame)
-    for frame in (incoming_arp(), incoming(ipv4), incoming(ipv6)):
+    for frame in (frames.incoming_arp(), frames.incoming(frames.ipv4), frames.incoming(frames.ipv6)):
         assert not wire.passes(frame, "vnet1", "vnet0")
 
     # The other guest is repaired by its own reconnect, and not cut off by the trouble of this one.
-    assert wire.hook("other", "reconnect", guest_xml("other", "vnet1", mac=OTHER)).returncode == 0
+    assert wire.hook("other", "reconnect", guest_xml("other", "vnet1", mac=frames.OTHER)).returncode == 0
     wire.plug("vnet2")
-    assert is_filtered(wire, "vnet1", "vnet2", mac=OTHER)
+    assert is_filtered(wire, "vnet1", "vnet2", mac=frames.OTHER)
 
     own.write_text(good)
     assert wire.hook("web", "reconnect", xml).returncode == 0
-    assert wire.passes(arp())
+    assert wire.passes(frames.arp())
     assert is_filtered(wire, "vnet0", "vnet1")
     wire.stop("web", guest_xml("web", None))
     assert "vnet0" not in wire.ruleset()
@@ -308,18 +296,18 @@ def test_a_routed_ethernet_tap(wire: Wire) -> None:
     with host:
         host.bind(("vnet0", 0x0800))
         host.setblocking(False)
-        assert routed_passes(wire, host, udp())
+        assert routed_passes(wire, host, frames.udp())
         assert routed_passes(wire, host, FORGED)
-        assert routed_arrives(wire, host, incoming(ipv6))
+        assert routed_arrives(wire, host, frames.incoming(frames.ipv6))
         wire.start("web", ethernet_guest("vnet0"))
-        assert routed_passes(wire, host, udp())
+        assert routed_passes(wire, host, frames.udp())
         assert not routed_passes(wire, host, FORGED)
-        assert not routed_passes(wire, host, udp(src_ip="10.0.0.9"))
-        assert routed_arrives(wire, host, incoming(ipv4))
-        assert not routed_arrives(wire, host, incoming(ipv6))
+        assert not routed_passes(wire, host, frames.udp(src_ip="10.0.0.9"))
+        assert routed_arrives(wire, host, frames.incoming(frames.ipv4))
+        assert not routed_arrives(wire, host, frames.incoming(frames.ipv6))
         wire.stop("web", ethernet_guest(None))
         assert routed_passes(wire, host, FORGED)
-        assert routed_arrives(wire, host, incoming(ipv6))
+        assert routed_arrives(wire, host, frames.incoming(frames.ipv6))
     assert not wire.rules("netdev")
     assert not wire.rules("bridge")
 

@@ -9,21 +9,6 @@ import pytest
 
 from tests.support import frames
 from tests.support.domains import domain, interface, learned_set
-from tests.support.frames import (
-    GUEST,
-    OTHER,
-    THIRD,
-    arp,
-    arp_probe,
-    dhcp_discover,
-    dhcp_offer,
-    incoming,
-    incoming_arp,
-    ipv4,
-    tcp,
-    udp,
-    vlan,
-)
 from tests.support.netns import Wire
 
 pytestmark = pytest.mark.netns
@@ -48,23 +33,23 @@ def learning(wire: Wire) -> Wire:
 
 
 LESSONS = {
-    "ipv4": ipv4(src_ip=FIRST),
-    "udp": udp(src_ip=FIRST),
-    "tcp": tcp(src_ip=FIRST),
-    "arp-request": arp(sender_ip=FIRST),
-    "arp-reply": arp(opcode=2, sender_ip=FIRST),
-    "arp-announcement": arp(sender_ip=FIRST, target_ip=FIRST),
+    "ipv4": frames.ipv4(src_ip=FIRST),
+    "udp": frames.udp(src_ip=FIRST),
+    "tcp": frames.tcp(src_ip=FIRST),
+    "arp-request": frames.arp(sender_ip=FIRST),
+    "arp-reply": frames.arp(opcode=2, sender_ip=FIRST),
+    "arp-announcement": frames.arp(sender_ip=FIRST, target_ip=FIRST),
 }
 
 NO_LESSONS = {
-    "arp-probe": (arp_probe(target_ip=SECOND), False),
-    "dhcp-request": (dhcp_discover(), True),
-    "ipv4-from-nowhere": (ipv4(src_ip="0.0.0.0"), False),
-    "ipv4-under-another-mac": (ipv4(src=OTHER, src_ip=SECOND), False),
-    "arp-under-another-mac": (arp(src=OTHER, sender_ip=SECOND), False),
-    "arp-naming-another-mac": (arp(sender=OTHER, sender_ip=SECOND), False),
-    "ipv4-in-a-tag": (vlan(ipv4(src_ip=SECOND)), False),
-    "arp-in-a-tag": (vlan(arp(sender_ip=SECOND)), False),
+    "arp-probe": (frames.arp_probe(target_ip=SECOND), False),
+    "dhcp-request": (frames.dhcp_discover(), True),
+    "ipv4-from-nowhere": (frames.ipv4(src_ip="0.0.0.0"), False),
+    "ipv4-under-another-mac": (frames.ipv4(src=frames.OTHER, src_ip=SECOND), False),
+    "arp-under-another-mac": (frames.arp(src=frames.OTHER, sender_ip=SECOND), False),
+    "arp-naming-another-mac": (frames.arp(sender=frames.OTHER, sender_ip=SECOND), False),
+    "ipv4-in-a-tag": (frames.vlan(frames.ipv4(src_ip=SECOND)), False),
+    "arp-in-a-tag": (frames.vlan(frames.arp(sender_ip=SECOND)), False),
     "ipv6": (frames.ipv6(), False),
     "rarp": (frames.rarp_announce(), True),
 }
@@ -78,10 +63,10 @@ def test_the_first_honest_frame_teaches(learning: Wire, kind: str) -> None:
     assert learned(learning) == [FIRST]
     for honest in LESSONS.values():
         assert learning.passes(honest)
-    assert not learning.passes(ipv4(src_ip=SECOND))
-    assert not learning.passes(tcp(src_ip=SECOND))
-    assert not learning.passes(arp(sender_ip=SECOND))
-    assert not learning.passes(arp(opcode=2, sender_ip=SECOND))
+    assert not learning.passes(frames.ipv4(src_ip=SECOND))
+    assert not learning.passes(frames.tcp(src_ip=SECOND))
+    assert not learning.passes(frames.arp(sender_ip=SECOND))
+    assert not learning.passes(frames.arp(opcode=2, sender_ip=SECOND))
     assert learned(learning) == [FIRST]
 
 
@@ -91,81 +76,81 @@ def test_other_frames_teach_nothing(learning: Wire, kind: str) -> None:
     frame, passes = NO_LESSONS[kind]
     assert learning.passes(frame) == passes
     assert learned(learning) == []
-    assert learning.passes(arp(sender_ip=FIRST))
+    assert learning.passes(frames.arp(sender_ip=FIRST))
     assert learned(learning) == [FIRST]
 
 
 @pytest.mark.parametrize("source", ["224.0.0.1", "239.255.255.255", "240.0.0.1", "255.255.255.255"])
 def test_an_address_no_host_can_have_teaches_nothing(learning: Wire, source: str) -> None:
     """A multicast or reserved source address isn't learned, and not let out."""
-    assert not learning.passes(ipv4(src_ip=source))
-    assert not learning.passes(arp(sender_ip=source))
+    assert not learning.passes(frames.ipv4(src_ip=source))
+    assert not learning.passes(frames.arp(sender_ip=source))
     assert learned(learning) == []
-    assert learning.passes(ipv4(src_ip=FIRST))
+    assert learning.passes(frames.ipv4(src_ip=FIRST))
 
 
 def test_frames_to_the_guest_teach_nothing(learning: Wire) -> None:
     """Neighbours can't make up the guest's address, by ARP, IPv4 or a DHCP answer."""
-    assert learning.passes(incoming(ipv4, dst_ip=SECOND), "vnet1", "vnet0")
-    assert learning.passes(incoming(ipv4, src=GUEST, src_ip=SECOND), "vnet1", "vnet0")
-    assert learning.passes(incoming_arp(sender=GUEST, sender_ip=SECOND), "vnet1", "vnet0")
-    assert learning.passes(dhcp_offer(offered=SECOND, kind="ack"), "vnet1", "vnet0")
+    assert learning.passes(frames.incoming(frames.ipv4, dst_ip=SECOND), "vnet1", "vnet0")
+    assert learning.passes(frames.incoming(frames.ipv4, src=frames.GUEST, src_ip=SECOND), "vnet1", "vnet0")
+    assert learning.passes(frames.incoming_arp(sender=frames.GUEST, sender_ip=SECOND), "vnet1", "vnet0")
+    assert learning.passes(frames.dhcp_offer(offered=SECOND, kind="ack"), "vnet1", "vnet0")
     assert learned(learning) == []
-    assert learning.passes(arp(sender_ip=FIRST))
+    assert learning.passes(frames.arp(sender_ip=FIRST))
     assert learned(learning) == [FIRST]
 
 
 def test_a_lesson_costs_no_frame(learning: Wire) -> None:
     """The frame that teaches arrives, and so does the next one: there is no moment without an address."""
-    sent = [udp(src_ip=FIRST, sport=port) for port in range(40000, 40050)]
+    sent = [frames.udp(src_ip=FIRST, sport=port) for port in range(40000, 40050)]
     assert [learning.passes(frame) for frame in sent] == [True] * len(sent)
 
 
 def test_a_probing_guest_learns_by_its_announcement(learning: Wire) -> None:
     """Probes for an address are dropped and teach nothing; claiming it teaches."""
     for _ in range(3):
-        assert not learning.passes(arp_probe(target_ip=FIRST))
-    assert learning.passes(arp(sender_ip=FIRST, target_ip=FIRST))
+        assert not learning.passes(frames.arp_probe(target_ip=FIRST))
+    assert learning.passes(frames.arp(sender_ip=FIRST, target_ip=FIRST))
     assert learned(learning) == [FIRST]
 
 
 def test_dhcp_from_request_to_use(learning: Wire) -> None:
     """A guest asks for an address, gets it, uses it, and can use no other."""
-    assert learning.passes(dhcp_discover())
-    assert learning.passes(dhcp_offer(offered=FIRST, kind="ack"), "vnet1", "vnet0")
-    assert learning.passes(arp(sender_ip=FIRST, target_ip=FIRST))
-    assert learning.passes(udp(src_ip=FIRST))
-    assert not learning.passes(udp(src_ip=SECOND))
-    assert learning.passes(dhcp_discover())
+    assert learning.passes(frames.dhcp_discover())
+    assert learning.passes(frames.dhcp_offer(offered=FIRST, kind="ack"), "vnet1", "vnet0")
+    assert learning.passes(frames.arp(sender_ip=FIRST, target_ip=FIRST))
+    assert learning.passes(frames.udp(src_ip=FIRST))
+    assert not learning.passes(frames.udp(src_ip=SECOND))
+    assert learning.passes(frames.dhcp_discover())
 
 
 def test_interfaces_learn_separately(wire: Wire) -> None:
     """What one interface taught says nothing about another one."""
-    other = interface("vnet1", "clean-traffic", mac=OTHER)
+    other = interface("vnet1", "clean-traffic", mac=frames.OTHER)
     wire.start("web", domain("web", [interface("vnet0", "clean-traffic"), other]))
-    assert wire.passes(ipv4(src_ip=FIRST))
-    assert wire.passes(ipv4(src=OTHER, src_ip=SECOND), "vnet1", "vnet0")
+    assert wire.passes(frames.ipv4(src_ip=FIRST))
+    assert wire.passes(frames.ipv4(src=frames.OTHER, src_ip=SECOND), "vnet1", "vnet0")
     assert (learned(wire, "vnet0"), learned(wire, "vnet1")) == ([FIRST], [SECOND])
-    assert not wire.passes(ipv4(src_ip=SECOND))
-    assert not wire.passes(ipv4(src=OTHER, src_ip=FIRST), "vnet1", "vnet0")
+    assert not wire.passes(frames.ipv4(src_ip=SECOND))
+    assert not wire.passes(frames.ipv4(src=frames.OTHER, src_ip=FIRST), "vnet1", "vnet0")
 
 
 def test_a_new_life_learns_anew(learning: Wire) -> None:
     """A guest that was stopped and starts again may have another address."""
     xml = domain("web", [interface("vnet0", "clean-traffic")])
-    assert learning.passes(ipv4(src_ip=FIRST))
+    assert learning.passes(frames.ipv4(src_ip=FIRST))
     learning.stop("web", domain("web", [interface(None, "clean-traffic")]))
     learning.start("web", xml)
     assert learned(learning) == []
-    assert learning.passes(ipv4(src_ip=SECOND))
-    assert not learning.passes(ipv4(src_ip=FIRST))
+    assert learning.passes(frames.ipv4(src_ip=SECOND))
+    assert not learning.passes(frames.ipv4(src_ip=FIRST))
 
 
 def test_a_given_address_is_not_learned(wire: Wire) -> None:
     """With a value for IP there is nothing to learn, and no set for it."""
     wire.start("web", domain("web", [interface("vnet0", "clean-traffic", [("IP", FIRST)])]))
-    assert not wire.passes(ipv4(src_ip=SECOND))
-    assert wire.passes(ipv4(src_ip=FIRST))
+    assert not wire.passes(frames.ipv4(src_ip=SECOND))
+    assert wire.passes(frames.ipv4(src_ip=FIRST))
     assert "learned" not in wire.ruleset()
 
 
@@ -178,17 +163,17 @@ def test_learning_can_be_forbidden(wire: Wire) -> None:
     assert len(finished.stderr.splitlines()) == 1
     assert "vnet0" not in wire.ruleset()
     wire.start("web", domain("web", [interface("vnet0", "clean-traffic", [*parameters, ("IP", FIRST)])]))
-    assert wire.passes(ipv4(src_ip=FIRST))
+    assert wire.passes(frames.ipv4(src_ip=FIRST))
 
 
 def test_learning_under_another_filter(wire: Wire) -> None:
     """Under no-arp-spoofing alone IPv4 teaches too, but only ARP is held to the learning_rule."""
     wire.start("web", domain("web", [interface("vnet0", "no-arp-spoofing")]))
-    assert not wire.passes(arp(sender=THIRD, sender_ip=SECOND))
-    assert wire.passes(ipv4(src=OTHER, src_ip=SECOND))
+    assert not wire.passes(frames.arp(sender=frames.THIRD, sender_ip=SECOND))
+    assert wire.passes(frames.ipv4(src=frames.OTHER, src_ip=SECOND))
     assert learned(wire) == []
-    assert wire.passes(ipv4(src_ip=FIRST))
+    assert wire.passes(frames.ipv4(src_ip=FIRST))
     assert learned(wire) == [FIRST]
-    assert wire.passes(arp(sender_ip=FIRST))
-    assert not wire.passes(arp(sender_ip=SECOND))
-    assert wire.passes(ipv4(src_ip=SECOND))
+    assert wire.passes(frames.arp(sender_ip=FIRST))
+    assert not wire.passes(frames.arp(sender_ip=SECOND))
+    assert wire.passes(frames.ipv4(src_ip=SECOND))

@@ -5,26 +5,17 @@ from __future__ import annotations
 import pytest
 from scapy.layers.inet6 import ICMPv6MLReport2, IPv6ExtHdrHopByHop
 
+from tests.support import frames
 from tests.support.discovery import advertise, detect, message, router_solicitation, solicit
 from tests.support.domains import Parameters, domain, interface
-from tests.support.frames import (
-    GUEST_IP,
-    GUEST_IP6,
-    dhcpv6_question,
-    dhcpv6_reply,
-    dhcpv6_solicit,
-    incoming,
-    ping6,
-    udp6,
-)
 from tests.support.learned import command, learned
 from tests.support.netns import Wire
 
 pytestmark = pytest.mark.netns
 
 OWN, PRIVATE, ROUTER = "fe80::5054:ff:fe00:1", "fe80::a1b2:c3d4:e5f6:7", "fe80::1"
-GIVEN = (("IP", GUEST_IP), ("IPV6", GUEST_IP6))
-LEARNING = (("IP", GUEST_IP), ("CTRL_IPV6_LEARNING", "any"))
+GIVEN = (("IP", frames.GUEST_IP), ("IPV6", frames.GUEST_IP6))
+LEARNING = (("IP", frames.GUEST_IP), ("CTRL_IPV6_LEARNING", "any"))
 SAID = (
     f"of link-local addresses the guest has {OWN} only, that of its MAC; "
     "if it makes another (RFC 7217: Windows, NetworkManager), give it as parameter LINK_LOCAL"
@@ -46,10 +37,10 @@ def life(address: str) -> dict[str, bytes]:
         "advertises": advertise(address, src_ip=address),
         "advertises-without-mac": advertise(address, src_ip=address, mac=None),
         "joins-groups": message(IPv6ExtHdrHopByHop() / ICMPv6MLReport2(), src_ip=address, dst_ip="ff02::16"),
-        "dhcpv6": dhcpv6_solicit(src_ip=address),
-        "dhcpv6-request": dhcpv6_question(3, src_ip=address),
-        "ping": ping6(src_ip=address),
-        "udp": udp6(src_ip=address),
+        "dhcpv6": frames.dhcpv6_solicit(src_ip=address),
+        "dhcpv6-request": frames.dhcpv6_question(3, src_ip=address),
+        "ping": frames.ping6(src_ip=address),
+        "udp": frames.udp6(src_ip=address),
     }
 
 
@@ -68,11 +59,14 @@ def test_its_own_beside_a_given_address(wire: Wire) -> None:
     assert finished.returncode == 0
     assert lives(wire, OWN) == ALL
     assert lives(wire, ROUTER) == lives(wire, PRIVATE) == set()
-    for answer in (udp6(src_ip=ROUTER, sport=53), udp6(src_ip=ROUTER, dst_ip="ff02::fb", sport=5353, dport=5353)):
+    for answer in (
+        frames.udp6(src_ip=ROUTER, sport=53),
+        frames.udp6(src_ip=ROUTER, dst_ip="ff02::fb", sport=5353, dport=5353),
+    ):
         assert not wire.passes(answer)
-    assert wire.passes(ping6())
-    assert wire.passes(incoming(ping6, dst_ip=OWN, src_ip=ROUTER), "vnet1", "vnet0")
-    assert wire.passes(dhcpv6_reply(dst_ip=OWN), "vnet1", "vnet0")
+    assert wire.passes(frames.ping6())
+    assert wire.passes(frames.incoming(frames.ping6, dst_ip=OWN, src_ip=ROUTER), "vnet1", "vnet0")
+    assert wire.passes(frames.dhcpv6_reply(dst_ip=OWN), "vnet1", "vnet0")
 
 
 @pytest.mark.parametrize("name", ["IPV6", "LINK_LOCAL"])
@@ -90,9 +84,9 @@ def test_none_is_learned(wire: Wire) -> None:
     assert lives(wire, ROUTER) == set()
     assert lives(wire, OWN) == ALL
     assert learned(wire) == []
-    assert wire.passes(detect(GUEST_IP6))
-    assert wire.passes(ping6(src_ip="fec0::1"))  # not of fe80::/10 any more
-    assert learned(wire) == [GUEST_IP6, "fec0::1"]
+    assert wire.passes(detect(frames.GUEST_IP6))
+    assert wire.passes(frames.ping6(src_ip="fec0::1"))  # not of fe80::/10 any more
+    assert learned(wire) == [frames.GUEST_IP6, "fec0::1"]
     assert lives(wire, ROUTER) == set()
 
 
@@ -101,8 +95,8 @@ def test_one_is_learned_where_that_is_asked_for(wire: Wire) -> None:
     parameters = (*LEARNING, ("CTRL_IPV6_LINK_LOCAL", "any"), ("CTRL_IPV6_LEARNING_MAX", "2"))
     wire.start("web", guest(parameters))
     assert lives(wire, PRIVATE) == ALL
-    assert wire.passes(ping6())
-    assert learned(wire) == [GUEST_IP6, PRIVATE]
+    assert wire.passes(frames.ping6())
+    assert learned(wire) == [frames.GUEST_IP6, PRIVATE]
     assert lives(wire, ROUTER) == set()
     assert lives(wire, OWN) == ALL
 
