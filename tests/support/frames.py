@@ -78,66 +78,57 @@ def rarp_announce(
     return bytes(Ether(src=src or mac, dst=dst, type=0x8035) / message)
 
 
-def ipv4(
+def _over_ipv4(
+    payload: Any,
     *,
     src: str = GUEST,
     dst: str = OTHER,
     src_ip: str = GUEST_IP,
     dst_ip: str = OTHER_IP,
-    protocol: int = 253,
     **fields: Any,
 ) -> bytes:
-    """An IPv4 packet, by default of a protocol reserved for experiments."""
-    packet = IP(src=src_ip, dst=dst_ip, proto=protocol, **fields)
-    return bytes(Ether(src=src, dst=dst, type=0x0800) / packet / PAYLOAD)
+    return bytes(Ether(src=src, dst=dst, type=0x0800) / IP(src=src_ip, dst=dst_ip, **fields) / payload)
 
 
-def udp(
+def _over_ipv6(
+    payload: Any,
     *,
     src: str = GUEST,
     dst: str = OTHER,
-    src_ip: str = GUEST_IP,
-    dst_ip: str = OTHER_IP,
-    sport: int = 40000,
-    dport: int = 9,
-    payload: bytes = PAYLOAD,
+    src_ip: str = GUEST_IP6,
+    dst_ip: str = OTHER_IP6,
+    **fields: Any,
 ) -> bytes:
-    """A UDP datagram over IPv4."""
-    packet = IP(src=src_ip, dst=dst_ip) / UDP(sport=sport, dport=dport) / payload
-    return bytes(Ether(src=src, dst=dst, type=0x0800) / packet)
+    return bytes(Ether(src=src, dst=dst, type=0x86DD) / IPv6(src=src_ip, dst=dst_ip, **fields) / payload)
+
+
+def ipv4(*, protocol: int = 253, **fields: Any) -> bytes:
+    """An IPv4 packet, by default of a protocol reserved for experiments; `fields` are ends and what IP() takes."""
+    return _over_ipv4(PAYLOAD, proto=protocol, **fields)
+
+
+def udp(*, sport: int = 40000, dport: int = 9, payload: bytes = PAYLOAD, **ends: str) -> bytes:
+    """A UDP datagram over IPv4; `ends` are src, dst, src_ip, dst_ip, as in all that follow."""
+    return _over_ipv4(UDP(sport=sport, dport=dport) / payload, **ends)
 
 
 def tcp(
     *,
-    src: str = GUEST,
-    dst: str = OTHER,
-    src_ip: str = GUEST_IP,
-    dst_ip: str = OTHER_IP,
     sport: int = 40000,
     dport: int = 80,
     flags: str = "S",
     seq: int = 1000,
     ack: int = 0,
     payload: bytes = b"",
+    **ends: str,
 ) -> bytes:
     """A TCP segment over IPv4, by default one that opens a connection."""
-    segment = TCP(sport=sport, dport=dport, flags=flags, seq=seq, ack=ack)
-    return bytes(Ether(src=src, dst=dst, type=0x0800) / IP(src=src_ip, dst=dst_ip) / segment / payload)
+    return _over_ipv4(TCP(sport=sport, dport=dport, flags=flags, seq=seq, ack=ack) / payload, **ends)
 
 
-def icmp(
-    *,
-    src: str = GUEST,
-    dst: str = OTHER,
-    src_ip: str = GUEST_IP,
-    dst_ip: str = OTHER_IP,
-    icmp_type: int = 8,
-    code: int = 0,
-    identifier: int = 1,
-) -> bytes:
+def icmp(*, icmp_type: int = 8, code: int = 0, identifier: int = 1, **ends: str) -> bytes:
     """An ICMP message, by default an echo request."""
-    message = ICMP(type=icmp_type, code=code, id=identifier, seq=1)
-    return bytes(Ether(src=src, dst=dst, type=0x0800) / IP(src=src_ip, dst=dst_ip) / message / PAYLOAD)
+    return _over_ipv4(ICMP(type=icmp_type, code=code, id=identifier, seq=1) / PAYLOAD, **ends)
 
 
 def dhcp_discover(*, src: str = GUEST, src_ip: str = "0.0.0.0", dst_ip: str = "255.255.255.255") -> bytes:
@@ -183,60 +174,33 @@ def dhcp_offer(
     return _dhcp(message, src=src, dst=dst, src_ip=src_ip, dst_ip=dst_ip, sport=67, dport=68)
 
 
-def _dhcp(message: Any, *, src: str, dst: str, src_ip: str, dst_ip: str, sport: int, dport: int) -> bytes:
-    packet = IP(src=src_ip, dst=dst_ip) / UDP(sport=sport, dport=dport) / message
-    return bytes(Ether(src=src, dst=dst, type=0x0800) / packet)
+def _dhcp(message: Any, *, sport: int, dport: int, **ends: str) -> bytes:
+    return _over_ipv4(UDP(sport=sport, dport=dport) / message, **ends)
 
 
 def _octets(mac: str) -> bytes:
     return bytes.fromhex(mac.replace(":", ""))
 
 
-def ipv6(
-    *,
-    src: str = GUEST,
-    dst: str = OTHER,
-    src_ip: str = GUEST_IP6,
-    dst_ip: str = OTHER_IP6,
-    next_header: int = 253,
-) -> bytes:
+def ipv6(*, next_header: int = 253, **ends: str) -> bytes:
     """An IPv6 packet, by default of a protocol reserved for experiments."""
-    return bytes(Ether(src=src, dst=dst, type=0x86DD) / IPv6(src=src_ip, dst=dst_ip, nh=next_header) / PAYLOAD)
+    return _over_ipv6(PAYLOAD, nh=next_header, **ends)
 
 
-def udp6(
-    *,
-    src: str = GUEST,
-    dst: str = OTHER,
-    src_ip: str = GUEST_IP6,
-    dst_ip: str = OTHER_IP6,
-    sport: int = 40000,
-    dport: int = 9,
-    payload: bytes = PAYLOAD,
-) -> bytes:
+def udp6(*, sport: int = 40000, dport: int = 9, payload: bytes = PAYLOAD, **ends: str) -> bytes:
     """A UDP datagram over IPv6."""
-    packet = IPv6(src=src_ip, dst=dst_ip) / UDP(sport=sport, dport=dport) / payload
-    return bytes(Ether(src=src, dst=dst, type=0x86DD) / packet)
+    return _over_ipv6(UDP(sport=sport, dport=dport) / payload, **ends)
 
 
-def ping6(
-    *,
-    src: str = GUEST,
-    dst: str = OTHER,
-    src_ip: str = GUEST_IP6,
-    dst_ip: str = OTHER_IP6,
-    identifier: int = 1,
-) -> bytes:
+def ping6(*, identifier: int = 1, **ends: str) -> bytes:
     """An ICMPv6 echo request."""
-    packet = IPv6(src=src_ip, dst=dst_ip) / ICMPv6EchoRequest(id=identifier, seq=1, data=PAYLOAD)
-    return bytes(Ether(src=src, dst=dst, type=0x86DD) / packet)
+    return _over_ipv6(ICMPv6EchoRequest(id=identifier, seq=1, data=PAYLOAD), **ends)
 
 
 def neighbour_solicitation(*, src: str = GUEST, src_ip: str = GUEST_IP6, target_ip: str = OTHER_IP6) -> bytes:
     """Who has `target_ip`? Asked of its solicited-node group."""
     group = "ff02::1:ff00:" + target_ip.rsplit(":", 1)[1]
-    packet = IPv6(src=src_ip, dst=group) / ICMPv6ND_NS(tgt=target_ip)
-    return bytes(Ether(src=src, dst="33:33:ff:00:00:99", type=0x86DD) / packet)
+    return _over_ipv6(ICMPv6ND_NS(tgt=target_ip), src=src, dst="33:33:ff:00:00:99", src_ip=src_ip, dst_ip=group)
 
 
 def dhcpv6_solicit(*, src: str = GUEST, src_ip: str = "fe80::1", dst_ip: str = "ff02::1:2") -> bytes:
