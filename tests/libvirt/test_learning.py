@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -60,7 +61,7 @@ def lease(guest: Guest) -> str:
 def learned(host: Host) -> list[str]:
     """What `show` says."""
     code = f"import sys; sys.path.insert(0, {str(REPOSITORY)!r}); from nwfilter_hook.cli.main import main; main()"
-    shown = host.run(str(REPOSITORY / ".venv/bin/python"), "-c", code, "show", "--json").stdout
+    shown = host.run(sys.executable, "-c", code, "show", "--json").stdout
     (view,) = json.loads(shown)
     return list(view["learned"])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any
 
 from tests.support.netns import REPOSITORY, Wire
@@ -12,8 +13,9 @@ _MAIN = f"import sys; sys.path.insert(0, {str(REPOSITORY)!r}); from nwfilter_hoo
 
 def command(wire: Wire, *arguments: str, check: bool = True) -> str:
     """What the command line prints; if it is to fail (`check` is False), its message."""
-    python = REPOSITORY / ".venv/bin/python"
-    done = wire.run(python, "-c", _MAIN, *arguments, check=check, environment=wire.hook_environment(), own_sysfs=True)
+    done = wire.run(
+        sys.executable, "-c", _MAIN, *arguments, check=check, environment=wire.hook_environment(), own_sysfs=True
+    )
     assert check or done.returncode == 1
     return done.stdout if check else done.stderr.strip().removeprefix("nwfilter-hook: ")
 
