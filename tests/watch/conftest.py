@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,6 @@ from tests.support.netns import REPOSITORY, Wire
 RUN = "from nwfilter_hook.cli.main import main; main()"
 MAIN = f"import sys; sys.path.insert(0, {str(REPOSITORY)!r}); {RUN}"
 FAKE_LIBVIRT = REPOSITORY / "tests/support/fake_libvirt"
-PYTHON = REPOSITORY / ".venv/bin/python"
 IP = [("IP", "10.0.0.1")]
 WEB = interface("vnet0", "clean-traffic", IP, mac=GUEST)
 DB = interface("vnet1", "clean-traffic", [("IP", "10.0.0.2")], mac=OTHER)
@@ -70,7 +70,13 @@ class Hypervisor:
     def command(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run `nwfilter-hook`; whatever its exit status."""
         return self.wire.run(
-            PYTHON, "-c", MAIN, *arguments, check=False, environment={**self.environment, **environment}, own_sysfs=True
+            sys.executable,
+            "-c",
+            MAIN,
+            *arguments,
+            check=False,
+            environment={**self.environment, **environment},
+            own_sysfs=True,
         )
 
     def resync(self) -> str:
@@ -112,7 +118,7 @@ class Service:
     def __enter__(self) -> Service:
         self._log.write_text("")
         self.process = self._hypervisor.wire.start_process(
-            PYTHON, "-c", self._program, "watch", environment=self._environment, output=self._log
+            sys.executable, "-c", self._program, "watch", environment=self._environment, output=self._log
         )
         wait_for("the service", lambda: "watching: " in self.said() or self.process.poll() is not None, 20)
         assert self.process.poll() is None, self.said()
