@@ -76,7 +76,8 @@ def choose_zones(
         there: of these, the ones that are to be kept apart, with their indexes.
         existing: bridges of the host; any others lose their numbers.
     """
-    kept = {name: number for name, number in known.items() if name in set(existing)}
+    there_still = set(existing)
+    kept = {name: number for name, number in known.items() if name in there_still}
     apart: dict[str, int] = {}
     for name in bridges:
         kept.pop(name, None)
