@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from .backend import Backend
 from .base.dataclass import dataclass
+from .capabilities import Survey
 from .config import Config
 from .nftables.backend import NftBackend
 from .nftables.process import Nft
@@ -36,6 +37,13 @@ class Host:
     state: State
     report: Report
     log: Report
+
+
+def open_survey(config: Config) -> Survey:
+    """What kernel and program of the back end can do."""
+    from .nftables.survey import NftSurvey
+
+    return NftSurvey(Nft(config.nft, config.timeout_s))
 
 
 def open_host(config: Config, report: Report, log: Report | None = None, *, readonly: bool = False) -> Host:

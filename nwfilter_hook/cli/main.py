@@ -22,6 +22,7 @@ COMMANDS = {
     "binding-list": "bindings.binding_list",
     "compile": "compile.compile_",
     "define": "filters.define_",
+    "doctor": "doctor.doctor",
     "dumpxml": "filters.dumpxml",
     "edit": "edit.edit",
     "learn": "learned.learn",

@@ -28,9 +28,12 @@ _ELEMENT = 1  # of a list
 _DEVICE_NAME, _DEVICE_PREFIX = 1, 2
 _FLOWTABLE_TABLE, _FLOWTABLE_NAME, _FLOWTABLE_HOOK, _FLOWTABLE_FLAGS = 1, 2, 3, 7
 _FLOWTABLE_DEVICES, _HARDWARE = 3, 1
-_CHAIN_TABLE, _CHAIN_HOOK = 1, 4
-_HOOK_DEVICE, _HOOK_DEVICES = 3, 4
-_RULE_TABLE, _RULE_EXPRESSIONS = 1, 4
+_CHAIN_TABLE, _CHAIN_NAME, _CHAIN_HOOK, _CHAIN_POLICY, _CHAIN_TYPE = 1, 3, 4, 5, 7
+_HOOK_NUMBER, _HOOK_PRIORITY, _HOOK_DEVICE, _HOOK_DEVICES = 1, 2, 3, 4
+_HOOKS = ("prerouting", "input", "forward", "output", "postrouting")
+_HOOKS_ON_DEVICES = ("ingress", "egress")
+_IMMEDIATE_DATA, _DATA_VERDICT, _VERDICT_CODE, _LOOKUP_RESULT = 2, 2, 1, 3
+_RULE_TABLE, _RULE_CHAIN, _RULE_EXPRESSIONS = 1, 2, 4
 _EXPRESSION_NAME, _EXPRESSION_DATA = 1, 2
 _META_KEY, _META_SOURCE, _BROUTE = 2, 3, 35
 
@@ -70,6 +73,30 @@ class DeviceChain:
     devices: Devices
 
 
+@dataclass(frozen=True)
+class Chain:
+    """
+    A chain.
+
+    Attributes:
+        hook: of a base chain "forward", "ingress" …; "" for any other. `priority` and `policy` ("accept", "drop") are
+            its, too.
+        kind: of a base chain "filter", "nat", "route".
+    """
+
+    family: str
+    table: str
+    name: str
+    hook: str
+    priority: int
+    policy: str
+    kind: str
+    devices: Devices
+
+    def __str__(self) -> str:
+        return f"{self.family} {self.table} {self.name}"
+
+
 def open_netfilter() -> Netlink:
     """A socket to ask about tables. Raises OSError."""
     return Netlink(NETFILTER)
@@ -106,19 +133,73 @@ def list_device_chains(netlink: Netlink) -> list[DeviceChain]:
 
 def list_detours(netlink: Netlink, family: int, table: str) -> frozenset[str]:
     """The statements of a table that send frames where no later chain is asked: fwd, dup, broute. Raises OSError."""
-    found = set()
+    found = {statement for each in list_statements(netlink, family, table).values() for statement in each}
+    return frozenset(found & {"fwd", "dup", "broute"})
+
+
+def list_statements(netlink: Netlink, family: int, table: str) -> dict[str, frozenset[str]]:
+    """
+    By chain of a table, what its rules do: "drop", "accept", "reject", "notrack", "fwd", "dup", "broute"; "map" for a
+    verdict that stands in a map.
+
+    Raises:
+        OSError
+    """
+    found: dict[str, set[str]] = {}
     question = attribute(_RULE_TABLE, table.encode(errors="surrogateescape") + b"\0")
     for _, data in _ask(netlink, _GETRULE, family, question):
+        statements = found.setdefault(text(data.get(_RULE_CHAIN, b"")), set())
         for kind, element in attribute_list(data.get(_RULE_EXPRESSIONS, b"")):
             expression = attributes(element) if kind == _ELEMENT else {}
             name = text(expression.get(_EXPRESSION_NAME, b""))
-            if name == "meta":
-                values = attributes(expression.get(_EXPRESSION_DATA, b""))
-                if _META_SOURCE in values and number(values.get(_META_KEY, b""), network_order=True) == _BROUTE:
-                    found.add("broute")
-            elif name in ("fwd", "dup"):
-                found.add(name)
-    return frozenset(found)
+            statements.add(_statement(name, attributes(expression.get(_EXPRESSION_DATA, b""))))
+    return {chain: frozenset(statements - {""}) for chain, statements in found.items()}
+
+
+def _statement(name: str, values: dict[int, bytes]) -> str:
+    """What an expression does; "" if it only looks, or goes to another chain."""
+    if name == "meta":
+        key = number(values.get(_META_KEY, b""), network_order=True)
+        return "broute" if _META_SOURCE in values and key == _BROUTE else ""
+    if name == "immediate":
+        verdict = attributes(attributes(values.get(_IMMEDIATE_DATA, b"")).get(_DATA_VERDICT, b""))
+        code = number(verdict.get(_VERDICT_CODE, b"\377"), network_order=True)
+        return {0: "drop", 1: "accept"}.get(code, "")
+    if name == "lookup":
+        return "map" if _LOOKUP_RESULT in values and not number(values[_LOOKUP_RESULT]) else ""
+    return name if name in ("fwd", "dup", "reject", "notrack") else ""
+
+
+def list_all_chains(netlink: Netlink) -> list[Chain]:
+    """Every chain of every family. Raises OSError."""
+    found = []
+    for family, data in _ask(netlink, _GETCHAIN, 0):
+        hook = attributes(data.get(_CHAIN_HOOK, b""))
+        named = attribute(_DEVICE_NAME, hook[_HOOK_DEVICE]) if _HOOK_DEVICE in hook else b""
+        policy = number(data[_CHAIN_POLICY], network_order=True) if _CHAIN_POLICY in data else 1
+        found.append(
+            Chain(
+                family=_family(family),
+                table=text(data.get(_CHAIN_TABLE, b"")),
+                name=text(data.get(_CHAIN_NAME, b"")),
+                hook=_hook(family, number(hook.get(_HOOK_NUMBER, b""), network_order=True)) if hook else "",
+                priority=_signed(hook.get(_HOOK_PRIORITY, b"")),
+                policy="accept" if policy else "drop",
+                kind=text(data.get(_CHAIN_TYPE, b"")),
+                devices=_devices(named + hook.get(_HOOK_DEVICES, b"")),
+            )
+        )
+    return found
+
+
+def _hook(family: int, number_: int) -> str:
+    # linux/netfilter.h; of inet, ingress comes after the five
+    names = _HOOKS_ON_DEVICES if _family(family) == "netdev" else (*_HOOKS, "ingress")
+    return names[number_] if number_ < len(names) else str(number_)
+
+
+def _signed(value: bytes) -> int:
+    return int.from_bytes(value, "big", signed=True)
 
 
 def _ask(netlink: Netlink, kind: int, family: int, question: bytes = b"") -> Iterator[tuple[int, dict[int, bytes]]]:

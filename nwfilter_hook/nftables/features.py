@@ -29,11 +29,14 @@ _PROBES = {
 }
 """By feature: what nft's check takes if the kernel has it."""
 
-_SYMBOLS = {
-    "ct": "CONFIG_NF_CONNTRACK_BRIDGE (module nf_conntrack_bridge)",
-    "reject": "CONFIG_NFT_BRIDGE_REJECT (module nft_reject_bridge)",
-    "count": "CONFIG_NFT_CONNLIMIT (module nft_connlimit)",
+SYMBOLS = {
+    "ct": ("CONFIG_NF_CONNTRACK_BRIDGE", "nf_conntrack_bridge"),
+    "reject": ("CONFIG_NFT_BRIDGE_REJECT", "nft_reject_bridge"),
+    "count": ("CONFIG_NFT_CONNLIMIT", "nft_connlimit"),
+    "zones": ("CONFIG_NF_CONNTRACK_ZONES", ""),
+    "ingress": ("CONFIG_NETFILTER_INGRESS", ""),
 }
+"""Config symbol, and the module that has it; "" if it is part of another."""
 
 
 def needs_of(rulesets: Iterable[Ruleset]) -> dict[str, str]:
@@ -80,22 +83,24 @@ class Features:
             NftError: nft can't be asked.
         """
         for need, said in needs.items():
-            if not self._find_out(need):
-                missing = f"{_SYMBOLS[need]} (or it is not loaded)"
+            if not self.find_out(need):
+                symbol, module = SYMBOLS[need]
+                missing = f"{symbol} (module {module}) (or it is not loaded)"
                 raise MissingFeature(f"{said}: it lacks {missing}")
         if "ct" in needs:
-            self._find_out("count")
+            self.find_out("count")
 
     def has(self, feature: str) -> bool:
         """Whether the kernel has it; True if nft can't be asked, and then a transaction tells what is wrong."""
         try:
-            return self._find_out(feature)
+            return self.find_out(feature)
         except NftError as error:
             if error.unsure:
                 raise
             return True
 
-    def _find_out(self, feature: str) -> bool:
+    def find_out(self, feature: str) -> bool:
+        """Whether the kernel has it. Raises NftError: nft can't be asked."""
         host = f"{os.uname().release} {self._nft.identity()}"
         known = self.known
         if known.get("host") != host:

@@ -14,11 +14,11 @@ HOOK_SCRIPT = PACKAGE.parent / "hooks" / "qemu"
 FLOORS = (
     {"__main__"},
     {"cli"},
-    {"hook", "watch"},
+    {"hook", "watch", "doctor"},
     {"operations"},
     {"host"},
     {"compiler", "nftables", "domain", "storage"},
-    {"filters", "backend", "packets"},
+    {"filters", "backend", "packets", "capabilities"},
     {"ruleset", "config", "messages", "libvirtd", "network"},
     {"base", "settings", "trust"},
     {"__init__"},

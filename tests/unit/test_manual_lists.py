@@ -16,6 +16,7 @@ from nwfilter_hook import config, hook, settings
 from nwfilter_hook.base.errors import NOWHERE
 from nwfilter_hook.cli.main import COMMANDS, cli
 from nwfilter_hook.cli.replay import OPERATIONS
+from nwfilter_hook.doctor.examine import names
 from nwfilter_hook.domain.binding import parse_binding
 from nwfilter_hook.domain.parse import parse_domain
 from nwfilter_hook.filters import connections, learning
@@ -88,6 +89,11 @@ def test_operations() -> None:
     assert {name for term in terms for name in term} == set(OPERATIONS)
     assert [*hook.CHECKING] in terms
     assert [*hook.REMOVING] in terms
+
+
+def test_checks_of_the_doctor() -> None:
+    """Each, in the order in which they run."""
+    assert [term for term, _ in definitions(section("nwfilter-hook.8.rst", "The doctor"))] == names()
 
 
 def test_kinds_of_devices() -> None:
