@@ -85,6 +85,8 @@ install:
 	rm -rf $(DESTDIR)$(PACKAGE).old
 	install -D -m 755 packaging/nwfilter-hook $(DESTDIR)$(PREFIX)/bin/nwfilter-hook
 	install -D -m 644 packaging/systemd/nwfilter-hook-watch.service $(DESTDIR)$(UNITS)/nwfilter-hook-watch.service
+	install -D -m 644 packaging/journald/nwfilter-hook.catalog \
+		$(DESTDIR)$(PREFIX)/lib/systemd/catalog/nwfilter-hook.catalog
 	install -D -m 755 hooks/qemu $(DESTDIR)$(PROGRAM)
 	install -D -m 755 hooks/launch $(DESTDIR)$(PREFIX)/share/nwfilter-hook/hooks/launch
 	install -d $(DESTDIR)$(PREFIX)/share/nwfilter-hook/filters $(DESTDIR)/etc/nwfilter-hook/filters

@@ -73,33 +73,35 @@ def run(guest: str, operation: str, data: bytes, *, bound: Callable[[], None] = 
     """
     fatal = operation in CHECKING + INSTALLING
     try:
-        config = _configuration(guest, fatal)
+        config = _configuration(guest, operation, fatal)
         if not has_work(operation, data, config):
             return 0
     except Exception as error:  # configuration; every later one is caught below
-        return _failed(guest, error, fatal)
+        return _failed(guest, operation, data, error, fatal)
     from .base.errors import NwfilterHookError
 
     bound()
     try:
         from .host import open_host
-        from .messages import log, report
+        from .messages import log
         from .operations.dispatch import run_operation
 
-        run_operation(open_host(config, lambda line: report(guest, line), log), guest, operation, data)
+        run_operation(
+            open_host(config, lambda line: _report(guest, operation, data, line), log), guest, operation, data
+        )
     except NwfilterHookError as error:
-        return _failed(guest, error, fatal)
+        return _failed(guest, operation, data, error, fatal)
     except MemoryError:
         pass  # said below, when what was in the way is free again
     except Exception as error:  # a bug: keep its traceback, and fail as the operation must
         import traceback
 
         traceback.print_exc()
-        return _failed(guest, error, fatal)
+        return _failed(guest, operation, data, error, fatal)
     else:
         return 0
     message = f"more than {MAX_MEMORY >> 20} MiB of memory are needed: too many interfaces, rules or values"
-    return _failed(guest, NwfilterHookError(message), fatal)
+    return _failed(guest, operation, data, NwfilterHookError(message), fatal)
 
 
 def _bound_memory() -> None:
@@ -113,7 +115,7 @@ def _bound_memory() -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (bound, hard))
 
 
-def _configuration(guest: str, fatal: bool) -> Config:
+def _configuration(guest: str, operation: str, fatal: bool) -> Config:
     """The configuration; where the guest runs already and must be looked after, another one if it is wrong."""
     from .config import read_config
 
@@ -122,6 +124,7 @@ def _configuration(guest: str, fatal: bool) -> Config:
     except Exception as error:
         if fatal:
             raise
+        from .base.said import CONFIGURATION, Said
         from .messages import report
         from .storage.configuration import fall_back
 
@@ -129,7 +132,7 @@ def _configuration(guest: str, fatal: bool) -> Config:
         if found is None:
             raise
         config, which = found
-        report(guest, f"{error}; {which}")
+        report(guest, Said(f"{error}; {which}", CONFIGURATION), operation=operation)
         return config
 
 
@@ -172,8 +175,17 @@ def _read_stdin() -> bytes:
     return stream.read(MAX_BYTES) if stream is not None else b""
 
 
-def _failed(guest: str, error: Exception, fatal: bool) -> int:
+def _report(guest: str, operation: str, data: bytes, line: str) -> None:
+    """To the person and the journal; what the line itself doesn't say of the guest, its XML does."""
+    from .base.said import about
+    from .domain.concerned import concerned
     from .messages import report
 
-    report(guest, str(error) or type(error).__name__)
+    report(guest, about(line, **concerned(data, line)), operation=operation)
+
+
+def _failed(guest: str, operation: str, data: bytes, error: Exception, fatal: bool) -> int:
+    from .base.said import FAILED, REFUSED, Said
+
+    _report(guest, operation, data, Said(str(error) or type(error).__name__, REFUSED if fatal else FAILED))
     return 1 if fatal else 0

@@ -10,13 +10,27 @@ import click
 
 from .. import hook
 from ..base.errors import NwfilterHookError, SystemErrorAs
+from ..base.said import kind_of
 from ..config import read_config
 from ..host import Host, open_host
+from ..messages import log
 
 
 def open_cli_host(*, readonly: bool) -> Host:
     """This host; what it has to say goes to stderr. Raises ConfigError."""
-    return open_host(read_config(), lambda line: click.echo(f"nwfilter-hook: {line}", err=True), readonly=readonly)
+    return open_host(read_config(), _say, _log, readonly=readonly)
+
+
+def _say(line: str) -> None:
+    click.echo(f"nwfilter-hook: {line}", err=True)
+
+
+def _log(line: str) -> None:
+    """What is of another guest, or for the journal alone."""
+    if kind_of(line).quiet:
+        log(line)
+    else:
+        _say(line)
 
 
 def read_input(path: str) -> bytes:

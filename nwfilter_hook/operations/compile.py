@@ -11,6 +11,7 @@ from ..backend import Installed, Rendered
 from ..base.addresses import parse_mac
 from ..base.dataclass import dataclass, replace
 from ..base.errors import BadValue, DomainError, InputError, MissingFeature, NwfilterHookError, Source
+from ..base.said import BYPASSED, WARNING, Said
 from ..compiler.compile import compile_tap
 from ..domain.model import Carrier, Domain, Interface, check_tap
 from ..filters.bound import BoundRule
@@ -168,7 +169,7 @@ def _sees_ingress(host: Host, wanted: Binding) -> bool:
         return False
     sees = host.backend.sees_ingress()
     if not sees:
-        host.report(f"{wanted.tap}: warning: {without_ingress(wanted.bridge)}")
+        host.report(Said(f"{wanted.tap}: warning: {without_ingress(wanted.bridge)}", BYPASSED, tap=wanted.tap))
     return sees
 
 
@@ -176,7 +177,7 @@ def _compile(host: Host, wanted: Binding, reference: FilterRef, uuid: str) -> Co
     wanted = replace(wanted, floor=describe(floor_below(host, wanted.bridge, reference)))
     ruleset = _ruleset(host, wanted, reference, uuid, ingress=_sees_ingress(host, wanted))
     for note in ruleset.notes:
-        host.report(f"{wanted.tap}: warning: {note}")
+        host.report(Said(f"{wanted.tap}: warning: {note}", WARNING, tap=wanted.tap))
     host.backend.check([ruleset])
     return _rendered(host, wanted, ruleset, count_rules(ruleset, reference))
 

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from ..base.dataclass import dataclass, replace
 from ..base.errors import NOWHERE, InputError, NwfilterHookError, StateError, UpdateError
+from ..base.said import FAILED, Said
 from ..base.text import one_line
 from ..filters.format import as_kept, format_filter
 from ..filters.model import Filter, FilterRef
@@ -239,7 +240,7 @@ def _put_in_force(
         try:
             recover(host)
         except NwfilterHookError as again:
-            host.report(f"the kernel has the new rules until the next event: {again}")
+            host.report(Said(f"the kernel has the new rules until the next event: {again}", FAILED))
         raise
     return update
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..base.errors import InputError, NwfilterHookError
+from ..base.said import FAILED, QUARANTINED, WARNING, Said
 from ..base.text import one_line
 from ..domain.model import Domain
 from ..host import Host
@@ -41,7 +42,7 @@ def _install(host: Host, guest: str, operation: str, data: bytes) -> None:
     install(host, domain, operation, fresh=operation == "start")
     if operation == "start":
         for tap, line in advice(domain, host.library):
-            host.report(f"{tap}: {line}")
+            host.report(Said(f"{tap}: {line}", WARNING, tap=tap))
 
 
 def reconnect(
@@ -71,7 +72,7 @@ def reconnect(
     from .reconnect import reconcile
 
     if domain.problem:
-        host.report(str(domain.problem))
+        host.report(Said(str(domain.problem), FAILED))
     reconcile(host, domain, operation, recheck)
 
 
@@ -103,7 +104,7 @@ def _uuids(host: Host, guest: str, data: bytes) -> list[str]:
     try:
         return [parse_identity(data, _path(guest))]
     except InputError as error:
-        host.report(f"{error}; going by the guest's name")
+        host.report(Said(f"{error}; going by the guest's name", FAILED))
         return [record.uuid for record in host.state.records() if record.guest == guest]
 
 
@@ -112,4 +113,4 @@ def _keep_or_quarantine(host: Host, guest: str, data: bytes, error: NwfilterHook
 
     for uuid in _uuids(host, guest, data):
         if quarantine_known(host, uuid, error, recheck):
-            host.report(f"quarantined, nothing passes in or out: {error}")
+            host.report(Said(f"quarantined, nothing passes in or out: {error}", QUARANTINED))

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from ..backend import Transaction
 from ..base.dataclass import replace
 from ..base.errors import DomainError, NftError, NwfilterHookError
+from ..base.said import FAILED, REMOVED, Said
 from ..domain.model import Domain
 from ..host import Host
 from ..storage.records import Record
@@ -101,7 +102,9 @@ def remove(host: Host, uuid: str, recheck: Check = unchecked) -> None:
     """
     with host.state.locked():
         recheck()
-        installed = [each for record in _own_records(host, uuid) for each in record.installed()]
+        records = _own_records(host, uuid)
+        guest = records[0].guest if records else uuid
+        installed = [each for record in records for each in record.installed()]
         try:
             # of a record that can't be read any more, the taps are known, and the kernel tells the rest
             installed += unrecorded(host, uuid, (), installed)
@@ -113,6 +116,10 @@ def remove(host: Host, uuid: str, recheck: Check = unchecked) -> None:
         for tap in host.state.taps_of(uuid):
             host.state.clear_owner(tap)
         sweep(host)
+    taps = tuple(dict.fromkeys(each.tap for each in installed))
+    if taps:
+        text = f"{guest}: rules removed: {', '.join(taps)}"
+        host.log(Said(text, REMOVED, guest=guest, uuid=uuid, tap=taps))
 
 
 def _own_records(host: Host, uuid: str) -> list[Record]:
@@ -129,7 +136,7 @@ def sweep(host: Host) -> None:
     try:
         recover(host)
     except NwfilterHookError as error:
-        host.log(f"an update of filters was cut off and can't be finished yet: {error}")
+        host.log(Said(f"an update of filters was cut off and can't be finished yet: {error}", FAILED))
     for name, record in host.state.leftovers():
         if record is None:
             continue
@@ -137,6 +144,6 @@ def sweep(host: Host) -> None:
             remove_installed(host, record.uuid, record.installed())
             host.state.delete_leftover(name)
         except NwfilterHookError as error:
-            host.log(f"{record.guest}: still not removed: {error}")
+            host.log(Said(f"{record.guest}: still not removed: {error}", FAILED, guest=record.guest, uuid=record.uuid))
             if isinstance(error, NftError) and error.unsure:
                 return  # nft hangs: others wait for the lock

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 from ..base.dataclass import replace
 from ..base.errors import NOWHERE, InputError, NftError, NwfilterHookError, Overtaken, StateError, quarantine_effect
+from ..base.said import BYPASSED, CHANGED, DEVICE, FAILED, QUARANTINED, REPAIRED, UNFILTERED, Said
 from ..domain.model import Domain, Interface
 from ..host import Host
 from ..storage.records import Binding, Record
@@ -56,7 +57,7 @@ def reconcile(host: Host, domain: Domain, operation: str, recheck: Check = unche
         raise
     finally:
         for bypass in find_bypasses(*(each.tap for each in domain.interfaces if each.tap and each.reference)):
-            host.report(f"{bypass.tap}: {bypass.text}")
+            host.report(Said(f"{bypass.tap}: {bypass.text}", BYPASSED, tap=bypass.tap))
 
 
 def _settled_record(host: Host, uuid: str) -> Record | None:
@@ -72,9 +73,11 @@ def _relocated(host: Host, domain: Domain, record: Record | None) -> Domain:
         binding = called.get(interface.tap or "")
         where, device = _locate(binding) if binding else (Whereabouts.THERE, None)
         if device is not None and where is Whereabouts.RENAMED:
-            host.report(f"{interface.tap}: this device is called {device.name} now, and filtered under that name")
+            text = f"{interface.tap}: this device is called {device.name} now, and filtered under that name"
+            host.report(Said(text, DEVICE, tap=(interface.tap or "", device.name)))
         elif where is not Whereabouts.THERE:
-            host.report(f"{interface.tap}: it is {where.value}{_what_then(where, device)}")
+            text = f"{interface.tap}: it is {where.value}{_what_then(where, device)}"
+            host.report(Said(text, DEVICE, tap=interface.tap))
         if device is not None and device.name != interface.tap:
             interface = replace(interface, tap=device.name, called=interface.tap)
         interfaces.append(interface)
@@ -104,7 +107,7 @@ def _enforce_unrecorded(host: Host, domain: Domain) -> None:
         zones = zones_for(host, (each.binding for each in compiled.taps))
         host.backend.apply(host.backend.install([each.rendered for each in compiled.taps], zones=zones))
     for tap, error in compiled.failed:
-        host.report(f"{tap}: not filtered as it should be: {error}")
+        host.report(Said(f"{tap}: not filtered as it should be: {error}", UNFILTERED, tap=tap))
 
 
 def _restore(host: Host, domain: Domain, record: Record) -> bool:
@@ -161,29 +164,35 @@ def _tell(host: Host, planned: Plan, before: Mapping[str, Binding], altered: set
     after = {binding.tap: binding for binding in planned.record.bindings}
     for tap, reason in planned.failed:
         if tap not in after:
-            what = "NOT filtered, and can't be quarantined"
+            what, kind = "NOT filtered, and can't be quarantined", UNFILTERED
         elif after[tap].quarantined:
             still = "still " if tap in before and before[tap].quarantined else ""
-            what = f"{still}quarantined, {quarantine_effect(reason)}"
+            what, kind = f"{still}quarantined, {quarantine_effect(reason)}", QUARANTINED
         else:
-            what = "the old rules stay in force"
-        host.report(f"{tap}: {what}: {reason}")
+            what, kind = "the old rules stay in force", FAILED
+        host.report(Said(f"{tap}: {what}: {reason}", kind, tap=tap))
     made = set(after) - {tap for tap, _ in planned.failed}
     for tap in sorted(made - altered):
+        name = after[tap].filter
         if tap not in before:
-            host.report(f"{tap}: it was not filtered; now it is, by {after[tap].filter}")
+            what = f"it was not filtered; now it is, by {name}"
         elif before[tap].quarantined:
-            host.report(f"{tap}: no longer quarantined; filtered by {after[tap].filter}")
+            what = f"no longer quarantined; filtered by {name}"
         elif before[tap].installed != after[tap].installed:
-            host.report(f"{tap}: its filter has changed to what the guest asks for now, {after[tap].filter}")
+            what = f"its filter has changed to what the guest asks for now, {name}"
+        else:
+            continue
+        host.report(Said(f"{tap}: {what}", CHANGED, tap=tap, filter=name))
     for tap in sorted(set(before) - set(after)):
-        host.report(f"{tap}: the guest asks for no filter there any more; its rules are removed")
+        host.report(
+            Said(f"{tap}: the guest asks for no filter there any more; its rules are removed", CHANGED, tap=tap)
+        )
     _tell_repaired(host, made & altered)
 
 
 def _tell_repaired(host: Host, taps: set[str]) -> None:
     for tap in sorted(taps):
-        host.report(f"{tap}: its filter was not in force as recorded; repaired")
+        host.report(Said(f"{tap}: its filter was not in force as recorded; repaired", REPAIRED, tap=tap))
 
 
 def quarantine_known(host: Host, uuid: str, reason: NwfilterHookError, recheck: Check = unchecked) -> bool:

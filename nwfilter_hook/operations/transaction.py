@@ -23,6 +23,7 @@ from typing import Callable
 from ..backend import Installed, Transaction, subtract
 from ..base.dataclass import dataclass, replace
 from ..base.errors import NftError, NwfilterHookError, StateError
+from ..base.said import INSTALLED, LEARNED, Said
 from ..domain.model import Domain
 from ..host import Host
 from ..storage.records import Binding, Record
@@ -230,12 +231,24 @@ def carry_out(host: Host, planned: Plan, file: FileChange | None = None) -> None
             roll_back(host, undo, file)
         raise
     for address, tap, other in lost:
-        host.report(f"{tap}: {address} is its own now; {other}{_of_guest(host, other)} had learned it, and loses it")
+        text = f"{tap}: {address} is its own now; {other}{_of_guest(host, other)} had learned it, and loses it"
+        host.report(Said(text, LEARNED, tap=(tap, other)))
     if file is not None:
         file.commit()
     commit(host, _with_fingerprints(host, planned, before + changes))
+    _log(host, planned)
     if file is not None:
         host.state.delete_journal()
+
+
+def _log(host: Host, planned: Plan) -> None:
+    for record in planned.records:
+        taps = [binding for binding in record.bindings if binding.tap in planned.settled]
+        if taps:
+            text = f"{record.guest}: rules in force: {', '.join(f'{each.tap} ({each.filter})' for each in taps)}"
+            names, filters = (each.tap for each in taps), dict.fromkeys(each.filter for each in taps)
+            of_guest = {"guest": record.guest, "uuid": record.uuid, "operation": record.operation}
+            host.log(Said(text, INSTALLED, tap=names, filter=filters, **of_guest))
 
 
 def _settled(planned: Plan) -> list[Installed]:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from ..base.dataclass import dataclass
 from ..base.errors import NwfilterHookError, UpdateError
+from ..base.said import DEVICE, Said
 from ..host import Host
 from ..storage.records import Binding, Record
 from .compile import CompiledTap, recompile
@@ -63,7 +64,8 @@ def plan_update(host: Host, chosen: Choice) -> TapChanges:
                 continue
             where, _ = locate(binding.tap, binding.index, binding.attachment, binding.bridge)
             if where in (Whereabouts.RENAMED, Whereabouts.REPLACED, Whereabouts.GONE):
-                host.report(f"{record.guest}: {binding.tap}: the device is {where.value}; its rules are left alone")
+                text = f"{record.guest}: {binding.tap}: the device is {where.value}; its rules are left alone"
+                host.report(Said(text, DEVICE, guest=record.guest, uuid=record.uuid, tap=binding.tap))
                 continue
             made = _recompile(host, record, binding)
             if pending or binding.quarantined or made.binding.installed != binding.installed:

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping
 
 from ..backend import Zones
 from ..base.addresses import is_tap_name
+from ..base.said import WARNING, Said
 from ..host import Host
 from ..network.bridges import alone, list_bridges
 from ..network.links import open_route
@@ -58,7 +59,9 @@ def zones_for(host: Host, bindings: Iterable[Binding]) -> Zones | None:
 
 def _warn(host: Host, bridges: Iterable[str], reason: str) -> None:
     names = ", ".join(bridges)
-    host.report(f"warning: connections on {names} are not kept apart from those on other bridges: {reason}")
+    host.report(
+        Said(f"warning: connections on {names} are not kept apart from those on other bridges: {reason}", WARNING)
+    )
 
 
 def choose_zones(

@@ -30,6 +30,7 @@ from typing import Any, Callable
 
 from ..base.addresses import is_tap_name
 from ..base.errors import StateError, SystemErrorAs
+from ..base.said import STATE, Said
 from .lock import take_lock
 from .records import Record, from_json, to_json
 from .strict import UUID
@@ -290,16 +291,16 @@ class State:
     def _move_aside(self, path: str, reason: str) -> Record | None:
         """Always None: there is no record to trust."""
         if self._readonly:
-            self._report(f"{path}: {reason}")
+            self._report(Said(f"{path}: {reason}", STATE))
             return None
         directory = os.path.join(self.path, "unreadable")
         kept = os.path.join(directory, f"{os.path.basename(path)}.{time.time_ns()}")
         try:
             _own_directory(directory)
             os.rename(path, kept)
-            self._report(f"{path}: {reason}; moved to {kept}")
+            self._report(Said(f"{path}: {reason}; moved to {kept}", STATE))
         except (OSError, StateError) as error:
-            self._report(f"{path}: {reason}; it can't be moved aside: {error}")
+            self._report(Said(f"{path}: {reason}; it can't be moved aside: {error}", STATE))
         return None
 
     def _replace(self, old: str, new: str) -> None:

@@ -20,6 +20,7 @@ from datetime import datetime, timezone
 from ..backend import Commit
 from ..base.dataclass import replace
 from ..base.errors import NwfilterHookError
+from ..base.said import DEVICE, DRIFT, FAILED, REPAIRED, Kind, Said
 from ..host import Host
 from ..operations.repair import Repair, repair
 from ..storage.watching import Drifted
@@ -159,7 +160,7 @@ class Drift:
     def _again(self, why: str) -> None:
         delay = _RETRY_S[min(self._failures, len(_RETRY_S) - 1)]
         self._failures += 1
-        say(f"the rules can't be looked at, which is tried again in {delay:g} s: {why}")
+        say(Said(f"the rules can't be looked at, which is tried again in {delay:g} s: {why}", FAILED))
         with self._condition:
             self._everything = True
             self._wake(delay)
@@ -191,7 +192,7 @@ class Drift:
             self._suspects = [each for each in self._suspects if each.generation > generation]
         for each in repairs.values():
             if not each.difference.altered:  # a device's doing, nobody has touched the rules
-                say(_line(each))
+                say(_said(each, DEVICE))
         if any(each.difference.altered for each in repairs.values()):
             self._tell([each for each in repairs.values() if each.difference.altered], suspects, began)
         if repairs:
@@ -207,11 +208,12 @@ class Drift:
         by = f" by {', '.join(who)}" if who else ""
         done = f"NOT all put back after {ms} ms" if failed else f"all as recorded again {ms} ms later"
         taps = f"{len(repairs)} tap{'' if len(repairs) == 1 else 's'}"
-        say(f"the rules of {taps} were changed{by}; {done}")
-        for line in what:
-            say(line)
+        of_taps = tuple(each.difference.tap for each in repairs)
+        say(Said(f"the rules of {taps} were changed{by}; {done}", DRIFT, tap=of_taps))
+        for each in repairs[:_SHOWN]:
+            say(_said(each, FAILED if each.failed else REPAIRED))
         if len(repairs) > _SHOWN:
-            say(f"and {len(repairs) - _SHOWN} taps more")
+            say(Said(f"and {len(repairs) - _SHOWN} taps more", DRIFT))
         at = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
         self._changed(Drifted(at, who, len(repairs), what, None if failed else ms))
 
@@ -222,6 +224,11 @@ def _line(each: Repair) -> str:
     if len(texts) > _SHOWN:
         texts = (*texts[: _SHOWN - 1], f"and {len(texts) - _SHOWN + 1} things more")
     return replace(each, difference=replace(each.difference, texts=texts)).line
+
+
+def _said(each: Repair, kind: Kind) -> Said:
+    difference = each.difference
+    return Said(_line(each), kind, guest=difference.guest, uuid=difference.uuid, tap=difference.tap)
 
 
 def _recorded(host: Host, names: Iterable[str]) -> set[str]:

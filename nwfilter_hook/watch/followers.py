@@ -15,8 +15,9 @@ import traceback
 from collections.abc import Callable
 
 from ..base.errors import LibvirtError, NwfilterHookError
+from ..base.said import CHANGED, Said, about, worded
 from ..libvirtd import Libvirt
-from ..operations.resync import FAILED, REMOVED, Followed, Seen, follow
+from ..operations.resync import FAILED, OPERATION, REMOVED, Followed, Seen, follow
 from .hosts import Hosts, say
 from .queue import Queue
 
@@ -111,9 +112,9 @@ class Followers:
             self._seen[uuid] = found.seen
         for line in said:
             if line not in self._said.get(uuid, ()):  # it is tried again, and says the same
-                say(f"{found.guest}: {line}")
+                say(about(worded(f"{found.guest}: {line}", line), guest=found.guest, uuid=uuid, operation=OPERATION))
         if found.outcome == REMOVED:
-            say(f"{found.guest}: doesn't run; its rules are removed")
+            say(Said(f"{found.guest}: doesn't run; its rules are removed", CHANGED, guest=found.guest, uuid=uuid))
         tries = self._failures.pop(uuid, 0)
         if found.outcome == FAILED:
             self._failures[uuid] = tries + 1

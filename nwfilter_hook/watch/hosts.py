@@ -3,7 +3,7 @@ The host as it is now, for one thread that lives long: the configuration is read
 their files have changed.
 
 In:  the configuration file.
-Out: a `Host` for each piece of work. Lines for the journal go to standard error.
+Out: a `Host` for each piece of work. Lines go to the journal.
 """
 
 from __future__ import annotations
@@ -13,17 +13,21 @@ import sys
 
 from ..base.dataclass import replace
 from ..base.errors import ConfigError
+from ..base.said import CONFIGURATION, Said, kind_of
 from ..base.text import one_line
 from ..config import Config, read_config
 from ..host import Host, open_host
-from ..messages import log
+from ..messages import log, to_journal
 from ..storage.configuration import fall_back
 
 
 def say(line: str) -> None:
-    """One line to the journal: by standard error where systemd reads that, else by syslog, too."""
-    print(f"nwfilter-hook: {one_line(line)}", file=sys.stderr, flush=True)
-    if "JOURNAL_STREAM" not in os.environ:
+    """One line to the journal, else to syslog; and to standard error, unless that leads to the journal, too."""
+    by_systemd = "JOURNAL_STREAM" in os.environ
+    there = to_journal(line)
+    if not (by_systemd and there) and not kind_of(line).quiet:
+        print(f"nwfilter-hook: {one_line(line)}", file=sys.stderr, flush=True)
+    if not by_systemd and not there:
         log(line)
 
 
@@ -56,6 +60,6 @@ class Hosts:
                 raise
             config, fault = found[0], f"{error}; {found[1]}"
         if fault and fault != self._fault:
-            say(fault)
+            say(Said(fault, CONFIGURATION))
         self._fault = fault
         return config

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterable
 
 from ..base.errors import NwfilterHookError
+from ..base.said import LEARNED, WARNING, Said
 from ..host import Host
 from ..operations.bindings import all_bindings
 from ..operations.learned import teach
@@ -67,9 +68,13 @@ class Learned:
                 addresses = wanted[tap][1]
                 try:
                     teach(host, tap, addresses)
-                    say(f"{tap}: what it had learned it has learned again: {' '.join(addresses)}")
+                    say(
+                        Said(
+                            f"{tap}: what it had learned it has learned again: {' '.join(addresses)}", LEARNED, tap=tap
+                        )
+                    )
                 except NwfilterHookError as error:
-                    say(f"{tap}: what it had learned is lost: {error}")
+                    say(Said(f"{tap}: what it had learned is lost: {error}", WARNING, tap=tap))
 
 
 def _addresses(texts: Iterable[str]) -> tuple[str, ...]:

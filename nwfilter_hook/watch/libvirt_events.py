@@ -19,6 +19,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..base.errors import LibvirtError, NwfilterHookError
+from ..base.said import SERVICE, WARNING, Said
 from ..libvirtd import Libvirt, load_libvirt, open_libvirt
 from ..operations.resync import guests_of
 from .hosts import Hosts, say
@@ -141,5 +142,6 @@ class LibvirtEvents:
     def _say(self, said: str) -> None:
         if said != self.said:
             self.said = said
-            say(f"libvirt, {self._uri}: {said}" if not said.startswith("libvirt") else said)
+            text = said if said.startswith("libvirt") else f"libvirt, {self._uri}: {said}"
+            say(Said(text, SERVICE if said == "connected" else WARNING))
             self._changed()

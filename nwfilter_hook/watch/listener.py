@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterable
 
 from ..backend import Commit, Monitor
 from ..base.errors import NftError
+from ..base.said import FAILED, Said
 from ..network.links import DELLINK, LINK_GROUP, NEWLINK, list_links, open_route, parse_link
 from ..network.netlink import Message, Netlink, Overrun
 from .hosts import Hosts, say
@@ -115,7 +116,7 @@ class Listener:
                     self.listening.set()
                     self._listen(monitor, route)
             except (OSError, NftError) as error:
-                say(f"the kernel can't be listened to, which is tried again in {_RETRY_S:g} s: {error}")
+                say(Said(f"the kernel can't be listened to, which is tried again in {_RETRY_S:g} s: {error}", FAILED))
             except Exception:  # a bug
                 traceback.print_exc()
             if not self._stopping:

@@ -19,6 +19,7 @@ import time
 from datetime import datetime, timezone
 
 from .. import __version__, config
+from ..base.said import FAILED, SERVICE, Said
 from ..libvirtd import Libvirt
 from ..storage.watching import Drifted, OneService, Resynced, Watching, write_watching
 from .drift import Drift
@@ -91,7 +92,7 @@ class Service:
         self._write()
         self._wait_for_first_look()
         notify(READY=1, STATUS=self._status())
-        say(f"watching: {self._status()}")
+        say(Said(f"watching: {self._status()}", SERVICE))
         self._wait()
         self._end()
 
@@ -109,7 +110,7 @@ class Service:
         while not self._stop.wait(tick):
             fault = self._fault()
             if fault:
-                say(f"{fault}; the watchdog isn't told that all is well")
+                say(Said(f"{fault}; the watchdog isn't told that all is well", FAILED))
             else:
                 notify(WATCHDOG=1)
             if self._hang_up.is_set():
@@ -119,7 +120,7 @@ class Service:
                 if self._libvirt:
                     self._libvirt.look_at_all()
             if _package() != self._package:
-                say("another version of the package has been installed: ending, to be started anew")
+                say(Said("another version of the package has been installed: ending, to be started anew", SERVICE))
                 return
 
     def _fault(self) -> str:
@@ -136,7 +137,7 @@ class Service:
         self._followers.stop(_STOP_S)
         self._drift.stop(_STOP_S)
         self._one.release()
-        say("ended; the rules stay in force")
+        say(Said("ended; the rules stay in force", SERVICE))
 
     # --- between the threads ------------------------------------------------------------------------------------------
 
@@ -157,7 +158,7 @@ class Service:
         self._resynced = Resynced(_now(), found.guests, found.failed, ms)
         if first or found.failed:
             failed = f", {found.failed} of which couldn't be followed" if found.failed else ""
-            say(f"{found.guests} guests looked at in {ms} ms{failed}")
+            say(Said(f"{found.guests} guests looked at in {ms} ms{failed}", FAILED if failed else SERVICE))
         self._write()
 
     def _note_drift(self, drifted: Drifted) -> None:
