@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.domains import HOOK_EVENTS, domain, interface, uuid_of
+from tests.support.domains import HOOK_EVENTS, uuid_of
 from tests.support.host import (
     BYSTANDER,
     BYSTANDER_TAP,
@@ -128,13 +128,6 @@ def test_a_refused_update_leaves_the_old_rules_in_force(box: Sandbox, operation:
         box.hook(GUEST, operation, MISSING_FILTER).refused("no-such-filter")
 
 
-def test_one_bad_interface_refuses_the_whole_guest(box: Sandbox) -> None:
-    """All interfaces of a guest are installed, or none."""
-    xml = domain(GUEST, [interface(TAP, FILTER), interface("vnet1", "no-such-filter", mac="52:54:00:00:00:02")])
-    with box.unchanged():
-        box.hook(GUEST, "start", xml).refused("no-such-filter")
-
-
 def test_a_second_start_changes_nothing(box: Sandbox) -> None:
     """The same start again leaves the same listing and the same record."""
     xml = box.running()
@@ -153,22 +146,6 @@ def test_a_start_with_another_filter_replaces_the_first(box: Sandbox) -> None:
     box.start(filter_name=FILTER)
     box.start(filter_name="no-mac-spoofing")
     assert box.kernel() == alone
-
-
-def test_a_start_with_another_tap_leaves_the_old_tap_alone(box: Sandbox) -> None:
-    """After a start with another tap name nothing of the old one is left."""
-    box.running(tap="vnet4")
-    box.start(tap="vnet5")
-    assert box.kernel("vnet4") == []
-    assert not (box.state_dir / "taps" / "vnet4").exists()
-    assert box.in_force("vnet5")
-
-
-def test_a_start_without_filter_removes_the_old_one(box: Sandbox) -> None:
-    """A guest whose XML has lost its reference has no rules after the next start."""
-    box.running()
-    box.hook(GUEST, "start", guest_xml(filter_name=None)).fine()
-    box.assert_nothing_left()
 
 
 def test_other_tables_are_none_of_our_business(box: Sandbox) -> None:
@@ -218,44 +195,6 @@ def test_two_arguments_are_enough_for_a_person(box: Sandbox) -> None:
 
 EVENTS = sorted(path.name for path in HOOK_EVENTS.glob("*.xml"))
 WEB = "web-01"
-FIRST = ("vnet0", "vnet1", "tap-eth0")
-SECOND = ("vnet2", "vnet3", "tap-eth0")
-AFTER: dict[str, tuple[str, ...]] = {
-    "03": (),
-    "05": FIRST,
-    "06": FIRST,
-    "07": (),
-    "09": (),
-    "10": (),
-    "11": (),
-    "13": SECOND,
-    "14": SECOND,
-    "16": SECOND,
-    "19": (),
-    "21": (),
-}
-"""Event to the taps that have a filter after it: start, save, restore under other tap names, reconnect, destroy."""
-
-
-def test_the_recorded_life_of_a_guest(box: Sandbox) -> None:
-    """Start, save, restore, reconnect, destroy as recorded: after each event the right taps are filtered."""
-    assert [name[:2] for name in EVENTS] == list(AFTER)
-    box.plug("tap-eth0")
-    everywhere = box.kernel()
-    for name in EVENTS:
-        number, _, guest, operation, *_ = name.split(".")
-        assert guest == WEB
-        with_filter = AFTER[number]
-        before = box.kernel(exact=True)
-        box.hook(WEB, operation, (HOOK_EVENTS / name).read_bytes(), command=(*OWN_SYSFS, HOOK)).fine()
-        assert set(box.by_tap()) == {BYSTANDER_TAP, *with_filter}, name
-        assert box.in_force(BYSTANDER_TAP, *with_filter), name
-        if operation in ("prepare", "restore", "started", "reconnect"):
-            assert box.kernel(exact=True) == before
-        box.check_tidy()
-    assert not list(box.state_dir.glob("*/*6b1f5d2e*"))
-    assert box.kernel() == everywhere
-    assert not [line for line in box.kernel() if '"netdev"' in line and '"table"' not in line]
 
 
 def test_every_recorded_event_stands_on_its_own(box: Sandbox) -> None:

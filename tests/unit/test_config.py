@@ -238,6 +238,19 @@ def test_a_file_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         read_config()
 
 
+@pytest.mark.parametrize("how", ["file", "directory"])
+def test_a_file_that_others_may_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    """Whoever may write it, or put another into its place, would decide about every guest; more in test_trust."""
+    path = tmp_path / "c.conf"
+    path.write_text("")
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setenv(CONFIG_VARIABLE, str(path))
+    read_config()
+    (path if how == "file" else tmp_path).chmod(0o777)
+    with pytest.raises(ConfigError, match=rf"^{path} is not relied on: .*; chmod o-w "):
+        read_config()
+
+
 def test_without_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Without a configuration file the defaults hold."""
     monkeypatch.delenv(CONFIG_VARIABLE, raising=False)

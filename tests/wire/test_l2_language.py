@@ -1,6 +1,6 @@
 """
-Elements of layer 2 against real frames, beyond one attribute at a time (test_language): several attributes and nodes,
-both ends of a range, masks, frames of other kinds, and both directions.
+Elements of layer 2 against real frames, beyond one attribute at a time (test_language): frames of every other kind, and
+both directions.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from tests.support.frames import (
     NO_MAC,
     OTHER,
     OTHER_IP,
-    THIRD,
     arp,
     arp_probe,
     ether,
@@ -29,94 +28,56 @@ from tests.support.frames import (
     stp_bpdu,
     tcp,
     udp,
-    udp6,
     vlan,
 )
 from tests.support.netns import Wire
 
 pytestmark = pytest.mark.netns
 
-EVERY_KIND = (arp(), rarp_announce(), ipv4(), ipv6(), ether(), vlan(arp()), stp_bpdu())
-FROM_OTHER = (ether(src=OTHER), vlan(arp(src=OTHER)))
-Frames = tuple[bytes, ...]
-
-CASES: dict[str, tuple[Frames, Frames]] = {
-    "": (EVERY_KIND, ()),
-    "<mac/>": (EVERY_KIND, ()),
-    "<mac srcmacaddr='52:54:00:00:00:99'/>": (FROM_OTHER, EVERY_KIND),
-    "<mac match='no' srcmacaddr='52:54:00:00:00:01'/>": (FROM_OTHER, EVERY_KIND),
-    "<mac dstmacaddr='01:00:00:00:00:00' dstmacmask='ff:00:00:00:00:00'/>": (
-        (stp_bpdu(), ether(dst="01:00:5e:00:00:01")),
-        (ether(), arp(), ether(dst="03:00:00:00:00:00")),
-    ),
-    "<mac protocolid='IPv4'/>": ((ipv4(), garbage()), (arp(), ipv6(), vlan(ipv4()))),
-    "<mac protocolid='vlan'/>": (
-        (vlan(arp()), vlan(ipv4()), vlan(ether(), 0)),
-        (arp(), ipv4(), vlan(arp(), ethertype=0x88A8)),
-    ),
-    "<mac match='no' protocolid='arp'/>": ((ipv4(), ether(), vlan(arp()), vlan(ipv4())), (arp(),)),
-    "<vlan/>": ((vlan(arp()), vlan(ipv4(), 0), vlan(vlan(ipv4()))), (arp(), ipv4(), vlan(arp(), ethertype=0x88A8))),
-    "<vlan match='no' vlanid='7'/>": ((vlan(arp(), 8), vlan(arp(), 4094)), (vlan(arp()), arp())),
-    "<vlan encap-protocol='vlan'/>": ((vlan(vlan(arp())),), (vlan(arp()), arp())),
-    "<vlan vlanid='7' encap-protocol='ipv4'/>": ((vlan(ipv4()),), (vlan(ipv4(), 8), vlan(arp()), ipv4())),
-    "<vlan srcmacaddr='52:54:00:00:00:99' vlanid='7'/>": (
-        (vlan(arp(src=OTHER)),),
-        (vlan(arp()), vlan(arp(src=OTHER), 8), arp(src=OTHER)),
-    ),
-    "<stp/>": (
-        (stp_bpdu(), ether(dst=frames.BRIDGE_GROUP)),
-        (ether(), arp(), ether(dst="01:00:5e:00:00:01")),
-    ),
-    "<stp match='no' type='2'/>": ((stp_bpdu(),), (ether(dst=frames.BRIDGE_GROUP),)),
-    "<stp root-priority='1' root-priority-hi='0x7fff'/>": ((), (stp_bpdu(), ether())),
-    "<arp/>": ((arp(), arp(opcode=2), arp_probe()), (rarp_announce(), ipv4(), vlan(arp()))),
-    "<arp match='no' dstmacaddr='ff:ff:ff:ff:ff:ff'/>": ((arp(dst=OTHER),), (arp(), ipv4())),
-    "<arp match='no' arpsrcipaddr='10.0.0.1'/>": ((arp_probe(),), (arp(), ipv4())),
-    "<arp arpsrcipaddr='10.0.0.0' arpsrcipmask='30'/>": (
-        (arp(sender_ip="10.0.0.3"), arp()),
-        (arp(sender_ip="10.0.0.4"),),
-    ),
-    "<arp gratuitous='true'/>": (
-        (arp(target_ip=GUEST_IP), arp(opcode=2, target_ip=GUEST_IP)),
-        (arp(), arp_probe()),
-    ),
-    "<arp opcode='Reply'/><arp match='no' arpdstmacaddr='52:54:00:00:00:99'/>": (
-        (arp(opcode=2, target=THIRD),),
-        (arp(opcode=2, target=OTHER), arp(target=THIRD)),
-    ),
-    "<rarp/>": ((rarp_announce(), rarp_announce(opcode=4)), (arp(), vlan(rarp_announce()))),
-    "<rarp hwtype='1' protocoltype='0x800'/>": ((rarp_announce(),), (arp(),)),
-    "<ip/>": ((ipv4(), udp(), tcp()), (arp(), ipv6(), vlan(ipv4()), vlan(ipv4(), ethertype=0x88A8))),
-    "<ip srcipaddr='0.0.0.0' srcipmask='0'/>": ((ipv4(),), (arp(),)),
-    "<ip match='no' protocol='tcp'/>": ((udp(), ipv4()), (tcp(), arp())),
-    "<ip protocol='udp' dstportstart='53' dstportend='60'/>": (
-        (udp(dport=53), udp(dport=60)),
-        (udp(dport=52), udp(dport=61), tcp(dport=55), udp(sport=55)),
-    ),
-    "<ip protocol='udp'/><ip match='no' dstportstart='53' dstportend='60'/>": (
-        (udp(), udp(dport=61)),
-        (udp(dport=53), udp(dport=60), tcp()),
-    ),
-    "<ip dscp='46'/>": ((ipv4(tos=0xB8), ipv4(tos=0xB9)), (ipv4(), ipv4(tos=46))),
-    "<ip match='no' srcipaddr='10.0.0.1' dstipaddr='10.0.0.99'/>": (
-        (ipv4(src_ip="10.0.0.2", dst_ip="10.0.0.3"),),
-        (ipv4(), ipv4(src_ip="10.0.0.2"), ipv4(dst_ip="10.0.0.3")),
-    ),
-    "<ipv6/>": ((ipv6(), frames.ping6()), (ipv4(), arp(), vlan(ipv6()))),
-    "<ipv6 srcipaddr='fe80::' srcipmask='10'/>": (
-        (ipv6(src_ip="febf:ffff::1"),),
-        (ipv6(), ipv6(src_ip="fec0::")),
-    ),
-    "<ipv6 protocol='udp' srcportstart='10' srcportend='20'/>": (
-        (udp6(sport=10), udp6(sport=20)),
-        (udp6(sport=9), udp6(sport=21)),
-    ),
-    "<ipv6 protocol='icmpv6' type='133' typeend='137'/>": (
-        (frames.neighbour_solicitation(),),
-        (frames.ping6(), udp6()),
-    ),
+KINDS = {
+    "arp": arp(),
+    "arp-reply": arp(opcode=2),
+    "arp-probe": arp_probe(),
+    "rarp": rarp_announce(),
+    "ipv4": ipv4(),
+    "udp": udp(),
+    "tcp": tcp(),
+    "nonsense": garbage(),
+    "ipv6": ipv6(),
+    "ping6": frames.ping6(),
+    "bpdu": stp_bpdu(),
+    "to-bridges": ether(dst=frames.BRIDGE_GROUP),
+    "other": ether(),
+    "vlan-arp": vlan(arp()),
+    "vlan-ipv4": vlan(ipv4()),
+    "vlan-0": vlan(ether(), 0),
+    "vlan-vlan": vlan(vlan(arp())),
+    "vlan-802.1ad": vlan(arp(), ethertype=0x88A8),
 }
-"""Elements of a rule to frames that they match, and frames that they don't."""
+VLANS = {"vlan-arp", "vlan-ipv4", "vlan-0", "vlan-vlan"}
+CASES: dict[str, set[str]] = {
+    "": {*KINDS},
+    "<mac/>": {*KINDS},
+    "<mac protocolid='IPv4'/>": {"ipv4", "udp", "tcp", "nonsense"},
+    "<mac protocolid='vlan'/>": VLANS,
+    "<mac match='no' protocolid='arp'/>": KINDS.keys() - {"arp", "arp-reply", "arp-probe"},
+    "<vlan/>": VLANS,
+    "<vlan match='no' vlanid='7'/>": {"vlan-0"},
+    "<vlan vlanid='7' encap-protocol='ipv4'/>": {"vlan-ipv4"},
+    "<stp/>": {"bpdu", "to-bridges"},
+    "<stp match='no' type='2'/>": {"bpdu"},
+    "<stp root-priority='1' root-priority-hi='0x7fff'/>": set(),
+    "<arp/>": {"arp", "arp-reply", "arp-probe"},
+    "<arp opcode='Reply'/><arp match='no' arpsrcipaddr='10.0.0.9'/>": {"arp-reply"},
+    "<arp match='no' arpsrcipaddr='10.0.0.1'/>": {"arp-probe"},
+    "<rarp/>": {"rarp"},
+    "<ip/>": {"ipv4", "udp", "tcp", "nonsense"},
+    "<ip srcipaddr='10.0.0.1' srcipmask='0'/>": {"ipv4", "udp", "tcp", "nonsense"},
+    "<ip match='no' protocol='tcp' srcipaddr='10.0.0.9'/>": {"ipv4", "udp", "nonsense"},
+    "<ipv6/>": {"ipv6", "ping6"},
+    "<ipv6 type='128' typeend='137'/>": {"ping6"},
+}
+"""Elements of a rule to the frames that they match; no other one does."""
 
 INOUT_CASES = (
     ("<ip srcipaddr='10.0.0.99'/>", incoming(ipv4), ipv4(dst_ip=OTHER_IP)),
@@ -147,14 +108,11 @@ def start(wire: Wire, directory: Path, direction: str, xml: str) -> None:
     wire.start("web", domain("web", [interface("vnet0", "tried")]))
 
 
-@pytest.mark.parametrize("xml", CASES)
-def test_element_matches(wire: Wire, tmp_path: Path, xml: str) -> None:
-    """A rule drops the frames its element matches, and no frame that differs."""
-    matches, differs = CASES[xml]
-    assert all(wire.passes(frame) for frame in matches + differs)
-    start(wire, tmp_path, "out", xml)
-    verdicts = [wire.passes(frame) for frame in matches + differs]
-    assert verdicts == [False] * len(matches) + [True] * len(differs)
+def test_what_an_element_is_about(wire: Wire, tmp_path: Path) -> None:
+    """A rule drops the frames that its element matches, and no other kind of frame."""
+    for xml, matches in CASES.items():
+        start(wire, tmp_path, "out", xml)
+        assert {kind for kind, frame in KINDS.items() if not wire.passes(frame)} == matches, xml
 
 
 @pytest.mark.parametrize(("xml", "to_guest", "from_guest"), INOUT_CASES, ids=[xml for xml, *_ in INOUT_CASES])
