@@ -20,13 +20,13 @@ def command(wire: Wire, *arguments: str, check: bool = True) -> str:
     return done.stdout if check else done.stderr.strip().removeprefix("nwfilter-hook: ")
 
 
-def shown(wire: Wire) -> dict[str, Any]:
-    """What `show --json` says about the one tap under filter."""
-    (view,) = json.loads(command(wire, "show", "--json"))
+def shown(wire: Wire, tap: str = "") -> dict[str, Any]:
+    """What `show --json` says about a tap, or about the one that is under filter."""
+    (view,) = [each for each in json.loads(command(wire, "show", "--json")) if not tap or each["tap"] == tap]
     assert isinstance(view, dict)
     return view
 
 
-def learned(wire: Wire) -> list[str]:
+def learned(wire: Wire, tap: str = "") -> list[str]:
     """The addresses that the kernel has learned for it, sorted."""
-    return sorted(shown(wire)["learned"])
+    return sorted(shown(wire, tap)["learned"])

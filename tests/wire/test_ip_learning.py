@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-import ipaddress
-import json
-
 import pytest
 
 from tests.support import frames
-from tests.support.domains import domain, interface, learned_set
+from tests.support.domains import domain, interface
+from tests.support.learned import learned
 from tests.support.netns import Wire
 
 pytestmark = pytest.mark.netns
 
 FIRST, SECOND = "10.0.5.5", "10.0.5.6"
-
-
-def learned(wire: Wire, tap: str = "vnet0") -> list[str]:
-    """The addresses that the kernel has learned for `tap`."""
-    listing = json.loads(wire.nft("--json", "list", "set", "bridge", "nwfilter", learned_set("web", tap)))
-    (found,) = [item["set"] for item in listing["nftables"] if "set" in item]
-    elements = [element["elem"] if isinstance(element, dict) else element for element in found.get("elem", [])]
-    numbers = (element["val"] if isinstance(element, dict) else element for element in elements)
-    return [str(ipaddress.IPv4Address(number)) for number in numbers]
 
 
 @pytest.fixture
@@ -112,58 +101,6 @@ def test_a_probing_guest_learns_by_its_announcement(learning: Wire) -> None:
         assert not learning.passes(frames.arp_probe(target_ip=FIRST))
     assert learning.passes(frames.arp(sender_ip=FIRST, target_ip=FIRST))
     assert learned(learning) == [FIRST]
-
-
-def test_dhcp_from_request_to_use(learning: Wire) -> None:
-    """A guest asks for an address, gets it, uses it, and can use no other."""
-    assert learning.passes(frames.dhcp_discover())
-    assert learning.passes(frames.dhcp_offer(offered=FIRST, kind="ack"), "vnet1", "vnet0")
-    assert learning.passes(frames.arp(sender_ip=FIRST, target_ip=FIRST))
-    assert learning.passes(frames.udp(src_ip=FIRST))
-    assert not learning.passes(frames.udp(src_ip=SECOND))
-    assert learning.passes(frames.dhcp_discover())
-
-
-def test_interfaces_learn_separately(wire: Wire) -> None:
-    """What one interface taught says nothing about another one."""
-    other = interface("vnet1", "clean-traffic", mac=frames.OTHER)
-    wire.start("web", domain("web", [interface("vnet0", "clean-traffic"), other]))
-    assert wire.passes(frames.ipv4(src_ip=FIRST))
-    assert wire.passes(frames.ipv4(src=frames.OTHER, src_ip=SECOND), "vnet1", "vnet0")
-    assert (learned(wire, "vnet0"), learned(wire, "vnet1")) == ([FIRST], [SECOND])
-    assert not wire.passes(frames.ipv4(src_ip=SECOND))
-    assert not wire.passes(frames.ipv4(src=frames.OTHER, src_ip=FIRST), "vnet1", "vnet0")
-
-
-def test_a_new_life_learns_anew(learning: Wire) -> None:
-    """A guest that was stopped and starts again may have another address."""
-    xml = domain("web", [interface("vnet0", "clean-traffic")])
-    assert learning.passes(frames.ipv4(src_ip=FIRST))
-    learning.stop("web", domain("web", [interface(None, "clean-traffic")]))
-    learning.start("web", xml)
-    assert learned(learning) == []
-    assert learning.passes(frames.ipv4(src_ip=SECOND))
-    assert not learning.passes(frames.ipv4(src_ip=FIRST))
-
-
-def test_a_given_address_is_not_learned(wire: Wire) -> None:
-    """With a value for IP there is nothing to learn, and no set for it."""
-    wire.start("web", domain("web", [interface("vnet0", "clean-traffic", [("IP", FIRST)])]))
-    assert not wire.passes(frames.ipv4(src_ip=SECOND))
-    assert wire.passes(frames.ipv4(src_ip=FIRST))
-    assert "learned" not in wire.ruleset()
-
-
-def test_learning_can_be_forbidden(wire: Wire) -> None:
-    """Under CTRL_IP_LEARNING = none a missing IP refuses the start, and nothing is installed."""
-    parameters = [("CTRL_IP_LEARNING", "none")]
-    finished = wire.hook("web", "start", domain("web", [interface("vnet0", "clean-traffic", parameters)]))
-    assert (finished.returncode, finished.stdout) == (1, "")
-    assert "IP" in finished.stderr
-    assert len(finished.stderr.splitlines()) == 1
-    assert "vnet0" not in wire.ruleset()
-    wire.start("web", domain("web", [interface("vnet0", "clean-traffic", [*parameters, ("IP", FIRST)])]))
-    assert wire.passes(frames.ipv4(src_ip=FIRST))
 
 
 def test_learning_under_another_filter(wire: Wire) -> None:

@@ -124,23 +124,3 @@ def test_a_start_says_so_once(wire: Wire) -> None:
 def test_a_start_that_has_nothing_to_say(wire: Wire, filter_name: str, parameters: Parameters) -> None:
     """One is given, or they are learned, or the filter doesn't ask."""
     wire.start("web", guest(parameters, filter_name))
-
-
-@pytest.mark.parametrize(
-    ("parameters", "said"),
-    [
-        (
-            [*GIVEN, ("LINK_LOCAL", "2001:db8::9")],
-            "LINK_LOCAL: '2001:db8::9' is not a link-local address such as fe80::1",
-        ),
-        ([*GIVEN, ("LINK_LOCAL", "52:54:00:00:00:01")], "LINK_LOCAL: '52:54:00:00:00:01' is not a link-local address"),
-        ([*GIVEN, ("LINK_LOCAL", "10.0.0.1")], "LINK_LOCAL: '10.0.0.1' is not a link-local address"),
-        ([*GIVEN, ("MAC", "router")], "parameter MAC: 'router' is not a MAC address"),
-        ([*LEARNING, ("CTRL_IPV6_LINK_LOCAL", "yes")], "CTRL_IPV6_LINK_LOCAL: 'yes' is not one of mac any"),
-    ],
-)
-def test_a_wrong_parameter(wire: Wire, parameters: Parameters, said: str) -> None:
-    """It is refused with its name and what was found."""
-    finished = wire.hook("web", "start", guest(parameters))
-    assert finished.returncode == 1
-    assert said in finished.stderr

@@ -17,7 +17,7 @@ from tests.support import frames
 from tests.support.discovery import detect
 from tests.support.domains import Parameters, device, domain, interface, key_of, learned_set
 from tests.support.frames import GUEST, OTHER, arp, ipv4
-from tests.support.learned import command
+from tests.support.learned import command, learned, shown
 from tests.support.netns import BRIDGE, Wire
 from tests.wire.test_dhcp import GIVEN_SERVER, SERVER, reply
 
@@ -73,16 +73,6 @@ def may_use(wire: Wire, tap: str, address: str, to: str = WATCHER) -> bool:
     found = {wire.passes(packet, tap, to), wire.passes(question, tap, to)}
     assert len(found) == 1
     return found.pop()
-
-
-def shown(wire: Wire) -> dict[str, dict[str, Any]]:
-    """What `show --json` says, by tap."""
-    return {view["tap"]: view for view in json.loads(command(wire, "show", "--json"))}
-
-
-def learned(wire: Wire, tap: str) -> list[str]:
-    """The addresses that the kernel has learned for this tap."""
-    return sorted(shown(wire)[tap]["learned"])
 
 
 # --- given ------------------------------------------------------------------------------------------------------------
@@ -168,7 +158,7 @@ def test_quarantine_gives_nothing_away(wire: Wire) -> None:
     broken = guest_xml("vnet1", "no-such-filter", [("IP", X)])
     assert wire.hook("db", "reconnect", broken).returncode == 0
     start(wire, "vnet0")
-    assert shown(wire)["vnet1"]["state"] == "quarantined"
+    assert shown(wire, "vnet1")["state"] == "quarantined"
     assert not may_use(wire, "vnet0", X)
     assert may_use(wire, "vnet0", Z)
 
@@ -487,7 +477,7 @@ def test_use_keeps_an_address(wire: Wire) -> None:
     """Whenever it is used its day begins anew, at most once a minute; since when it is known stays."""
     start(wire, "vnet0", *DUAL, filter_name="clean-traffic-dual")
     assert may_use(wire, "vnet0", X6)
-    since = shown(wire)["vnet0"]["learned_since"][X6]
+    since = shown(wire, "vnet0")["learned_since"][X6]
     number = int(ipaddress.IPv6Address(X6))
     name = learned_set("web", "vnet0", version="6")
     wire.apply(
@@ -499,7 +489,7 @@ def test_use_keeps_an_address(wire: Wire) -> None:
     wire.nft("flush", "set", "bridge", "nwfilter", f"seen6/{BRIDGE}")
     assert may_use(wire, "vnet0", X6)
     assert elements(wire, name)[number] in range(DAY_S - 60, DAY_S + 1)
-    assert shown(wire)["vnet0"]["learned_since"] == {X6: since}
+    assert shown(wire, "vnet0")["learned_since"] == {X6: since}
 
 
 def test_an_only_address_stays(wire: Wire) -> None:
@@ -508,7 +498,7 @@ def test_an_only_address_stays(wire: Wire) -> None:
     assert may_use(wire, "vnet0", X)
     assert list(elements(wire, learned_set("web", "vnet0")).values()) == [None]
     assert list(elements(wire, f"taken/{BRIDGE}").values()) == [None]
-    assert re.fullmatch(r"2\d{3}-.*\+00:00", shown(wire)["vnet0"]["learned_since"][X])
+    assert re.fullmatch(r"2\d{3}-.*\+00:00", shown(wire, "vnet0")["learned_since"][X])
 
 
 def test_a_full_segment_is_closed_for_new_addresses(wire: Wire) -> None:
@@ -529,7 +519,7 @@ def test_unread_answers_of_the_last_day(wire: Wire) -> None:
     late = (("hostname", b"a-rather-long-name"), ("server_id", SERVER), ("message-type", "ack"))
     for number in range(1, 10):
         wire.passes(reply(f"10.0.7.{number}", late, src=frames.THIRD), WATCHER, "vnet0")
-    assert sorted(shown(wire)["vnet0"]["unread"]) == [f"10.0.7.{number}" for number in range(1, 9)]
+    assert sorted(shown(wire, "vnet0")["unread"]) == [f"10.0.7.{number}" for number in range(1, 9)]
     left = elements(wire, "unread/vnet0")
     assert all(value is not None and DAY_S - 60 < value <= DAY_S for value in left.values())
 

@@ -784,24 +784,6 @@ def test_stock_filter(wire: Wire, tmp_path: Path, name: str) -> None:
     assert [(case, *_fate(wire, case)) for case in spec.cases] == expected
 
 
-@pytest.mark.parametrize(
-    ("name", "parameters", "said"),
-    [
-        ("vlan-trunk", (), "variable has no value: $VLAN at "),
-        ("vlan-trunk", (("VLAN", "7"), ("VLAN", "4095")), "parameter VLAN: '4095' can't be vlanid on <vlan>"),
-        ("vlan-trunk", (("VLAN", "trunk"),), "parameter VLAN: 'trunk' can't be vlanid on <vlan>"),
-        ("no-dhcp-spoofing", (("TAGGED", "maybe"),), "parameter TAGGED: 'maybe' can't be tagged on <ip"),
-        ("no-dhcp-spoofing", (("CTRL_IP_LEARNING", "none"),), "variable has no value: $IP at "),
-        ("no-dhcp-spoofing", (("IP", "2001:db8::1"),), "parameter IP: '2001:db8::1' can't be dhcpciaddr on <ip>"),
-    ],
-)
-def test_a_wrong_parameter(wire: Wire, name: str, parameters: tuple[tuple[str, str], ...], said: str) -> None:
-    """What a filter needs and isn't given, or can't use, refuses the start by name."""
-    finished = wire.hook("web", "start", domain("web", [interface("vnet0", name, parameters)]))
-    assert finished.returncode == 1
-    assert said in finished.stderr
-
-
 def _route(case: Case) -> tuple[str, str]:
     return ("vnet1", "vnet0") if case.incoming else ("vnet0", "vnet1")
 

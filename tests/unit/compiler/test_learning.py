@@ -76,6 +76,7 @@ def test_everything_given() -> None:
     [
         ("CTRL_IP_LEARNING", "dchp", "'dchp' is not one of any dhcp none; did you mean 'dhcp'\\?"),
         ("CTRL_IPV6_LEARNING", "dhcp", "'dhcp' is not one of any none"),
+        ("CTRL_IPV6_LINK_LOCAL", "yes", "'yes' is not one of mac any"),
         ("CTRL_IP_LEARNING_MAX", "0", "'0' is not a number from 1 to 256"),
         ("CTRL_IP_LEARNING_MAX", "257", "'257' is not a number from 1 to 256"),
         ("CTRL_IPV6_LEARNING_MAX", "all", "'all' is not a number from 1 to 256"),
