@@ -140,25 +140,6 @@ def test_comments_blanks_and_windows_line_ends_are_fine(box: Sandbox) -> None:
     assert [line for line in rules if '"counter"' not in line] == []
 
 
-def test_a_default_filter_of_a_bridge(box: Sandbox) -> None:
-    """An interface on that bridge that names no filter gets the default one; others don't."""
-    box.configure("[defaults]\nbridge.br0 = no-mac-spoofing")
-    xml = domain(
-        GUEST,
-        [
-            interface(TAP, None),
-            interface("vnet1", None, bridge="br1", mac="52:54:00:00:00:02"),
-            interface("vnet2", "allow-arp", mac="52:54:00:00:00:03"),
-        ],
-    )
-    box.hook(GUEST, "start", xml).fine()
-    assert "no-mac-spoofing:" in "\n".join(box.kernel(TAP))
-    assert box.kernel("vnet1") == []
-    assert "no-mac-spoofing:" not in "\n".join(box.kernel("vnet2"))
-    box.stop()
-    box.assert_nothing_left(GUEST, TAP, "vnet2")
-
-
 def test_a_default_by_network_or_pattern(box: Sandbox) -> None:
     """The first that fits counts, with its parameters; the guest can be checked before its bridge is known."""
     box.write_filter("port", "<rule action='drop' direction='out'><ip protocol='udp' dstportstart='$PORT'/></rule>")

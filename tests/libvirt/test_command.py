@@ -41,31 +41,6 @@ def test_replay_takes_the_xml_from_libvirt(host: Host, guests: Guests) -> None:
     assert host.kernel.rules(tap) == rules
 
 
-def test_show_tells_which_guest_has_which_filter(host: Host, guests: Guests) -> None:
-    """`show` names guest, tap, filter and parameters of what is running, and nothing that has stopped."""
-    guest = guests.start("shown", CLEAN)
-    shown = command(host, "show", "--json")
-    json.loads(shown)
-    for word in (guest.name, guest.tap, "clean-traffic", GUEST_IP):
-        assert f'"{word}"' in shown
-    host.libvirtd.virsh("destroy", guest.name)
-    assert f'"{guest.name}"' not in command(host, "show", "--json")
-
-
-def test_replay_puts_an_edited_filter_in_force(host: Host, guests: Guests) -> None:
-    """The filter of a running guest is edited and `start` replayed: the new rules hold, and leave with the guest."""
-    source = host.add_filter("edited", "<filterref filter='clean-traffic'/>")
-    reference = filterref_xml("edited", ("IP", GUEST_IP))
-    guest = guests.start("tuned", interface_xml(GUEST, "<source bridge='br0'/>", reference=reference))
-    tap = guest.tap
-    source.write_text(source.read_text().replace("clean-traffic", "no-mac-spoofing"))
-    command(host, "replay", guest.name, "start")
-    comments = {rule["comment"].partition(":")[0] for rule in host.kernel.rules(tap)}
-    assert comments == {"no-mac-spoofing", "reserved-destination"}
-    host.libvirtd.virsh("destroy", guest.name)
-    assert host.traces(guest.name, tap) == []
-
-
 def test_a_changed_parameter_is_put_in_force_by_attach(host: Host, guests: Guests) -> None:
     """After `virsh update-device` of a running guest, which fires no hook, `replay GUEST attach` does what is asked."""
     guest = guests.start("moved", CLEAN)

@@ -82,25 +82,6 @@ def test_a_variable_without_a_value(host: Host, guests: Guests) -> None:
     host.libvirtd.virsh("start", "unbound")  # the value was all that was missing
 
 
-def test_a_filter_with_a_typing_error(host: Host, guests: Guests) -> None:
-    """An attribute that doesn't exist: refused with file, line and what was meant."""
-    rule = "<rule action='drop' direction='out'>\n<ip srpipaddr='10.0.0.9'/>\n</rule>"
-    host.add_filter("mistyped", rule)
-    guests.define("typist", interface_xml(GUEST, "<source bridge='br0'/>", reference=filterref_xml("mistyped")))
-    message = refusal(host, "typist")
-    assert "mistyped.xml:4" in message
-    assert "srpipaddr" in message
-    assert "srcipaddr" in message
-
-
-def test_one_bad_interface_of_two(host: Host, guests: Guests) -> None:
-    """The first interface's filter is fine, the second's isn't: refused, and nothing of the first is left either."""
-    host.add_twin(f"<filter name='nowhere' chain='root'><uuid>{guest_uuid('nowhere')}</uuid></filter>")
-    second = interface_xml(OTHER, "<source bridge='br0'/>", reference=filterref_xml("nowhere"))
-    guests.define("half", CLEAN, second)
-    assert "nowhere" in refusal(host, "half")
-
-
 def test_the_metadata_carrier_is_refused_alike(host: Host, guests: Guests) -> None:
     """A filter named in the metadata only, unknown to libvirt and to us: refused."""
     metadata = (

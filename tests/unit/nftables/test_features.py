@@ -49,9 +49,31 @@ def test_what_is_lacking_is_named() -> None:
         check(Kernel("reject"), PLAIN, CONNTRACK, REJECT)
 
 
+@pytest.mark.parametrize(
+    ("protocol", "others", "needs"),
+    [
+        ("<tcp/>", {"action": "accept"}, {"ct"}),
+        ("<all state='NEW'/>", {"direction": "in"}, {"ct"}),
+        ("<icmpv6 type='128'/>", {"action": "accept", "direction": "in"}, {"ct"}),
+        ("<udp/>", {"action": "reject"}, {"ct", "reject"}),
+        ("<all-ipv6/>", {"action": "reject", "direction": "inout"}, {"ct", "reject"}),
+        ("<tcp dstportstart='22'/>", {"direction": "in"}, set()),
+        ("<tcp/>", {"action": "accept", "direction": "inout"}, set()),
+        ("<tcp/>", {"action": "accept", "direction": "in", "statematch": "false"}, set()),
+        ("<tcp state='NONE'/>", {"action": "accept", "direction": "in"}, set()),
+        ("<icmp type='8'/>", {}, set()),
+        ("<all/>", {"action": "return"}, set()),
+        ("<udp state='NONE'/>", {"action": "reject", "direction": "in"}, set()),
+        ("<ip/>", {"action": "reject", "direction": "inout"}, set()),
+    ],
+)
+def test_which_rules_need_what(protocol: str, others: dict[str, str], needs: set[str]) -> None:
+    """Most need nothing and don't even ask."""
+    assert needs_of([compiled(filter_xml(rule_xml(protocol, **others)))]).keys() == needs
+
+
 def test_only_what_needs_it_is_refused() -> None:
-    """Other rules don't even ask; what `reject` answers needs connection tracking, too."""
-    assert needs_of([compiled(filter_xml(PLAIN, rule_xml("<ip/>", action="reject")))]) == {}
+    """What `reject` answers needs connection tracking, too."""
     check(Kernel("reject"), CONNTRACK)
     with pytest.raises(MissingFeature, match="CONFIG_NF_CONNTRACK_BRIDGE"):
         check(Kernel("ct"), REJECT, PLAIN)
