@@ -21,6 +21,7 @@ Out: a `Config`; every key has a default.
     poll_s = 60
     verify_s = 300
     status_dir = /run/libvirt/qemu
+    listen = none
     [defaults]
     network.default = clean-traffic
     bridge.br-* = clean-traffic CTRL_IP_LEARNING=dhcp DHCPSERVER=192.0.2.1
@@ -92,6 +93,7 @@ class Config:
         uri: of libvirt; "none": it isn't asked.
         poll_s, verify_s: how often the service looks at all guests, and at all rules, though nothing told it to.
         status_dir: where libvirt keeps what it knows of running guests.
+        listen: ADDRESS:PORT of the service's metrics, or "none".
         defaults, floors: in the file's order; of each the first that fits an interface counts.
         text: of the file, "" without one; None if this is not what the file says.
     """
@@ -103,6 +105,7 @@ class Config:
         "end_of_chain",
         "filter_dirs",
         "floors",
+        "listen",
         "never",
         "nft",
         "poll_s",
@@ -129,6 +132,7 @@ class Config:
         self.poll_s = 60.0
         self.verify_s = 300.0
         self.status_dir = "/run/libvirt/qemu"
+        self.listen = "none"
         self.text: str | None = None
 
 

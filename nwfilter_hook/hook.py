@@ -184,8 +184,21 @@ def _report(guest: str, operation: str, data: bytes, line: str) -> None:
     report(guest, about(line, **concerned(data, line)), operation=operation)
 
 
+def _count_refusal(operation: str, error: Exception) -> None:
+    """For metrics, where the configuration says where to."""
+    import contextlib
+
+    from .config import read_config
+    from .storage.tallies import REFUSED, Tallies
+
+    with contextlib.suppress(Exception):
+        Tallies(read_config().state_dir).add(REFUSED, operation, type(error).__name__)
+
+
 def _failed(guest: str, operation: str, data: bytes, error: Exception, fatal: bool) -> int:
     from .base.said import FAILED, REFUSED, Said
 
+    if fatal:
+        _count_refusal(operation, error)
     _report(guest, operation, data, Said(str(error) or type(error).__name__, REFUSED if fatal else FAILED))
     return 1 if fatal else 0

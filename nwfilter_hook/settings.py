@@ -80,6 +80,25 @@ def _uri(value: str, key: str) -> str:
     return value
 
 
+def _listen(value: str, key: str) -> str:
+    if value == "none":
+        return value
+    address, _, port = value.rpartition(":")
+    import ipaddress
+
+    try:
+        host = ipaddress.ip_address(address[1:-1] if address[:1] == "[" and address[-1:] == "]" else address)
+        if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536) or (host.version == 6) != (
+            address[0] == "["
+        ):
+            raise ValueError
+    except ValueError:
+        raise ValueError(
+            f"{key} = {value!r} is neither none nor ADDRESS:PORT, such as 127.0.0.1:9918 or [::1]:9918"
+        ) from None
+    return value
+
+
 def _connections(value: str, key: str) -> str:
     one, _, parts = value.partition("/")
     number = parts if one == "1" and parts else value
@@ -118,7 +137,7 @@ SECTIONS: dict[str, dict[str, Callable[[str, str], object]]] = {
     "nftables": {"counters": _counters, "nft": _program, "timeout_s": _seconds, "connections": _connections},
     "language": {"end_of_chain": _end_of_chain},
     "learning": {"never": _networks},
-    "watch": {"uri": _uri, "poll_s": _period, "verify_s": _period, "status_dir": _path},
+    "watch": {"uri": _uri, "poll_s": _period, "verify_s": _period, "status_dir": _path, "listen": _listen},
     "defaults": {},
 }
 """Section, key, and what makes the attribute of that name of the value and the key."""

@@ -28,6 +28,7 @@ COMMANDS = {
     "learn": "learned.learn",
     "list": "filters.list_",
     "relearn": "learned.relearn",
+    "metrics": "metrics.metrics",
     "reload": "filters.reload_",
     "replay": "replay.replay",
     "resync": "resync.resync_",

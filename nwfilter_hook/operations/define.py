@@ -125,7 +125,7 @@ def reload(host: Host, *, dry_run: bool = False) -> Update:
             sweep(host)
         planned = plan_update(host, lambda binding: True)
         if not dry_run and planned.plan.records:
-            carry_out(host, planned.plan, FileChange("", lambda: None, lambda: None))
+            carry_out(host, planned.plan, FileChange("", lambda: None, lambda: None), operation="reload")
         return _describe("", planned, (), _diff(host, planned) if dry_run else ())
 
 
@@ -234,7 +234,7 @@ def _put_in_force(
         temporary = files.temporary_of(name)
         change = FileChange(temporary, lambda: files.write_temporary(name, new), lambda: files.rename_temporary(name))
     try:
-        carry_out(host, planned.plan, change)
+        carry_out(host, planned.plan, change, operation="define")
     except StateError:
         # if only the file was not changed, the journal says so: the kernel goes back to the old one
         try:

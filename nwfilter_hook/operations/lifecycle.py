@@ -14,12 +14,13 @@ from collections.abc import Callable
 from ..backend import Transaction
 from ..base.dataclass import replace
 from ..base.errors import DomainError, NftError, NwfilterHookError
-from ..base.said import FAILED, REMOVED, Said
+from ..base.said import FAILED, Said
 from ..domain.model import Domain
 from ..host import Host
 from ..storage.records import Record
 from .compile import check_domain, compile_domain
 from .devices import read_device
+from .told import log_removed
 from .transaction import carry_out, own, plan_domain, remove_installed, unrecorded
 from .update import recover
 
@@ -116,10 +117,7 @@ def remove(host: Host, uuid: str, recheck: Check = unchecked) -> None:
         for tap in host.state.taps_of(uuid):
             host.state.clear_owner(tap)
         sweep(host)
-    taps = tuple(dict.fromkeys(each.tap for each in installed))
-    if taps:
-        text = f"{guest}: rules removed: {', '.join(taps)}"
-        host.log(Said(text, REMOVED, guest=guest, uuid=uuid, tap=taps))
+    log_removed(host, guest, uuid, (each.tap for each in installed))
 
 
 def _own_records(host: Host, uuid: str) -> list[Record]:

@@ -15,6 +15,7 @@ from ..base.said import BYPASSED, CHANGED, DEVICE, FAILED, QUARANTINED, REPAIRED
 from ..domain.model import Domain, Interface
 from ..host import Host
 from ..storage.records import Binding, Record
+from ..storage.tallies import REPAIRED as REPAIRED_TAPS
 from .bypasses import find_bypasses
 from .compile import CompiledGuest, compile_domain, compile_quarantine
 from .devices import Device, Whereabouts, attachment_of, bridge_of, locate
@@ -152,7 +153,7 @@ def _put_back(host: Host, record: Record) -> bool:
         return False
     change = GuestChange(record.guest, record.uuid, record.operation, (), record.bindings, ())
     try:
-        carry_out(host, plan(host, [change], put_back=True))
+        carry_out(host, plan(host, [change], put_back=True), operation="repair")
     except NftError as error:
         if error.unsure:
             raise
@@ -191,6 +192,8 @@ def _tell(host: Host, planned: Plan, before: Mapping[str, Binding], altered: set
 
 
 def _tell_repaired(host: Host, taps: set[str]) -> None:
+    if taps:
+        host.state.tallies.add(REPAIRED_TAPS, "reconnect", "done", count=len(taps))
     for tap in sorted(taps):
         host.report(Said(f"{tap}: its filter was not in force as recorded; repaired", REPAIRED, tap=tap))
 

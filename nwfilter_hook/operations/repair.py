@@ -18,6 +18,7 @@ from ..base.errors import NftError, NwfilterHookError, Source, quarantine_effect
 from ..host import Host
 from ..ruleset.model import Attachment
 from ..storage.records import Binding, Record
+from ..storage.tallies import REPAIRED
 from .compile import CompiledTap, compile_quarantine, recompile
 from .devices import Device, Whereabouts
 from .lifecycle import sweep
@@ -83,7 +84,11 @@ def _repair(host: Host, found: Sequence[Difference]) -> list[Repair]:
         mine = [each for each in rest if each.uuid == uuid]
         outcomes.update(_make_anew(host, records[uuid], mine))
     outcomes.update({each: _remove_stranger(host, each) for each in rest if not each.guest})
-    return [Repair(each, outcomes[each]) for each in found]
+    done = [Repair(each, outcomes[each]) for each in found]
+    for result in {each.failed for each in done}:
+        count = sum(each.failed is result for each in done)
+        host.state.tallies.add(REPAIRED, "verify", "failed" if result else "done", count=count)
+    return done
 
 
 # --- put back ---------------------------------------------------------------------------------------------------------

@@ -36,6 +36,7 @@ class TapView:
         learned_since: of those of which the kernel tells it, ISO 8601 in UTC.
         unread: addresses in DHCP answers to the guest that taught nothing, since their type could not be read.
         dropped: packets that its drop and reject rules counted; None if they don't count.
+        drops: the same by FILTER:LINE, of rules that have dropped any.
         since, event: when its record was written last (ISO 8601 in UTC), and what for: libvirt's operation, `resync` if
             no hook was told, `binding-create`.
         full: FILTER:LINE of rules that count connections and have no room for a further source, whom they shut out.
@@ -57,6 +58,7 @@ class TapView:
     unread: tuple[str, ...]
     chains: tuple[str, ...]
     dropped: int | None
+    drops: Mapping[str, int]
     full: tuple[str, ...]
     since: str
     event: str
@@ -116,6 +118,7 @@ def _view(record: Record, binding: Binding, seen: Seen, bypasses: tuple[Bypass, 
         unread=seen.unread,
         chains=binding.installed.names("chain"),
         dropped=None if seen.dropped is None else sum(seen.dropped.values()),
+        drops={rule: count for rule, count in (seen.dropped or {}).items() if count},
         full=seen.full,
         since=_iso(written_s),
         event=record.operation,

@@ -23,11 +23,13 @@ from typing import Callable
 from ..backend import Installed, Transaction, subtract
 from ..base.dataclass import dataclass, replace
 from ..base.errors import NftError, NwfilterHookError, StateError
-from ..base.said import INSTALLED, LEARNED, Said
+from ..base.said import LEARNED, Said
 from ..domain.model import Domain
 from ..host import Host
 from ..storage.records import Binding, Record
+from ..storage.tallies import TRANSACTIONS
 from .compile import CompiledGuest, CompiledTap
+from .told import log_installed
 from .zones import zones_for
 
 
@@ -203,14 +205,23 @@ class Undo:
     journal: str | None
 
 
-def carry_out(host: Host, planned: Plan, file: FileChange | None = None) -> None:
+def carry_out(host: Host, planned: Plan, file: FileChange | None = None, *, operation: str = "") -> None:
     """
-    Make the plan true; the lock is held.
+    Make the plan true; the lock is held. It is counted, and its time.
+
+    Args:
+        operation: what it is counted as; else as what the first record says.
 
     Raises:
         NftError, StateError: nothing has changed. If nft was given up, what it may have done is remembered. If only
             `file` could not be changed, the kernel has what was planned, and the journal says so.
     """
+    name = operation or next((record.operation for record in planned.records), "none")
+    with host.state.tallies.measured(TRANSACTIONS, name):
+        _carry_out(host, planned, file)
+
+
+def _carry_out(host: Host, planned: Plan, file: FileChange | None) -> None:
     if file is None and not any(record.bindings or record.stale for record in planned.records):
         commit(host, planned)
         return
@@ -236,19 +247,10 @@ def carry_out(host: Host, planned: Plan, file: FileChange | None = None) -> None
     if file is not None:
         file.commit()
     commit(host, _with_fingerprints(host, planned, before + changes))
-    _log(host, planned)
+    for record in planned.records:
+        log_installed(host, record, planned.settled)
     if file is not None:
         host.state.delete_journal()
-
-
-def _log(host: Host, planned: Plan) -> None:
-    for record in planned.records:
-        taps = [binding for binding in record.bindings if binding.tap in planned.settled]
-        if taps:
-            text = f"{record.guest}: rules in force: {', '.join(f'{each.tap} ({each.filter})' for each in taps)}"
-            names, filters = (each.tap for each in taps), dict.fromkeys(each.filter for each in taps)
-            of_guest = {"guest": record.guest, "uuid": record.uuid, "operation": record.operation}
-            host.log(Said(text, INSTALLED, tap=names, filter=filters, **of_guest))
 
 
 def _settled(planned: Plan) -> list[Installed]:
@@ -342,6 +344,7 @@ def remove_installed(host: Host, uuid: str, installed: Iterable[Installed]) -> N
     """
     mine = own(host, uuid, installed)
     if mine:
-        host.backend.apply(host.backend.remove(mine))
+        with host.state.tallies.measured(TRANSACTIONS, "remove"):
+            host.backend.apply(host.backend.remove(mine))
     for each in mine:
         host.state.clear_owner(each.tap)

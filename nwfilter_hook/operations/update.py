@@ -108,5 +108,5 @@ def recover(host: Host) -> None:
     if temporary is None:
         return
     host.library.discard(temporary)
-    carry_out(host, plan_update(host, lambda binding: False).plan)
+    carry_out(host, plan_update(host, lambda binding: False).plan, operation="recover")
     host.state.delete_journal()

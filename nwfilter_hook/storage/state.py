@@ -34,6 +34,7 @@ from ..base.said import STATE, Said
 from .lock import take_lock
 from .records import Record, from_json, to_json
 from .strict import UUID
+from .tallies import Tallies
 
 LOCK_WAIT_S = 60.0
 _MAX_RECORD = 4 * 1024 * 1024
@@ -57,6 +58,7 @@ class State:
         self._domains = os.path.join(path, "domains")
         self._taps = os.path.join(path, "taps")
         self._journal = os.path.join(self._domains, "update.journal")
+        self.tallies = Tallies(path)
 
     @contextlib.contextmanager
     def locked(self, wait_s: float = LOCK_WAIT_S) -> Iterator[None]:

@@ -23,6 +23,7 @@ from ..base.said import FAILED, SERVICE, Said
 from ..libvirtd import Libvirt
 from ..storage.watching import Drifted, OneService, Resynced, Watching, write_watching
 from .drift import Drift
+from .exporter import Exporter
 from .followers import NAMED, Followers
 from .hosts import Hosts, say
 from .libvirt_events import LibvirtEvents
@@ -70,6 +71,7 @@ class Service:
                 host.config.uri, host.config.poll_s, self._queue, self._note_round, self._write
             )
         self._followers = Followers(self._queue, self._connection, self._lost, self._write)
+        self._exporter = Exporter(host.config.listen) if host.config.listen != "none" else None
         self._listener = Listener(
             self._drift.committed,
             self._drift.link_changed,
@@ -90,6 +92,8 @@ class Service:
         if self._libvirt:
             self._libvirt.start()
         self._write()
+        if self._exporter:
+            self._exporter.start()
         self._wait_for_first_look()
         notify(READY=1, STATUS=self._status())
         say(Said(f"watching: {self._status()}", SERVICE))

@@ -15,6 +15,21 @@ from nwfilter_hook.config import CONFIG_VARIABLE, Config, parse_config, read_con
 REPOSITORY = Path(__file__).parents[2]
 
 
+LISTEN = "such as 127.0.0.1:9918 or [::1]:9918"
+WRONG_LISTEN = (
+    "",
+    "9918",
+    ":9918",
+    "host:9918",
+    "127.0.0.1",
+    "127.0.0.1:0",
+    "127.0.0.1:65536",
+    "::1:9918",
+    "[127.0.0.1]:1",
+    "[::1]",
+)
+
+
 def values(config: Config) -> dict[str, Any]:
     found = {name: getattr(config, name) for name in Config.__slots__ if name != "text"}
     for name in ("defaults", "floors"):
@@ -39,6 +54,7 @@ DEFAULTS = {
     "poll_s": 60.0,
     "verify_s": 300.0,
     "status_dir": "/run/libvirt/qemu",
+    "listen": "none",
 }
 """But for `text`."""
 
@@ -69,6 +85,7 @@ uri = none
 poll_s = 5
 verify_s = 3600
 status_dir = /run/other
+listen = [::1]:9918
 [defaults]
 bridge.br0 = clean-traffic
 bridge.br.1=no-mac-spoofing
@@ -87,18 +104,19 @@ floor.br-* = no-mac-spoofing
         "poll_s": 5.0,
         "verify_s": 3600.0,
         "status_dir": "/run/other",
+        "listen": "[::1]:9918",
         "defaults": [
-            ("bridge", "br0", "clean-traffic", (), "c:20"),
-            ("bridge", "br.1", "no-mac-spoofing", (), "c:21"),
+            ("bridge", "br0", "clean-traffic", (), "c:21"),
+            ("bridge", "br.1", "no-mac-spoofing", (), "c:22"),
             (
                 "network",
                 "my net",
                 "clean-traffic",
                 (("CTRL_IP_LEARNING", "dhcp"), ("DHCPSERVER", "10.0.0.1"), ("DHCPSERVER", "10.0.0.2")),
-                "c:22",
+                "c:23",
             ),
         ],
-        "floors": [("floor", "br-*", "no-mac-spoofing", (), "c:23")],
+        "floors": [("floor", "br-*", "no-mac-spoofing", (), "c:24")],
         "never": (
             (4, 0xC0000201, 0xC0000201),
             (4, 0xC0000208, 0xC000020F),
@@ -157,6 +175,10 @@ floor.br-* = no-mac-spoofing
             for text in ("", "None", "xen:///system", "qemu+ssh://elsewhere/system", "test:///default")
         ),
         ("[watch]\nstatus_dir = run", "c:2: status_dir: 'run' is not an absolute path"),
+        *(
+            (f"[watch]\nlisten = {wrong}", f"c:2: listen = {wrong!r} is neither none nor ADDRESS:PORT, {LISTEN}")
+            for wrong in WRONG_LISTEN
+        ),
         ("[watch]\nuri = none\nuri = none", "c:3: uri is given twice in [watch]"),
         *(
             (f"[nftables]\nconnections = {text}", f"c:2: connections = {text!r} is not")

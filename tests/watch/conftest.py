@@ -70,14 +70,16 @@ class Hypervisor:
     def command(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run `nwfilter-hook`; whatever its exit status."""
         return self.wire.run(
-            sys.executable,
-            "-c",
-            MAIN,
+            *self.program(),
             *arguments,
             check=False,
             environment={**self.environment, **environment},
             own_sysfs=True,
         )
+
+    def program(self) -> tuple[str, ...]:
+        """What runs the command line."""
+        return sys.executable, "-c", MAIN
 
     def resync(self) -> str:
         """What a `resync` prints in which nothing fails; it says each change on stderr, in one line."""
