@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+from ..backend import Installed, subtract
 from ..base.dataclass import dataclass, replace
 from ..base.errors import NftError, NwfilterHookError, Source, quarantine_effect
 from ..host import Host
@@ -22,7 +23,7 @@ from ..storage.tallies import REPAIRED
 from .compile import CompiledTap, compile_quarantine, recompile
 from .devices import Device, Whereabouts
 from .lifecycle import sweep
-from .transaction import GuestChange, carry_out, known_of, plan
+from .transaction import GuestChange, carry_out, known_of, own, plan
 from .verify import Difference, find_differences, records_of
 from .zones import zones_for
 
@@ -120,7 +121,8 @@ def _put_back_at_once(host: Host, records: dict[str, Record], bindings: Sequence
         for binding in bindings
     ]
     before = host.backend.generation()
-    changes = host.backend.apply(host.backend.install(put_back=installed, zones=zones_for(host, bindings)))
+    stale = [each for record in records.values() for each in _cut_off(host, record)]
+    changes = host.backend.apply(host.backend.install(put_back=installed, stale=stale, zones=zones_for(host, bindings)))
     found = host.backend.fingerprints([binding.installed for binding in bindings])
     if host.backend.generation() != before + changes:
         return
@@ -128,6 +130,14 @@ def _put_back_at_once(host: Host, records: dict[str, Record], bindings: Sequence
     for record in records.values():
         if any(binding.tap in changed for binding in record.bindings):
             _note_fingerprints(host, record, changed)
+
+
+def _cut_off(host: Host, record: Record) -> Sequence[Installed]:
+    """What a transaction that was cut off may have left beside what is recorded."""
+    pending = host.state.read_pending(record.uuid)
+    if pending is None:
+        return ()
+    return subtract(own(host, record.uuid, pending.installed()), (each.installed for each in record.bindings))
 
 
 def _note_fingerprints(host: Host, record: Record, changed: dict[str, str]) -> None:

@@ -105,16 +105,27 @@ class Service:
     `nwfilter-hook watch` on a hypervisor, until the `with` block ends.
 
     Args:
-        uri: of libvirt. program: what runs the command line.
+        uri: of libvirt. status_dir: the configuration's, if not its default. program: what runs the command line.
         environment: beside the hypervisor's.
     """
 
-    def __init__(self, hypervisor: Hypervisor, uri: str = "none", *, program: str = MAIN, **environment: str) -> None:
+    def __init__(
+        self,
+        hypervisor: Hypervisor,
+        uri: str = "none",
+        *,
+        status_dir: str = "",
+        program: str = MAIN,
+        **environment: str,
+    ) -> None:
         self._hypervisor = hypervisor
         path = Path(hypervisor.environment["NWFILTER_HOOK_CONF"])
-        path.write_text(f"{path.read_text().partition('[watch]')[0].rstrip()}\n[watch]\nuri = {uri}\n")
+        directory = f"status_dir = {status_dir}\n" if status_dir else ""
+        path.write_text(f"{path.read_text().partition('[watch]')[0].rstrip()}\n[watch]\nuri = {uri}\n{directory}")
         self._program = program
-        self._environment = {**hypervisor.environment, "JOURNAL_STREAM": "8:1", **environment}
+        # another of its threads may hold our lock while one asks libvirt
+        free = {"FAKE_LIBVIRT_LOCK": ""}
+        self._environment = {**hypervisor.environment, **free, "JOURNAL_STREAM": "8:1", **environment}
         self._log = hypervisor.wire.directory / "watch.log"
 
     def __enter__(self) -> Service:

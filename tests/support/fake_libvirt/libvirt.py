@@ -5,6 +5,9 @@ If there is a file `meanwhile` in it, that is a shell script which is run, once,
 handed over: what happens while libvirt is asked.
 
 Whoever asks while somebody holds the file $FAKE_LIBVIRT_LOCK is refused: libvirt waits for a hook that waits for it.
+Whoever asks for XML while somebody holds the file UUID.job waits for it, as for a hook of the same guest that runs.
+
+Each UUID that stands in a line of the file `events` is one event of an attached device; the file is gone then.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import fcntl
 import os
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -38,6 +42,9 @@ def _refuse_under_lock() -> None:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
+_handlers: dict[int, Callable[[virConnect, virDomain, str, None], None]] = {}
+
+
 class virDomain:  # noqa: N801
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -51,6 +58,10 @@ class virDomain:  # noqa: N801
 
     def XMLDesc(self) -> str:  # noqa: N802
         _refuse_under_lock()
+        job = self._path.with_suffix(".job")
+        if job.exists():
+            with job.open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
         xml = self._path.read_text()
         meanwhile = self._path.with_name("meanwhile")
         if meanwhile.exists():
@@ -75,6 +86,12 @@ class virConnect:  # noqa: N801
             raise libvirtError(f"Domain not found: no domain with matching uuid '{uuid}'", VIR_ERR_NO_DOMAIN)
         return virDomain(path)
 
+    def lookupByName(self, name: str) -> virDomain:  # noqa: N802
+        for found in self.listAllDomains():
+            if found.name() == name:
+                return found
+        raise libvirtError(f"Domain not found: no domain with matching name '{name}'", VIR_ERR_NO_DOMAIN)
+
     def isAlive(self) -> int:  # noqa: N802
         return 1
 
@@ -87,7 +104,10 @@ class virConnect:  # noqa: N801
     def registerCloseCallback(self, callback: object, opaque: object) -> None:  # noqa: N802
         pass
 
-    def domainEventRegisterAny(self, domain: object, event: int, callback: object, opaque: object) -> int:  # noqa: N802
+    def domainEventRegisterAny(  # noqa: N802
+        self, domain: object, event: int, callback: Callable[[virConnect, virDomain, str, None], None], opaque: object
+    ) -> int:
+        _handlers[event] = callback
         return event
 
 
@@ -110,4 +130,12 @@ def virEventAddTimeout(interval: int, callback: object, opaque: object) -> int: 
 
 
 def virEventRunDefaultImpl() -> None:  # noqa: N802
-    time.sleep(0.1)
+    path = Path(os.environ["FAKE_LIBVIRT"], "events")
+    if not path.exists() or VIR_DOMAIN_EVENT_ID_DEVICE_ADDED not in _handlers:
+        time.sleep(0.1)
+        return
+    uuids = path.read_text().split()
+    path.unlink()
+    for uuid in uuids:
+        domain = virDomain(path.with_name(f"{uuid}.xml"))
+        _handlers[VIR_DOMAIN_EVENT_ID_DEVICE_ADDED](virConnect(), domain, "net0", None)
