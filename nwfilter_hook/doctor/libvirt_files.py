@@ -35,6 +35,11 @@ def own_filters() -> dict[str, tuple[str, bytes]]:
     return {os.path.basename(path)[:-4]: (path, data) for path, data in _xml_files(NWFILTERS)}
 
 
+def has_own_driver() -> bool:
+    """Whether libvirt's own nwfilter driver is there: it has a directory of filters."""
+    return os.path.isdir(NWFILTERS)
+
+
 def bound_taps() -> frozenset[str]:
     """The devices that libvirt's own driver has bound to a filter. Raises OSError."""
     return frozenset(os.path.basename(path)[:-4] for path, _ in _xml_files(BINDINGS))

@@ -8,7 +8,7 @@ Out: `Patient`, whose properties raise NwfilterHookError or OSError where a thin
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from ..base.dataclass import dataclass
 from ..base.errors import InputError, NwfilterHookError
@@ -16,7 +16,9 @@ from ..capabilities import Capability, Survey
 from ..domain.model import Domain
 from ..host import Host, open_survey
 from ..network.links import Link, list_links, open_route
-from ..network.tables import Chain, list_all_chains, open_netfilter
+from ..network.surroundings import OWN_TABLES
+from ..network.tables import FAMILIES, Chain, list_all_chains, list_statements, open_netfilter
+from ..network.xtables import LegacyTable, list_legacy_tables
 from ..operations.floors import read_domain
 from ..operations.lifecycle import check
 from ..operations.show import TapView, read_service, read_views
@@ -40,6 +42,32 @@ class Guest:
     path: str
     domain: Domain | None
     fault: NwfilterHookError | None
+
+
+@dataclass(frozen=True)
+class Forwarding:
+    """
+    A chain that packets which are forwarded meet.
+
+    Attributes:
+        closed: its policy is to drop. `drops`: it or a chain beside it drops or rejects.
+        chains: names of those beside it.
+    """
+
+    family: str
+    name: str
+    closed: bool
+    drops: bool
+    chains: frozenset[str]
+
+    @property
+    def whose(self) -> str:
+        """The program that made it, as far as names of chains and tables tell; "" if they don't."""
+        words = (self.name, *self.chains)
+        return next((who for mark, who in _MARKS.items() if any(mark in word for word in words)), "")
+
+
+_MARKS = {"DOCKER": "Docker", "firewalld": "firewalld", "ufw-": "ufw", "KUBE-": "Kubernetes", "LIBVIRT_": "libvirt"}
 
 
 class Patient:
@@ -107,6 +135,33 @@ class Patient:
         """Every chain of nftables, whoever's it is."""
         with open_netfilter() as netfilter:
             return list_all_chains(netfilter)
+
+    @functools.cached_property
+    def statements(self) -> dict[tuple[str, str], dict[str, frozenset[str]]]:
+        """By family and name of a table that isn't ours, what its chains do; see network.tables.list_statements."""
+        numbers = {name: number for number, name in FAMILIES.items()}
+        foreign = sorted({(each.family, each.table) for each in self.chains if each.table not in OWN_TABLES})
+        with open_netfilter() as netfilter:
+            return {each: list_statements(netfilter, numbers[each[0]], each[1]) for each in foreign}
+
+    @functools.cached_property
+    def legacy(self) -> list[LegacyTable]:
+        """Tables of iptables, ip6tables and ebtables in their older form."""
+        return list_legacy_tables()
+
+    def forwarding(self) -> Iterator[Forwarding]:
+        """What decides about packets that are forwarded, and is nobody's but others'."""
+        for each in self.chains:
+            if each.hook == "forward" and each.family in ("ip", "ip6", "inet") and each.table not in OWN_TABLES:
+                inside = self.statements[each.family, each.table]
+                drops = any({"drop", "reject"} & does for does in inside.values())
+                others = frozenset(chain.name for chain in self.chains if chain.table == each.table)
+                yield Forwarding(each.family, str(each), each.policy == "drop", drops, others)
+        for table in self.legacy:
+            if table.name == "filter" and table.family in ("ip", "ip6"):
+                drops = "FORWARD" in table.dropping or "REJECT" in table.targets
+                name = f"{table.family}tables-legacy filter FORWARD"
+                yield Forwarding(table.family, name, "FORWARD" in table.policies, drops, table.chains)
 
     @functools.cached_property
     def running(self) -> list[Guest]:

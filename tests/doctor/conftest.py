@@ -23,6 +23,12 @@ IP = [("IP", "10.0.0.1")]
 WEB = interface("vnet0", "clean-traffic", IP, mac=GUEST)
 ABLE = 'case "$*" in *--check*) exit 0;; esac'
 """For a `fake_nft`: a kernel that can do everything."""
+LACKS_CT = f"""in=$(cat)
+case "$*$in" in *--check*"ct state"*) exit 1;; esac
+{ABLE}
+printf "%s" "$in" >$HERE/in
+exec <$HERE/in"""
+"""Likewise: one without connections in bridges."""
 
 
 class Closing(Protocol):
@@ -115,12 +121,25 @@ class Ward:
     # the doctor
 
     def command(self, *arguments: str, before: str = "") -> subprocess.CompletedProcess[str]:
-        """Run the command line; `before` is shell, in the same private mounts."""
+        """Run the command line; `before` is shell in front of it. No process of this machine is to be seen."""
         mounts = f"mount --bind {self.libvirt} /etc/libvirt; mount -t tmpfs none /run; "
         mounts += f"mkdir /run/libvirt; mount --bind {self.running} /run/libvirt; "
         script = f'{mounts}{before}\nexec "$@"'
         return self.wire.run(
-            *("sh", "-ec", script, "sh", str(PYTHON), "-c", MAIN, *arguments),
+            *(
+                "unshare",
+                "--pid",
+                "--fork",
+                "--mount-proc",
+                "sh",
+                "-ec",
+                script,
+                "sh",
+                str(PYTHON),
+                "-c",
+                MAIN,
+                *arguments,
+            ),
             check=False,
             environment=self.wire.hook_environment(),
             own_sysfs=True,

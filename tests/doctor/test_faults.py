@@ -7,22 +7,16 @@ import os
 import socket
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
 from nwfilter_hook.doctor.examine import names
-from tests.doctor.conftest import ABLE, WEB, Ward
+from tests.doctor import test_around
+from tests.doctor.conftest import ABLE, LACKS_CT, WEB, Ward
 from tests.support import bpf
 from tests.support.domains import interface
 
 pytestmark = pytest.mark.netns
-
-LACKS_CT = f"""in=$(cat)
-case "$*$in" in *--check*"ct state"*) exit 1;; esac
-{ABLE}
-printf "%s" "$in" >$HERE/in
-exec <$HERE/in"""
 
 
 def broken_configuration(ward: Ward) -> None:
@@ -233,13 +227,14 @@ def test_a_fault_is_named(ward: Ward, make: Callable[[Ward], None]) -> None:
     assert not command or found[0]["command"] == command
 
 
-NEEDS_MORE = {"hook-known", "conntrack-table"}
+NEEDS_MORE = {"hook-known", "conntrack-table", "notrack"}
 """Checks whose fault is made by a test of its own."""
 
 
 def test_every_check_has_a_fault() -> None:
     """One that no test makes would be a promise."""
-    assert {check for check, _, _, _ in FAULTS.values()} | NEEDS_MORE == set(names())
+    around = {check for check, level, _, _ in test_around.CASES.values() if level}
+    assert {check for check, _, _, _ in FAULTS.values()} | around | NEEDS_MORE == set(names())
 
 
 def test_nothing_is_wrong(ward: Ward) -> None:
@@ -253,21 +248,14 @@ def test_nothing_is_wrong(ward: Ward) -> None:
 
 def test_the_hook_is_newer_than_libvirtd(ward: Ward) -> None:
     """By the daemon's start in /proc; one that has started a hook since knows it all the same."""
-    daemon = ward.directory / "libvirtd"
-    daemon.write_bytes(Path("/bin/sleep").read_bytes())
-    daemon.chmod(0o755)
-    process = ward.wire.start_process(daemon, "60", environment={}, output=ward.directory / "log")
-    try:
-        time.sleep(1.2)  # the kernel tells a start in hundredths of a second, the time of boot in whole ones
-        os.utime(ward.record(), (1, 1))
-        newer = "touch /etc/libvirt/hooks/qemu.d/*"
-        words = f"the hook is newer than libvirtd ({process.pid})"
-        ward.finds("hook-known", "wrong", words, "systemctl reload libvirtd", before=newer)
-        ward.record().touch()
-        assert ward.findings("hook-known") == []
-    finally:
-        process.kill()
-        process.wait()
+    # the kernel tells a start in hundredths of a second, the time of boot in whole ones
+    libvirtd = "cp /bin/sleep /run/libvirtd; /run/libvirtd 60 >/dev/null 2>&1 & sleep 1.3;"
+    os.utime(ward.record(), (1, 1))
+    assert ward.findings("hook-known", before=libvirtd) == []
+    words = "the hook is newer than libvirtd ("
+    newer = f"{libvirtd} touch /etc/libvirt/hooks/qemu.d/*"
+    ward.finds("hook-known", "wrong", words, "systemctl reload libvirtd", before=newer)
+    assert ward.findings("hook-known", before=f"{newer} {ward.record()}") == []
 
 
 @pytest.mark.parametrize(("count", "level"), [(74, None), (80, "hint"), (96, "wrong")])
