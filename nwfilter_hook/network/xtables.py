@@ -122,7 +122,7 @@ def _bridge_table(name: str) -> LegacyTable:
         entries = ctypes.create_string_buffer(max(info[3], 1))
         pointer = ctypes.addressof(entries)
         question = _REPLACE.pack(name.encode(), *info[1:4], *(0,) * 8, pointer)
-        _ask(raw, socket.SOL_IP, _EBT_GET_ENTRIES, question)
+        _ask(raw, socket.SOL_IP, _EBT_GET_ENTRIES, question + bytes(info[3]))  # that long it must be
     none = frozenset[str]()
     words = frozenset(each.decode() for each in _NAME.findall(entries.raw))
     return LegacyTable("bridge", name, words, none, none, none)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,7 +19,7 @@ from tests.support.frames import GUEST
 from tests.support.netns import REPOSITORY, Wire
 
 MAIN = f"import sys; sys.path.insert(0, {str(REPOSITORY)!r}); from nwfilter_hook.cli.main import main; main()"
-PYTHON = REPOSITORY / ".venv/bin/python"
+PYTHON = sys.executable
 IP = [("IP", "10.0.0.1")]
 WEB = interface("vnet0", "clean-traffic", IP, mac=GUEST)
 ABLE = 'case "$*" in *--check*) exit 0;; esac'
@@ -135,7 +136,7 @@ class Ward:
                 "-ec",
                 script,
                 "sh",
-                str(PYTHON),
+                PYTHON,
                 "-c",
                 MAIN,
                 *arguments,
