@@ -10,8 +10,10 @@ https://libvirt.org/html/libvirt-libvirt-domain.html
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from typing import Any
 
+from .base.dataclass import dataclass
 from .base.errors import LibvirtError, NwfilterHookError
 
 URI = "qemu:///system"
@@ -86,6 +88,81 @@ class Libvirt:
         except self._module.libvirtError:
             lost = True
         return LibvirtError(f"libvirt: {error}", lost=lost)
+
+
+@dataclass(frozen=True)
+class LibvirtGuest:
+    """
+    Attributes:
+        running: or paused; else it is only defined.
+        xml: what it has now; of a guest that doesn't run, what it will have.
+    """
+
+    uuid: str
+    name: str
+    running: bool
+    xml: bytes
+
+
+class LibvirtManager(Libvirt):
+    """A connection that may change filters and metadata."""
+
+    def guests(self) -> list[LibvirtGuest]:
+        """Every guest, running or not, by name. Raises LibvirtError."""
+        with self._said():
+            found = [
+                LibvirtGuest(each.UUIDString(), each.name(), bool(each.isActive()), str(each.XMLDesc()).encode())
+                for each in self.connection.listAllDomains()
+            ]
+        return sorted(found, key=lambda each: each.name)
+
+    def filters(self) -> dict[str, str]:
+        """The XML of every filter, by name. Raises LibvirtError."""
+        with self._said():
+            return {each.name(): str(each.XMLDesc()) for each in self.connection.listAllNWFilters()}
+
+    def define_filter(self, xml: str) -> None:
+        """Define or redefine; libvirt changes the rules of guests that run. Raises LibvirtError."""
+        with self._said():
+            self.connection.nwfilterDefineXML(xml)
+
+    def filtered_taps(self) -> dict[str, str]:
+        """The taps that libvirt's own driver filters, with the filter that each refers to. Raises LibvirtError."""
+        with self._said():
+            found = {}
+            for each in self.connection.listAllNWFilterBindings():
+                with contextlib.suppress(self._module.libvirtError):  # it has gone meanwhile
+                    found[each.portDev()] = each.filterName()
+            return found
+
+    def set_metadata(self, uuid: str, xml: str | None, uri: str) -> None:
+        """Of a guest, now and from the next start on; None removes it. Raises LibvirtError."""
+        with self._said():
+            domain = self.connection.lookupByUUIDString(uuid)
+            live = self._module.VIR_DOMAIN_AFFECT_LIVE if domain.isActive() else 0
+            config = self._module.VIR_DOMAIN_AFFECT_CONFIG if domain.isPersistent() else 0
+            domain.setMetadata(self._module.VIR_DOMAIN_METADATA_ELEMENT, xml, "nwf", uri, live | config)
+
+    @contextlib.contextmanager
+    def _said(self) -> Iterator[None]:
+        try:
+            yield
+        except self._module.libvirtError as error:
+            raise self._error(error) from error
+
+
+def open_manager(uri: str, hint: str = "install python3-libvirt") -> LibvirtManager:
+    """
+    A connection that may change filters.
+
+    Raises:
+        LibvirtError: there is none to be had. NwfilterHookError: libvirt-python isn't installed.
+    """
+    module = load_libvirt(hint)
+    try:
+        return LibvirtManager(module, module.open(uri))
+    except module.libvirtError as error:
+        raise LibvirtError(f"libvirt, {uri}: {error}", lost=True) from error
 
 
 def open_libvirt(uri: str, hint: str = "install python3-libvirt") -> Libvirt:

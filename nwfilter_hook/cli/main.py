@@ -16,6 +16,7 @@ from ..base.errors import NwfilterHookError
 from .common import print_error
 
 COMMANDS = {
+    "adopt": "adopt.adopt_",
     "binding-create": "bindings.binding_create",
     "binding-delete": "bindings.binding_delete",
     "binding-dumpxml": "bindings.binding_dumpxml",
@@ -27,14 +28,15 @@ COMMANDS = {
     "edit": "edit.edit",
     "learn": "learned.learn",
     "list": "filters.list_",
-    "relearn": "learned.relearn",
     "metrics": "metrics.metrics",
+    "relearn": "learned.relearn",
     "reload": "filters.reload_",
     "replay": "replay.replay",
     "resync": "resync.resync_",
     "schema": "schema.schema",
     "set": "address_sets.set_",
     "show": "show.show",
+    "unadopt": "adopt.unadopt_",
     "undefine": "filters.undefine_",
     "validate": "validate.validate",
     "verify": "verify.verify",
