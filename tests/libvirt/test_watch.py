@@ -196,6 +196,31 @@ def test_flush_and_restart(host: Host, guest: Guest, watch: Watch, wire: Wire) -
     soon("unplugged", lambda: len(guest.taps()) == 1)
 
 
+def test_libvirtd_hangs(host: Host, guest: Guest, watch: Watch) -> None:
+    """It is there, and doesn't answer: a flush is healed, the connection is given up, and a new one is made in time."""
+    tap = guest.tap
+    rules = host.kernel.rules(tap)
+    pid = host.path(host.libvirtd.PID_FILE).read_text().strip()
+    host.run("kill", "-STOP", pid)
+    try:
+        host.run("nft", "flush", "ruleset")
+        soon("put back", lambda: host.kernel.rules(tap) == rules)
+        # three questions, five seconds each
+        wait_for("the connection is given up", lambda: watch.told()["libvirt"] != "connected")
+    finally:
+        host.run("kill", "-CONT", pid)
+    soon("connected", lambda: watch.told()["libvirt"] == "connected")
+    change(
+        host,
+        guest,
+        "update-device",
+        interface_xml(GUEST, BR0, reference=filterref_xml("clean-traffic", ("IP", OTHER_IP))),
+    )
+    soon("another address", lambda: addresses(host, tap) == [OTHER_IP])
+    change(host, guest, "update-device", interface_xml(GUEST, BR0, reference=CLEAN))
+    soon("as it was", lambda: addresses(host, tap) == [GUEST_IP])
+
+
 def test_the_guest_ends(host: Host, guest: Guest, watch: Watch) -> None:
     """Nothing is left of a guest that is destroyed, and nothing of it was taken for drift."""
     tap, said = guest.tap, watch.said()
