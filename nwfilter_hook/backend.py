@@ -247,6 +247,14 @@ class Backend:
         """Whether rules can stand at the ingress of a bridge port's device, before the bridge."""
         raise NotImplementedError
 
+    def abilities(self) -> Mapping[str, bool]:
+        """All that this kernel can or can't do, by name."""
+        raise NotImplementedError
+
+    def needs(self, installed: Installed) -> tuple[str, ...]:
+        """The abilities without which its rules could not be."""
+        raise NotImplementedError
+
     def has_zones(self) -> bool:
         """Whether this kernel can keep connections of bridges apart."""
         raise NotImplementedError

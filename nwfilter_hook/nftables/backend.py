@@ -18,7 +18,7 @@ from ..ruleset.model import NamedSet, Ruleset
 from . import bounds, learned, script, segments
 from .commands import Operation, Script
 from .expressions import with_counts
-from .features import Features, Remember, needs_of
+from .features import SYMBOLS, Features, Remember, needs_of, needs_of_statements
 from .fingerprints import fingerprints
 from .names import BOUNDS, LOOKUPS, TABLE, is_of_tap
 from .netlink import (
@@ -95,6 +95,12 @@ class NftBackend(Backend):
 
     def sees_ingress(self) -> bool:
         return self._features.has("ingress")
+
+    def abilities(self) -> Mapping[str, bool]:
+        return {feature: self._features.has(feature) for feature in SYMBOLS}
+
+    def needs(self, installed: Installed) -> tuple[str, ...]:
+        return needs_of_statements(self.statements(installed))
 
     def has_zones(self) -> bool:
         return self._features.has("zones")

@@ -130,6 +130,13 @@ def _needs(rule: Rule) -> Iterator[str]:
         yield "count"
 
 
+def needs_of_statements(statements: Iterable[str]) -> tuple[str, ...]:
+    """The same of rules as they are recorded."""
+    text = "\n".join(statement.partition(' comment "')[0] for statement in statements)
+    words = {"ct": " ct ", "reject": " reject", "count": " ct count "}
+    return tuple(feature for feature, word in words.items() if word in text)
+
+
 def _complaint(nft: Nft, probe: str) -> str | None:
     """nft's against the commands of `probe`, which aren't carried out; None if it takes them."""
     table = f"{TABLE}-probe"
