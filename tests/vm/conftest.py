@@ -102,6 +102,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             # pytest-timeout: the first of them waits for all.
             substitute.add_marker(pytest.mark.timeout(2 * (BOOT_S + PER_TEST_S * len(wanted))))
             items[position] = substitute
+    # last: by then the VM is through, and nobody waits for it
+    items.sort(key=lambda item: isinstance(item, InVm))
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
