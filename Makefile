@@ -29,7 +29,7 @@ test: $(VENV)/test-ready
 lint: $(VENV)/test-ready
 	$(VENV)/bin/python -m pytest tests/unit/test_lint.py
 
-# The demo, and all tests that start nft or a hook, in a Debian 13 beside this system; `make test` has it too.
+# The demo, and the tests that depend on nft or Python, in a Debian 13 beside this system; `make test` has it too.
 debian13: $(VENV)/test-ready
 	$(VENV)/bin/python -m pytest tests/debian13
 

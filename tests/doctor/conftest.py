@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,10 +15,8 @@ import pytest
 from nwfilter_hook.storage.watching import OneService, Watching, write_watching
 from tests.support.domains import domain, interface, uuid_of
 from tests.support.frames import GUEST
-from tests.support.netns import REPOSITORY, Wire
+from tests.support.netns import REPOSITORY, Wire, command_line
 
-MAIN = f"import sys; sys.path.insert(0, {str(REPOSITORY)!r}); from nwfilter_hook.cli.main import main; main()"
-PYTHON = sys.executable
 IP = [("IP", "10.0.0.1")]
 WEB = interface("vnet0", "clean-traffic", IP, mac=GUEST)
 ABLE = 'case "$*" in *--check*) exit 0;; esac'
@@ -127,20 +124,9 @@ class Ward:
         mounts += f"mkdir /run/libvirt; mount --bind {self.running} /run/libvirt; "
         script = f'{mounts}{before}\nexec "$@"'
         return self.wire.run(
-            *(
-                "unshare",
-                "--pid",
-                "--fork",
-                "--mount-proc",
-                "sh",
-                "-ec",
-                script,
-                "sh",
-                PYTHON,
-                "-c",
-                MAIN,
-                *arguments,
-            ),
+            *("unshare", "--pid", "--fork", "--mount-proc", "sh", "-ec", script, "sh"),
+            *command_line(),
+            *arguments,
             check=False,
             environment=self.wire.hook_environment(),
             own_sysfs=True,

@@ -27,6 +27,7 @@ mount --bind "$2" /run/log/journal
 exec /lib/systemd/systemd-journald
 """
 BESIDE_IT = """
+mkdir -p /run/systemd
 mount -t tmpfs tmpfs /run/systemd
 mkdir /run/systemd/journal
 mount --bind "$1" /run/systemd/journal

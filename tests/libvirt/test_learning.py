@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests.libvirt.conftest import REPOSITORY, Guest, Guests, Host
+from tests.libvirt.conftest import Guest, Guests, Host
 from tests.support.frames import GUEST, GUEST_IP, OTHER, arp, udp
 from tests.support.guest import filterref_xml, interface_xml, mark
 from tests.support.libvirtd import Wire, wait_for
+from tests.support.netns import command_line
 
 pytestmark = pytest.mark.libvirt
 
@@ -60,9 +60,7 @@ def lease(guest: Guest) -> str:
 
 def learned(host: Host) -> list[str]:
     """What `show` says."""
-    code = f"import sys; sys.path.insert(0, {str(REPOSITORY)!r}); from nwfilter_hook.cli.main import main; main()"
-    shown = host.run(sys.executable, "-c", code, "show", "--json").stdout
-    (view,) = json.loads(shown)
+    (view,) = json.loads(host.run(*command_line(), "show", "--json").stdout)
     return list(view["learned"])
 
 

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import json
-import sys
 from typing import Any
 
-from tests.support.netns import REPOSITORY, Wire
-
-_MAIN = f"import sys; sys.path.insert(0, {str(REPOSITORY)!r}); from nwfilter_hook.cli.main import main; main()"
+from tests.support.netns import Wire
 
 
 def command(wire: Wire, *arguments: str, check: bool = True) -> str:
     """What the command line prints; if it is to fail (`check` is False), its message."""
-    done = wire.run(
-        sys.executable, "-c", _MAIN, *arguments, check=check, environment=wire.hook_environment(), own_sysfs=True
-    )
-    assert check or done.returncode == 1
+    done = wire.command(*arguments)
+    assert done.returncode == (0 if check else 1), done
     return done.stdout if check else done.stderr.strip().removeprefix("nwfilter-hook: ")
 
 

@@ -23,6 +23,7 @@ import select
 import socket
 import struct
 import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -88,6 +89,12 @@ def _mount_own_sysfs() -> None:
     for source, target, kind, flags in ((None, b"/", None, MS_REC_SLAVE), (b"sysfs", b"/sys", b"sysfs", 0)):
         if _libc.mount(source, target, kind, flags, None) != 0:
             raise OSError(ctypes.get_errno(), "mount")
+
+
+def command_line(tree: Path = REPOSITORY) -> tuple[str, str, str]:
+    """What runs `nwfilter-hook` of that source tree, with the Python that runs the tests."""
+    code = f"import sys; sys.path.insert(0, {str(tree)!r}); from nwfilter_hook.cli.main import main; main()"
+    return sys.executable, "-c", code
 
 
 class Guest:
@@ -475,6 +482,18 @@ class Wire:
             stdin=xml,
             check=False,
             environment=self.hook_environment(),
+            own_sysfs=True,
+        )
+
+    def command(
+        self, *arguments: str, environment: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run `nwfilter-hook`, whatever its exit status."""
+        return self.run(
+            *command_line(),
+            *arguments,
+            check=False,
+            environment=environment or self.hook_environment(),
             own_sysfs=True,
         )
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,8 @@ import pytest
 from tests.support.domains import domain, interface, uuid_of
 from tests.support.frames import GUEST, OTHER
 from tests.support.libvirtd import wait_for
-from tests.support.netns import REPOSITORY, Wire
+from tests.support.netns import REPOSITORY, Wire, command_line
 
-RUN = "from nwfilter_hook.cli.main import main; main()"
-MAIN = f"import sys; sys.path.insert(0, {str(REPOSITORY)!r}); {RUN}"
 FAKE_LIBVIRT = REPOSITORY / "tests/support/fake_libvirt"
 IP = [("IP", "10.0.0.1")]
 WEB = interface("vnet0", "clean-traffic", IP, mac=GUEST)
@@ -69,17 +66,7 @@ class Hypervisor:
 
     def command(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run `nwfilter-hook`; whatever its exit status."""
-        return self.wire.run(
-            *self.program(),
-            *arguments,
-            check=False,
-            environment={**self.environment, **environment},
-            own_sysfs=True,
-        )
-
-    def program(self) -> tuple[str, ...]:
-        """What runs the command line."""
-        return sys.executable, "-c", MAIN
+        return self.wire.command(*arguments, environment={**self.environment, **environment})
 
     def resync(self) -> str:
         """What a `resync` prints in which nothing fails; it says each change on stderr, in one line."""
@@ -105,7 +92,7 @@ class Service:
     `nwfilter-hook watch` on a hypervisor, until the `with` block ends.
 
     Args:
-        uri: of libvirt. status_dir: the configuration's, if not its default. program: what runs the command line.
+        uri: of libvirt. status_dir: the configuration's, if not its default. tree: whose service it is.
         environment: beside the hypervisor's.
     """
 
@@ -115,14 +102,14 @@ class Service:
         uri: str = "none",
         *,
         status_dir: str = "",
-        program: str = MAIN,
+        tree: Path = REPOSITORY,
         **environment: str,
     ) -> None:
         self._hypervisor = hypervisor
         path = Path(hypervisor.environment["NWFILTER_HOOK_CONF"])
         directory = f"status_dir = {status_dir}\n" if status_dir else ""
         path.write_text(f"{path.read_text().partition('[watch]')[0].rstrip()}\n[watch]\nuri = {uri}\n{directory}")
-        self._program = program
+        self._tree = tree
         # another of its threads may hold our lock while one asks libvirt
         free = {"FAKE_LIBVIRT_LOCK": ""}
         self._environment = {**hypervisor.environment, **free, "JOURNAL_STREAM": "8:1", **environment}
@@ -131,7 +118,7 @@ class Service:
     def __enter__(self) -> Service:
         self._log.write_text("")
         self.process = self._hypervisor.wire.start_process(
-            sys.executable, "-c", self._program, "watch", environment=self._environment, output=self._log
+            *command_line(self._tree), "watch", environment=self._environment, output=self._log
         )
         wait_for("the service", lambda: "watching: " in self.said() or self.process.poll() is not None, 20)
         assert self.process.poll() is None, self.said()

@@ -12,6 +12,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from tests.support.domains import domain
 from tests.support.frames import OTHER_IP, udp
 from tests.support.libvirtd import wait_for
+from tests.support.netns import command_line
 from tests.watch.conftest import WEB, Hypervisor, Service
 
 
@@ -81,7 +82,7 @@ def test_textfile(hypervisor: Hypervisor, tmp_path: Path) -> None:
     )
     command = [
         *("unshare", "--mount", "sh", "-c", script, "sh"),
-        *hypervisor.program(),
+        *command_line(),
         "metrics",
         "--textfile",
         f"{full}/x.prom",

@@ -14,7 +14,7 @@ from tests.support.domains import domain, interface
 from tests.support.frames import OTHER_IP, udp
 from tests.support.libvirtd import wait_for
 from tests.support.netns import REPOSITORY, Wire
-from tests.watch.conftest import DB, RUN, WEB, Hypervisor, Service
+from tests.watch.conftest import DB, WEB, Hypervisor, Service
 
 pytestmark = pytest.mark.netns
 
@@ -194,7 +194,7 @@ def test_another_version_is_installed(hypervisor: Hypervisor, tmp_path: Path) ->
     """The service ends, for systemd to start the new one: half of each would be in memory."""
     shutil.copytree(REPOSITORY / "nwfilter_hook", tmp_path / "nwfilter_hook")
     shutil.copytree(REPOSITORY / "filters", tmp_path / "filters")
-    with Service(hypervisor, program=f"import sys; sys.path.insert(0, {str(tmp_path)!r}); {RUN}") as service:
+    with Service(hypervisor, tree=tmp_path) as service:
         (tmp_path / "new.py").write_text((tmp_path / "nwfilter_hook/config.py").read_text())
         (tmp_path / "new.py").rename(tmp_path / "nwfilter_hook/config.py")
         service.wait_until_said("another version of the package has been installed: ending, to be started anew")

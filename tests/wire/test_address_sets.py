@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 
 import pytest
 
 from tests.support.domains import domain, interface
 from tests.support.frames import OTHER_IP, udp, udp6
-from tests.support.netns import REPOSITORY, Wire
+from tests.support.netns import Wire
 
 pytestmark = pytest.mark.netns
 
@@ -29,8 +28,7 @@ def guest_xml(wire: Wire) -> str:
 
 def run_set(wire: Wire, *words: str, status: int = 0) -> str:
     """`nwfilter-hook set WORDS` inside; what it printed, on stderr if it failed."""
-    code = f"import sys; sys.path.insert(0, {str(REPOSITORY)!r}); from nwfilter_hook.cli.main import main; main()"
-    done = wire.run(sys.executable, "-c", code, "set", *words, environment=wire.hook_environment(), check=False)
+    done = wire.command("set", *words)
     assert done.returncode == status, done.stderr
     return done.stderr if status else done.stdout
 
