@@ -171,18 +171,6 @@ def test_a_filter_that_is_gone_stays_in_force(box: Sandbox) -> None:
         assert box.hook(GUEST, "reconnect", xml).status == 0
 
 
-def test_rules_are_put_back_without_their_filter(box: Sandbox) -> None:
-    """When the filter's file and the rules are gone, the record has the rules."""
-    xml = mine(box)
-    box.hook(GUEST, "start", xml).fine()
-    clean = box.kernel()
-    mine(box, there=False)
-    box.nft_script(flush_tap()(box))
-    box.hook(GUEST, "reconnect", xml).excused(GUEST, TAP, "repaired")
-    assert box.kernel() == clean
-    box.check_tidy()
-
-
 def test_a_filter_that_cant_be_made_closes_the_tap(box: Sandbox) -> None:
     """When file and record are gone the tap is closed both ways; when the file is back, reconnect opens it again."""
     xml = mine(box)
@@ -229,19 +217,6 @@ def test_only_the_tap_that_cant_be_repaired_is_closed(box: Sandbox) -> None:
     assert box.kernel("vnet1") == healthy
 
 
-def test_a_tap_in_force_is_not_closed_for_its_neighbour(box: Sandbox) -> None:
-    """A tap whose rules are in force, but whose filter's file is gone, keeps them while its neighbour is repaired."""
-    mine(box)
-    xml = domain(GUEST, [interface(TAP, "mine"), interface("vnet1", FILTER, mac="52:54:00:00:00:02")])
-    box.hook(GUEST, "start", xml).fine()
-    clean = box.kernel()
-    mine(box, there=False)
-    box.nft_script(flush_tap("vnet1")(box))
-    assert box.hook(GUEST, "reconnect", xml).status == 0
-    assert not box.quarantined(TAP)
-    assert box.kernel() == clean
-
-
 def test_a_refused_repair_closes_the_tap(box: Sandbox) -> None:
     """When nft refuses the guest's rules but not a plain drop, the tap is closed."""
     xml = box.running()
@@ -252,13 +227,6 @@ def test_a_refused_repair_closes_the_tap(box: Sandbox) -> None:
 
 
 # --- the XML is no use ------------------------------------------------------------------------------------------------
-
-
-def test_a_useless_xml_keeps_what_is_in_force(box: Sandbox) -> None:
-    """With garbage for XML the guest keeps its rules; the message says what is wrong."""
-    box.running()
-    with box.unchanged():
-        box.hook(GUEST, "reconnect", NOT_XML).excused(GUEST, "XML")
 
 
 def test_a_useless_xml_and_no_rules(box: Sandbox) -> None:
@@ -339,16 +307,6 @@ def test_wrong_metadata_doesnt_leave_the_guest_open(box: Sandbox) -> None:
 
 
 # --- the record is gone, or says something else -----------------------------------------------------------------------
-
-
-def test_a_running_guest_without_record_gets_its_filter(box: Sandbox) -> None:
-    """A guest that ran before we were installed has its filter from the first reconnect on."""
-    box.running()
-    clean = box.kernel()
-    box.stop()
-    box.hook(GUEST, "reconnect", guest_xml()).excused(TAP)
-    assert box.kernel() == clean
-    box.hook(GUEST, "reconnect", guest_xml()).fine()
 
 
 def test_a_guest_that_has_lost_its_reference_loses_its_rules(box: Sandbox) -> None:
