@@ -31,8 +31,8 @@ _IN_EVERY_FRAME = (Field.ETHER_SRC, Field.ETHER_DST, Field.ETHER_TYPE)
 class StageBuilder:
     """One stage under construction; rules arrive in evaluation order of their chains, `names` are in document order."""
 
-    def __init__(self, stage: Stage, names: Sequence[str], end_of_chain: str) -> None:
-        self._stage = stage
+    def __init__(self, stage: Stage, names: Sequence[str], end_of_chain: str, *, inline: bool = True) -> None:
+        self._stage, self._inline = stage, inline
         self._names = names
         self._accepts_at_end = end_of_chain == "accept"
         self._root: list[tuple[int, Rule]] = []
@@ -75,12 +75,12 @@ class StageBuilder:
         if entries:
             yield Chain(self._stage, None, tuple(entries))
         for name, rules in self._sub.items():
-            if _inlined(rules) is None:
+            if self._inlined(rules) is None:
                 yield Chain(self._stage, name, tuple(rules))
 
     def _entrance(self, name: str) -> tuple[Rule, ...]:
         """What the root chain holds for a sub-chain: the jump, or its rules, for the frames of that chain."""
-        rules = _inlined(self._sub[name])
+        rules = self._inlined(self._sub[name])
         if rules is None:
             return (self._jump(name),)
         conditions = _JUMP_CONDITIONS[chain_prefix(name) or ""]
@@ -88,6 +88,9 @@ class StageBuilder:
         return tuple(
             Rule(matches, rule.verdict, rule.filter, rule.source) for matches, rule in narrowed if matches is not None
         )
+
+    def _inlined(self, rules: Sequence[Rule]) -> Sequence[Rule] | None:
+        return _inlined(rules) if self._inline else None
 
     def _jump(self, name: str) -> Rule:
         first = self._sub[name][0]

@@ -49,6 +49,7 @@ def compile_tap(
     floor_learning: Learning | None = None,
     ingress: bool = True,
     segment: Segment | None = None,
+    inline: bool = True,
 ) -> Ruleset:
     """
     Compile `rules` into the chains that filter `tap`.
@@ -62,6 +63,7 @@ def compile_tap(
             `floor_learning` says, for `rules` as well.
         ingress: whether a bridge port's rules may stand at the ingress of its device, too.
         segment: where the tap is among others; alone, without it.
+        inline: whether short sub-chains may stand in the root chain; without, each rule is one that can be found again.
 
     Returns:
         For each stage that has rules: its root chain, then its sub-chains by first appearance.
@@ -73,8 +75,8 @@ def compile_tap(
     notes: dict[str, None] = {}
     below, rules = tuple(floor), tuple(rules)
     learning, floor_learning = learning or Learning(), floor_learning or Learning()
-    base = with_macs(_chains(tap, attachment, below, end_of_chain, "", notes), floor_learning.macs or (mac,))
-    chains = _chains(tap, attachment, rules, end_of_chain, "own-" if below else "", notes)
+    base = with_macs(_chains(tap, attachment, below, end_of_chain, inline, "", notes), floor_learning.macs or (mac,))
+    chains = _chains(tap, attachment, rules, end_of_chain, inline, "own-" if below else "", notes)
     chains = with_host_packets(with_macs(chains, learning.macs or (mac,)))
     taught = learned_kinds(base)
     chains = with_learning(chains, mac, learning, learned_kinds(chains) - taught, segment)
@@ -91,6 +93,7 @@ def _chains(
     attachment: Attachment,
     rules: Sequence[BoundRule],
     end_of_chain: str,
+    inline: bool,
     counters: str,
     notes: dict[str, None],
 ) -> list[Chain]:
@@ -104,7 +107,8 @@ def _chains(
     # sorted() is stable: rules of equal priority keep document order
     ordered = sorted(rules, key=lambda rule: (rule.chain != "root", rule.priority))
     stages = {
-        stage: StageBuilder(stage, tuple(dict.fromkeys(rule.chain for rule in rules)), end_of_chain) for stage in Stage
+        stage: StageBuilder(stage, tuple(dict.fromkeys(rule.chain for rule in rules)), end_of_chain, inline=inline)
+        for stage in Stage
     }
     number = 0
     for rule in ordered:

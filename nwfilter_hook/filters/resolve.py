@@ -67,7 +67,7 @@ def resolve(reference: FilterRef, mac: str, read_filter: ReadFilter) -> tuple[Bo
     learned_too = learned_macs(reference, macs)
     if learned_too:
         outer["MAC"] = (learned_too,)
-    occurrences = tuple(_walk(reference, outer, read_filter))
+    occurrences = tuple(walk_tree(reference, outer, read_filter))
     learned = _learned(occurrences, reference)
     bound = (rule for occurrence in occurrences for rule in _bind(_with(occurrence, learned), reference))
     rules = tuple(itertools.islice(bound, MAX_RULES + 1))
@@ -108,7 +108,7 @@ def filters_in_tree(name: str, read_filter: ReadFilter) -> frozenset[str]:
     return frozenset(found)
 
 
-def _walk(reference: FilterRef, parameters: _Items, read_filter: ReadFilter) -> Iterator[RuleInstance]:
+def walk_tree(reference: FilterRef, parameters: _Items, read_filter: ReadFilter) -> Iterator[RuleInstance]:
     """
     Every rule, depth first. A filter that is met again with the same parameters would only repeat its rules, which
     changes no verdict, so it is passed over; else a few filters that refer to each other twice make millions.
@@ -137,7 +137,7 @@ def _walk(reference: FilterRef, parameters: _Items, read_filter: ReadFilter) -> 
     yield from walk(reference, parameters, ())
 
 
-def _accesses(rule: FilterRule) -> Iterator[tuple[str, Setting, Variable]]:
+def accesses(rule: FilterRule) -> Iterator[tuple[str, Setting, Variable]]:
     for name, setting in rule.settings.items():
         if isinstance(setting.value, Variable):
             yield name, setting, setting.value
@@ -155,7 +155,7 @@ def _learned(occurrences: Sequence[RuleInstance], reference: FilterRef) -> _Item
     missing: dict[str, Setting] = {}
     learnable = True
     for occurrence in occurrences:
-        for _, setting, variable in _accesses(occurrence.rule):
+        for _, setting, variable in accesses(occurrence.rule):
             if variable.name not in occurrence.parameters:
                 missing.setdefault(variable.name, setting)
                 plain = variable.iterator == 0 and variable.index is None
@@ -186,7 +186,7 @@ def uses_learned(rules: Iterable[BoundRule]) -> bool:
 def literal_rules(definition: Filter) -> Iterator[BoundRule]:
     """Those rules of the filter that hold no variable, and so mean the same wherever it is used."""
     for rule in definition.entries:
-        if isinstance(rule, FilterRule) and not any(_accesses(rule)):
+        if isinstance(rule, FilterRule) and not any(accesses(rule)):
             yield from _bind(RuleInstance(definition, rule, {}), FilterRef(definition.name, {}, definition.source))
 
 
@@ -252,7 +252,7 @@ def _combinations(occurrence: RuleInstance) -> Iterator[Mapping[Variable, _Item]
     """Each way to give the rule's variables one value: iterators side by side, the first met varying fastest."""
     groups: dict[int, list[Variable]] = {}
     fixed: dict[Variable, _Item] = {}
-    for _, setting, variable in _accesses(occurrence.rule):
+    for _, setting, variable in accesses(occurrence.rule):
         if variable.index is not None:
             fixed[variable] = _element(occurrence, setting.source, variable)
         elif variable not in groups.setdefault(variable.iterator, []):
