@@ -29,6 +29,7 @@ COMMANDS = {
     "dumpxml": "filters.dumpxml",
     "edit": "edit.edit",
     "learn": "learned.learn",
+    "lint": "lint.lint",
     "list": "filters.list_",
     "metrics": "metrics.metrics",
     "relearn": "learned.relearn",

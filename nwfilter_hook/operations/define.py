@@ -30,6 +30,8 @@ from .transaction import FileChange, carry_out
 from .update import TapChanges, plan_update, recover
 from .validate import validate
 
+_MAX_WARNINGS = 20
+
 
 @dataclass(frozen=True)
 class Update:
@@ -82,6 +84,7 @@ def define(
         text, anew = as_kept(replace(parsed, uuid=uuid))
         library = host.library.with_filter(anew)
         notes += _check_references(library, anew)
+        notes += _warnings(host, library, parsed)
         if known and known.source.path == host.library.path_of(anew.name) and format_filter(known) == text:
             return Update(parsed.name, (), ("nothing changes: its normal form is the same", *notes), ())
         return _put_in_force(host, library, anew.name, notes, dry_run, text=text)
@@ -187,6 +190,20 @@ def _check_references(library: Library, anew: Filter) -> tuple[str, ...]:
             trail.append(name)
             waiting.append(_references(inner))
     return tuple(dict.fromkeys(notes))
+
+
+def _warnings(host: Host, library: Library, parsed: Filter) -> tuple[str, ...]:
+    """What is probably not meant in the filter; of one that doesn't compile nothing is known."""
+    from .lint import interfaces_use, lint_filter
+
+    try:
+        findings = lint_filter(library.with_filter(parsed), parsed, {}, interfaces_use(host))
+    except InputError:
+        return ()
+    told = [f"warning: {each.line}" for each in findings[:_MAX_WARNINGS]]
+    if len(findings) > len(told):
+        told.append(f"warning: {len(findings) - len(told)} more: nwfilter-hook lint {parsed.name}")
+    return tuple(told)
 
 
 def _references(definition: Filter) -> Iterator[FilterRef]:
