@@ -18,10 +18,14 @@ define INSTALL_LAUNCHER
 endef
 
 .DELETE_ON_ERROR:
-.PHONY: demo test lint debian13 bench soak conformance man install hook clean
+.PHONY: demo picture test lint debian13 bench soak conformance man install hook clean
 
 demo: $(VENV)/demo-ready
 	$(VENV)/bin/python tests/demo.py
+
+# The picture of it in the README.
+picture: $(VENV)/demo-ready
+	$(VENV)/bin/python tests/demo.py --picture packaging/demo.svg
 
 test: $(VENV)/test-ready
 	$(VENV)/bin/python -m pytest

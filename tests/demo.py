@@ -7,11 +7,14 @@ for each what should happen to it, what the kernel did, and which line of which 
 by the counters of the rules. Then the guest stops.
 
 Exit status 0 if every verdict is as expected and nothing is left at the end, else 1. Needs root, no libvirt.
+
+`--picture FILE` draws the table of verdicts as SVG besides, for the README: `make picture`.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +40,19 @@ MAC_2, MAC_3 = "52:54:00:00:00:02", "52:54:00:00:00:03"
 # The rest of the network, a tap on each bridge: it receives what gets through, and sends to the guest.
 NEIGHBOUR, NEIGHBOUR_7 = "neighbour", "neighbour-7"
 STRANGER = frames.THIRD
+COMPILE = "compile --filter clean-traffic --tap vnet0 --mac 52:54:00:00:00:01 -p IP=192.0.2.7"
+NEXT = (
+    (
+        f".venv/bin/python -m nwfilter_hook {COMPILE}",
+        "what a filter becomes: every rule, with the filter and line that it is from",
+    ),
+    (
+        ".venv/bin/python -m nwfilter_hook validate filters/clean-traffic.xml",
+        "what is wrong with a filter; try one of yours",
+    ),
+    ("make install", "put it onto this host; guests that run go on as they are, see packaging/man/nwfilter-hook.8.rst"),
+)
+"""What a person may want to do after it, and what for."""
 
 
 @dataclass(frozen=True)
@@ -176,7 +192,13 @@ def left_behind(wire: Wire) -> list[str]:
     return taps + records
 
 
-def demonstrate(wire: Wire, console: Console) -> bool:
+def draw(console: Console, picture: Path) -> None:
+    """What was printed last, as SVG; with fonts of the reader's, none from elsewhere."""
+    text = re.sub(r"@font-face \{.*?\}", "", console.export_svg(title="make demo"), flags=re.DOTALL)
+    picture.write_text("".join(f"{line.rstrip()}\n" for line in text.splitlines() if line.strip()))
+
+
+def demonstrate(wire: Wire, console: Console, picture: Path | None = None) -> bool:
     """All of it; is everything as it should be?"""
     console.rule("1. The guest starts")
     console.print(
@@ -192,9 +214,13 @@ def demonstrate(wire: Wire, console: Console) -> bool:
     console.rule("2. What is in the kernel now")
     console.print(wire.nft("--stateless", "list", "ruleset"), markup=False, highlight=False, soft_wrap=True)
 
+    if console.record:
+        console.export_text()  # the picture begins here
     console.rule("3. What the guest can send and receive")
     wrong = run_trials(wire, console)
     console.print(f"[bold red]{wrong} verdicts are off.[/]" if wrong else "Every verdict is as expected.")
+    if picture:
+        draw(console, picture)
 
     console.rule("4. The guest stops")
     console.print("libvirt calls the hook twice. The XML doesn't name generated taps any more; the record does.\n")
@@ -219,13 +245,20 @@ def main() -> int:
     if os.geteuid() != 0:
         print("the demo needs root, to make a network namespace of its own", file=sys.stderr)
         return 1
-    console = Console(width=None if sys.stdout.isatty() else 110)
+    picture = Path(sys.argv[2]) if sys.argv[1:2] == ["--picture"] and len(sys.argv) == 3 else None
+    width = None if sys.stdout.isatty() and not picture else 110
+    console = Console(width=width, record=picture is not None)
     with Wire((WEB, MAC_ONLY, PLAIN, NEIGHBOUR)) as wire:
         wire.add_bridge("virbr7")
         wire.plug(LEARNS, NEIGHBOUR_7, bridge="virbr7")
         wire.configure(filter_dirs=[DEMO_FILTERS], counters="all")
-        good = demonstrate(wire, console)
+        good = demonstrate(wire, console, picture)
     console.rule("[bold green]All is well[/]" if good else "[bold red]Something is off[/]")
+    if good:
+        console.print("\nThree commands to go on with:\n")
+        for command, why in NEXT:
+            console.print(f"  # {why}", style="dim", markup=False, highlight=False)
+            console.print(f"  {command}\n", markup=False, highlight=False, soft_wrap=True)
     return 0 if good else 1
 
 
