@@ -36,7 +36,8 @@ TREE = "/srv/nwfilter-hook"
 TIMEOUT_S = 1500
 # make demo has installed what the product needs
 PREPARE = """
-apt-get install -y -qq --no-install-recommends busybox-static dnsmasq-base file git kmod openvswitch-switch procps
+apt-get install -y -qq --no-install-recommends busybox-static dnsmasq-base file git kmod openvswitch-switch procps \
+    systemd
 .venv/bin/pip install --quiet docutils hypothesis prometheus-client pytest pytest-timeout
 """
 # what is about our own processes, files and locks, whatever nft is
