@@ -4,7 +4,7 @@ PYTHON := /usr/bin/python3
 VENV := .venv
 RUN_PACKAGES := nftables iproute2 python3 python3-venv python3-lxml
 TEST_PACKAGES := libvirt-daemon-system libvirt-clients qemu-system-x86 busybox-static dnsmasq-base file gcc libc6-dev cpio kmod \
-	libvirt-daemon-config-nwfilter python3-libvirt apparmor ebtables iptables conntrack procps git openvswitch-switch debootstrap
+	libvirt-daemon-config-nwfilter python3-libvirt apparmor ebtables iptables conntrack procps git openvswitch-switch debootstrap graphviz python3-graphviz
 DESTDIR ?=
 PREFIX ?= /usr
 PACKAGE := /usr/lib/python3/dist-packages/nwfilter_hook
@@ -18,7 +18,7 @@ define INSTALL_LAUNCHER
 endef
 
 .DELETE_ON_ERROR:
-.PHONY: demo picture test lint debian13 bench soak conformance man install hook clean
+.PHONY: demo picture test lint debian13 bench soak conformance man install hook pictures clean
 
 demo: $(VENV)/demo-ready
 	$(VENV)/bin/python tests/demo.py
@@ -110,6 +110,11 @@ install:
 hook: PROGRAM := $(CURDIR)/hooks/qemu
 hook:
 	$(INSTALL_LAUNCHER)
+
+# What the README shows of `tree`.
+pictures: $(VENV)/test-ready
+	for name in clean-traffic test-eth0; do \
+		$(VENV)/bin/python -m nwfilter_hook tree $$name --filters packaging/examples --svg packaging/pictures/$$name.svg || exit 1; done
 
 clean:
 	rm -rf $(VENV) build *.egg-info

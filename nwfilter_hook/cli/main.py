@@ -40,6 +40,7 @@ COMMANDS = {
     "set": "address_sets.set_",
     "show": "show.show",
     "unadopt": "adopt.unadopt_",
+    "tree": "tree.tree",
     "undefine": "filters.undefine_",
     "validate": "validate.validate",
     "verify": "verify.verify",

@@ -8,7 +8,7 @@ Out: its XML in libvirt's normal form: every default that matters written out, m
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from xml.sax.saxutils import escape
 
 from ..base.dataclass import replace
@@ -132,3 +132,21 @@ def _value(rule: FilterRule, name: str, setting: Setting) -> str:
 
 def _quoted(text: str) -> str:
     return "'" + escape(text, {"'": "&apos;", "\n": "&#10;", "\r": "&#13;", "\t": "&#9;"}) + "'"
+
+
+def rule_words(rule: FilterRule, values: Mapping[str, str]) -> str:
+    """
+    What a rule looks for, for people: element and attributes, "!=" where it is negated; "everything" without any.
+
+    Args:
+        values: what to write for a variable, by its name; of others the name.
+    """
+    if rule.element is None:
+        return "everything"
+    words = [rule.element]
+    for name, setting in _in_order(rule).items():
+        value = _value(rule, name, setting)
+        if isinstance(setting.value, Variable):
+            value = values.get(setting.value.name, value)
+        words.append(f"{name}{'!=' if setting.negated else '='}{value}")
+    return " ".join(words) if len(words) > 1 else f"any {rule.element}"

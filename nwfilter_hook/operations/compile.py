@@ -68,12 +68,13 @@ def compile_reference(
     floor: FilterRef | None = None,
     ingress: bool = True,
     segment: Segment | None = None,
+    inline: bool = True,
 ) -> Ruleset:
     """
     The rules that `reference` makes for `tap`. Pure but for reading the library's files.
 
     Args:
-        end_of_chain, ingress, segment: see compiler.compile_tap.
+        end_of_chain, ingress, segment, inline: see compiler.compile_tap.
         floor: a reference whose filter counts too, first; parameters of the one mean nothing to the other.
 
     Raises:
@@ -98,6 +99,7 @@ def compile_reference(
         floor_learning=floor_learning,
         ingress=ingress,
         segment=segment,
+        inline=inline,
     )
     return replace(compiled, connections=connections)
 
