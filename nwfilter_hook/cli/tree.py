@@ -137,6 +137,6 @@ def _steps(above: Any, steps: Sequence[Step]) -> None:
         line.append(f"{each.verdict:8}", style=_STYLES.get(each.verdict, "dim"))
         line.append(one_line(f" {each.text}{answers}  {each.rule}{packets}"))
         if each.dead:
-            line.append(f"  never decides: {each.dead}")
+            line.append(f"  dead: {each.dead}")
             line.stylize("bright_black")
         above.add(line)

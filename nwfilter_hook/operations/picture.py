@@ -15,15 +15,16 @@ from ..base.text import one_line
 from .tree import Place, Reference, Step, Tree
 
 ORDER = {
-    ("from-guest", 2): "what the guest sends, layer 2",
-    ("from-guest", 3): "what the guest sends, layer 3: what layer 2 has let pass",
-    ("to-guest", 2): "what the guest gets, layer 2",
-    ("to-guest", 3): "what the guest gets, layer 3: what layer 2 has let pass",
+    ("from-guest", 2): "1. what the guest sends, layer 2",
+    ("from-guest", 3): "2. what the guest sends, layer 3: what layer 2 has let pass",
+    ("to-guest", 3): "1. what the guest gets, layer 3",
+    ("to-guest", 2): "2. what the guest gets, layer 2: what layer 3 has let pass",
 }
+"""Of each direction the place that packets meet first stands first."""
 _PAGE = "11.2,7.8"
 """Inches: A4 across, less its margins; a larger picture is made smaller."""
 _COLOURS = {"accept": "#1a7f37", "drop": "#b42318", "reject": "#b42318", "return": "#9a6700", "learn": "#57606a"}
-_GREY = "#a0a6ad"
+GREY = "#a0a6ad"
 _LONGEST = 90
 
 
@@ -64,8 +65,8 @@ def _nodes(each: Reference, numbers: dict[str, str], edges: list[str]) -> Iterat
 def _table(tree: Tree) -> str:
     cells = {(each.direction, each.layer): _place(each) for each in tree.places}
     rows = "".join(
-        f'<TR><TD VALIGN="TOP">{cells[direction, 2]}</TD><TD VALIGN="TOP">{cells[direction, 3]}</TD></TR>'
-        for direction in ("from-guest", "to-guest")
+        f'<TR><TD VALIGN="TOP">{cells[direction, first]}</TD><TD VALIGN="TOP">{cells[direction, second]}</TD></TR>'
+        for direction, first, second in (("from-guest", 2, 3), ("to-guest", 3, 2))
     )
     return f'<TABLE BORDER="0" CELLBORDER="0" CELLSPACING="6">{rows}</TABLE>'
 
@@ -74,7 +75,7 @@ def _place(place: Place) -> str:
     title = escape(ORDER[place.direction, place.layer])
     rows = f'<TR><TD COLSPAN="4" ALIGN="LEFT"><B>{title}</B></TD></TR>'
     rows += "".join(_rows(place.steps, 0))
-    rows += f'<TR><TD COLSPAN="4" ALIGN="LEFT"><FONT COLOR="{_GREY}">whatever is left passes</FONT></TD></TR>'
+    rows += f'<TR><TD COLSPAN="4" ALIGN="LEFT"><FONT COLOR="{GREY}">whatever is left passes</FONT></TD></TR>'
     return f'<TABLE BORDER="1" COLOR="#d0d7de" CELLBORDER="0" CELLSPACING="0" CELLPADDING="2">{rows}</TABLE>'
 
 
@@ -89,21 +90,21 @@ def _rows(steps: Sequence[Step], depth: int) -> Iterator[str]:
             )
             yield from _rows(each.below, depth + 1)
             continue
-        colour = _GREY if each.dead else _COLOURS.get(each.verdict, "#57606a")
-        ink = _GREY if each.dead else "#1f2328"
+        colour = GREY if each.dead else _COLOURS.get(each.verdict, "#57606a")
+        ink = GREY if each.dead else "#1f2328"
         text = each.text if len(each.text) <= _LONGEST else f"{each.text[:_LONGEST]}…"
         more = "".join(
             (
                 ", answers" if each.answers else "",
                 f"  {each.packets} packets" if each.packets is not None else "",
-                f"  never decides: {each.dead}" if each.dead else "",
+                f"  dead: {each.dead}" if each.dead else "",
             )
         )
         yield (
             f'<TR><TD ALIGN="RIGHT"><FONT COLOR="{ink}">{number}</FONT></TD>'
             f'<TD ALIGN="LEFT">{indent}<FONT COLOR="{colour}">{_text(each.verdict)}</FONT></TD>'
             f'<TD ALIGN="LEFT"><FONT COLOR="{ink}">{_text(text + more)}</FONT></TD>'
-            f'<TD ALIGN="LEFT"><FONT COLOR="{_GREY}">{_text(each.rule)}</FONT></TD></TR>'
+            f'<TD ALIGN="LEFT"><FONT COLOR="{GREY}">{_text(each.rule)}</FONT></TD></TR>'
         )
 
 

@@ -13,30 +13,30 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from ..base.addresses import link_local, parse_mac
 from ..base.dataclass import dataclass, replace
-from ..base.errors import NwfilterHookError, Source
+from ..base.errors import InputError, NwfilterHookError, Source
 from ..base.text import one_line
 from ..filters.format import rule_words
 from ..filters.model import Direction, FilterRef, FilterRule, Learned, Parameters
-from ..filters.protocols import ELEMENTS
-from ..filters.resolve import RuleInstance, accesses, walk_tree
-from ..filters.types import Type
+from ..filters.resolve import RuleInstance, walk_tree
 from ..host import Host
+from ..lint.placeholders import SETS, unbound, values_for
 from ..ruleset.model import Attachment, Chain, Rule, Ruleset, Stage, Verdict
 from ..storage.library import Library
 from .compile import compile_reference
 from .floors import floor_below
+from .lint import interfaces_use, lint_filter
 from .segments import segment_of
 
 _PLACES = {
     Stage.FROM_L2: ("from-guest", 2, Direction.IN),
     Stage.FROM_L3: ("from-guest", 3, Direction.IN),
-    Stage.TO_L2: ("to-guest", 2, Direction.OUT),
     Stage.TO_L3: ("to-guest", 3, Direction.OUT),
+    Stage.TO_L2: ("to-guest", 2, Direction.OUT),
 }
 """In the order in which packets meet them; and the rules' direction that isn't theirs."""
 _COUNTED = re.compile(r'counter packets (\d+) bytes \d+ .*comment "([^"]*)"$')
-_ANY_VALUES = ("192.0.2.1", "2001:db8::1", "52:54:00:00:00:02", "24", "ff:ff:ff:ff:ff:ff", "any", "0x88b5", "any-set")
-"""For variables that nobody gives: one of them fits each type of attribute."""
+_DEAD = ("NWF101", "NWF102", "NWF103", "NWF104", "NWF106")
+"""Codes of lint's: covered, said before, dropped by the other layer before or behind, impossible."""
 ANY_MAC = "52:54:00:00:00:01"
 """Of a guest that nobody has named."""
 
@@ -137,31 +137,26 @@ def tree_of_filter(host: Host, name: str, parameters: Parameters, mac: str | Non
     values = {key: ", ".join(texts) for key, texts in given.items()}
     draw = _Drawing(library, values, {})
     references = draw.references([FilterRef(name, parameters, source)])
-    return Tree(name, "", "", values, references, draw.places(ruleset, [walked]), ruleset.notes)
+    tree = Tree(name, "", "", values, references, draw.places(ruleset, [walked]), ruleset.notes)
+    return with_dead(tree, _dead(host, library, FilterRef(name, parameters, source)))
 
 
 def _placeholders(instances: Sequence[RuleInstance]) -> dict[str, tuple[str, ...]]:
-    """For each variable that nobody gives, nor is learned, a value that fits all its places: to compile with."""
-    uses: dict[str, list[tuple[Type, int]]] = {}
-    for instance in instances:
-        for name, _, variable in accesses(instance.rule):
-            if variable.name not in (*instance.parameters, "IP", "MAC", "LINK_LOCAL") and instance.rule.element:
-                type_ = ELEMENTS[instance.rule.element].attributes[name].type
-                uses.setdefault(variable.name, []).append((type_, variable.index or 0))
-    found = {}
-    for name, places in uses.items():
-        text = next((text for text in _ANY_VALUES if all(_fits(type_, text) for type_, _ in places)), None)
-        if text is not None:  # else compiling says what is wrong
-            found[name] = (text,) * (1 + max(index for _, index in places))
-    return found
+    """Values to compile with for variables that nobody gives, nor are learned; compiling says which can't have one."""
+    wanted = {name: uses for name, uses in unbound(instances).items() if name not in ("IP", "MAC", "LINK_LOCAL")}
+    return values_for(wanted, SETS[0])
 
 
-def _fits(type_: Type, text: str) -> bool:
+def _dead(host: Host, library: Library, reference: FilterRef) -> dict[str, str]:
+    """By FILTER:LINE the code of lint's finding, of rules that never decide; none if lint can't follow the filter."""
     try:
-        type_.parse_bound(text)
-    except ValueError:
-        return False
-    return True
+        entry = library.read(reference.filter, reference.source)
+        findings = lint_filter(library, entry, reference.parameters, interfaces_use(host))
+    except InputError:
+        return {}
+    return {
+        f"{each.filter}:{each.source.kept or each.source.line}": each.code for each in findings if each.code in _DEAD
+    }
 
 
 def tree_of_tap(host: Host, tap: str) -> Tree:
@@ -200,11 +195,10 @@ def tree_of_tap(host: Host, tap: str) -> Tree:
     elif seen.missing:
         notes.append("not all of its rules are in the kernel: nwfilter-hook verify")
     shown = {name.removeprefix("learned "): text for name, text in values.items() if text and not _hidden(name, values)}
-    return Tree(
-        *(binding.filter, tap, record.guest, shown, draw.references(references)),
-        draw.places(ruleset, walks),
-        tuple(notes),
-    )
+    places = draw.places(ruleset, walks)
+    tree = Tree(binding.filter, tap, record.guest, shown, draw.references(references), places, tuple(notes))
+    dead = {rule: code for each in references for rule, code in _dead(host, host.library, each).items()}
+    return with_dead(tree, dead)
 
 
 def _hidden(name: str, values: Mapping[str, str]) -> bool:
@@ -345,4 +339,7 @@ def with_dead(tree: Tree, codes: Mapping[str, str]) -> Tree:
 
 
 def _marked(steps: Sequence[Step], codes: Mapping[str, str]) -> tuple[Step, ...]:
-    return tuple(replace(each, dead=codes.get(each.rule, ""), below=_marked(each.below, codes)) for each in steps)
+    return tuple(
+        replace(each, dead="" if each.answers else codes.get(each.rule, ""), below=_marked(each.below, codes))
+        for each in steps
+    )

@@ -18,8 +18,8 @@ from nwfilter_hook.config import Config
 from nwfilter_hook.filters.model import FilterRule
 from nwfilter_hook.filters.resolve import filters_in_tree
 from nwfilter_hook.host import Host, open_host
-from nwfilter_hook.operations.picture import ORDER, picture
-from nwfilter_hook.operations.tree import Step, Tree, tree_of_filter, with_dead
+from nwfilter_hook.operations.picture import GREY, ORDER, picture
+from nwfilter_hook.operations.tree import Step, Tree, tree_of_filter
 from nwfilter_hook.storage.library import Library
 
 ROOT = Path(__file__).parents[3]
@@ -125,12 +125,21 @@ def test_stock_filters(host: Host, name: str) -> None:
     assert picture(tree).startswith("digraph")
 
 
-def test_dead_rules(host: Host) -> None:
-    """lint's code stands beside them, in the picture in grey."""
-    tree = with_dead(read(host, "test-eth0"), {"test-eth0:13": "NWF101"})
+def test_dead_rules(host: Host, tmp_path: Path) -> None:
+    """lint's code stands beside a rule that never decides, in the picture in grey, and beside no other."""
+    rules = ["<rule action='drop' direction='in'><ip protocol='udp'/></rule>"]
+    rules.append("<rule action='accept' direction='in'><udp dstportstart='53'/></rule>")
+    rules.append("<rule action='drop' direction='in'><ip protocol='udp' dstportstart='53'/></rule>")
+    rules.append("<rule action='accept' direction='in'><tcp dstportstart='53'/></rule>")
+    (tmp_path / "traps.xml").write_text("\n".join(["<filter name='traps'>", *rules, "</filter>"]))
+    tree = read(host, "traps", tmp_path)
     dead = [each for place in tree.places for _, each in flat(place.steps) if each.dead]
-    assert {(each.rule, each.dead) for each in dead} == {("test-eth0:13", "NWF101")}
-    assert "never decides: NWF101" in picture(tree)
+    assert {(each.rule, each.dead) for each in dead} == {("traps:3", "NWF104"), ("traps:4", "NWF101")}
+    drawn = picture(tree)
+    assert "dead: NWF101" in drawn
+    assert drawn.count(f'<FONT COLOR="{GREY}">drop</FONT>') == 1
+    clean = read(host, "test-eth0")
+    assert not [each for place in clean.places for _, each in flat(place.steps) if each.dead]
 
 
 def test_names_are_safe(host: Host, tmp_path: Path) -> None:
