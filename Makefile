@@ -18,7 +18,7 @@ define INSTALL_LAUNCHER
 endef
 
 .DELETE_ON_ERROR:
-.PHONY: demo picture test lint debian13 bench soak conformance man install hook pictures clean
+.PHONY: demo picture test lint debian13 bench soak conformance man install hook trees clean
 
 demo: $(VENV)/demo-ready
 	$(VENV)/bin/python tests/demo.py
@@ -111,8 +111,8 @@ hook: PROGRAM := $(CURDIR)/hooks/qemu
 hook:
 	$(INSTALL_LAUNCHER)
 
-# What the README shows of `tree`.
-pictures: $(VENV)/test-ready
+# The pictures of `tree` in the README.
+trees: $(VENV)/test-ready
 	for name in clean-traffic test-eth0; do \
 		$(VENV)/bin/python -m nwfilter_hook tree $$name --filters packaging/examples --svg packaging/pictures/$$name.svg || exit 1; done
 

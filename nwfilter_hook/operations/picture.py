@@ -25,7 +25,7 @@ _PAGE = "11.2,7.8"
 """Inches: A4 across, less its margins; a larger picture is made smaller."""
 _COLOURS = {"accept": "#1a7f37", "drop": "#b42318", "reject": "#b42318", "return": "#9a6700", "learn": "#57606a"}
 GREY = "#a0a6ad"
-_LONGEST = 90
+_LONGEST = 64
 
 
 def picture(tree: Tree) -> str:
@@ -44,9 +44,12 @@ def picture(tree: Tree) -> str:
     for each in tree.references:
         lines += _nodes(each, numbers, edges)
     lines += edges
-    lines.append(f"  rules [shape=plain label=<{_table(tree)}>]")
+    lines += [f"  p{number} [shape=plain label=<{_place(place)}>]" for number, place in enumerate(tree.places)]
+    for first in range(0, len(tree.places), 2):  # a direction in a row
+        lines.append(f"  {{rank=same p{first} -> p{first + 1} [style=invis]}}")
+    lines += [f"  p{number} -> p{number + 2} [style=invis]" for number in range(len(tree.places) - 2)]
     leaves = [number for number in numbers.values() if not any(edge.startswith(f"  {number} ->") for edge in edges)]
-    lines += [f"  {number} -> rules [style=invis]" for number in leaves]
+    lines += [f"  {number} -> p0 [style=invis]" for number in leaves]
     return "\n".join([*lines, "}", ""])
 
 
@@ -60,15 +63,6 @@ def _nodes(each: Reference, numbers: dict[str, str], edges: list[str]) -> Iterat
         yield from _nodes(inner, numbers, edges)
         given = f" [label={_quoted(', '.join(inner.parameters))} fontsize=9]" if inner.parameters else ""
         edges.append(f"  {numbers[each.filter]} -> {numbers[inner.filter]}{given}")
-
-
-def _table(tree: Tree) -> str:
-    cells = {(each.direction, each.layer): _place(each) for each in tree.places}
-    rows = "".join(
-        f'<TR><TD VALIGN="TOP">{cells[direction, first]}</TD><TD VALIGN="TOP">{cells[direction, second]}</TD></TR>'
-        for direction, first, second in (("from-guest", 2, 3), ("to-guest", 3, 2))
-    )
-    return f'<TABLE BORDER="0" CELLBORDER="0" CELLSPACING="6">{rows}</TABLE>'
 
 
 def _place(place: Place) -> str:

@@ -198,7 +198,7 @@ def test_without_graphviz(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", ["clean-traffic", "test-eth0"])
 def test_pictures_are_of_today(host: Host, name: str) -> None:
-    """`make pictures` would draw what is there: all words of the picture, in their order."""
+    """`make trees` would draw what is there: all words of the picture, in their order."""
     svg = (ROOT / f"packaging/pictures/{name}.svg").read_text()
     drawn = [unescape(text).replace("\xa0", " ").strip() for text in re.findall(r"<text [^>]*>([^<]*)</text>", svg)]
     tree = read(host, name)
