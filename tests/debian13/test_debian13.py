@@ -41,7 +41,10 @@ apt-get install -y -qq --no-install-recommends busybox-static dnsmasq-base file 
 .venv/bin/pip install --quiet docutils hypothesis prometheus-client pytest pytest-timeout
 """
 # what is about our own processes, files and locks, whatever nft is
-OURS = ("bad_input", "bounds", "concurrency", "configuration", "domain_xml", "killed", "no_gap", "records")
+OURS = (
+    *("bad_input", "bounds", "concurrency", "configuration", "domain_xml", "killed", "nft_faults", "no_gap"),
+    *("prometheus", "records", "state_dir", "tap_reuse"),
+)
 # frames meet the same programs, as the last test of this file shows; what nft lists and changes is another's
 LISTING = ("address_sets", "devices", "dhcp", "guest_life", "ip_learning_sets", "reconnect", "segments")
 # by name, the paths that one process runs
