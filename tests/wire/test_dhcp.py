@@ -332,20 +332,6 @@ def test_a_lease_survives_what_is_not_a_start(waiting: Wire) -> None:
     assert waiting.passes(frames.dhcp_discover())
 
 
-def test_relearn_and_learn(waiting: Wire) -> None:
-    """`relearn` puts the guest before its first lease; `learn` gives it one, which the next lease replaces."""
-    answers(waiting, reply())
-    command(waiting, "relearn", "vnet0")
-    assert learned(waiting) == []
-    assert not waiting.passes(frames.ipv4(src_ip=FIRST))
-    assert waiting.passes(frames.dhcp_discover())
-    command(waiting, "learn", "vnet0", SECOND)
-    assert waiting.passes(frames.ipv4(src_ip=SECOND))
-    answers(waiting, reply(FIRST))
-    assert learned(waiting) == [FIRST]
-    assert not waiting.passes(frames.ipv4(src_ip=SECOND))
-
-
 def test_one_lease_whatever_the_maximum(wire: Wire) -> None:
     """With CTRL_IP_LEARNING_MAX=2, too, the current lease is the guest's address, and none from before."""
     started(wire, [*GIVEN_SERVER, ("CTRL_IP_LEARNING_MAX", "2")])
@@ -429,10 +415,3 @@ def test_a_device_that_is_no_bridge_port(wire: Wire) -> None:
         assert learned(wire) == [address]
         assert wire.passes(frames.ipv4(src_ip=address), "macvtap0", "lower0")
         assert not wire.passes(frames.ipv4(src_ip=other), "macvtap0", "lower0")
-
-
-def test_a_wrong_server_is_refused(wire: Wire) -> None:
-    """A DHCPSERVER that is no address would let every server teach: the start is refused."""
-    finished = wire.hook("web", "start", clean(MODE, ("DHCPSERVER", "dhcp.example")))
-    assert finished.returncode == 1
-    assert "DHCPSERVER: 'dhcp.example' is not an IPv4 address" in finished.stderr

@@ -294,15 +294,6 @@ def test_relearn_and_learn_ipmessage(dual: Wire) -> None:
     assert learned(dual) == [GLOBAL]
 
 
-def test_reconnect_finds_nothing_to_repair(dual: Wire) -> None:
-    """What is in the kernel is what was recorded, and stays."""
-    assert dual.passes(frames.ping6(src_ip=GLOBAL))
-    parameters = [ANY6, ("CTRL_IPV6_LEARNING_MAX", "3")]
-    finished = dual.hook("web", "reconnect", guest("clean-traffic-dual", parameters))
-    assert (finished.returncode, finished.stderr) == (0, "")
-    assert learned(dual) == [GLOBAL]
-
-
 def test_an_address_is_learned_when_the_guest_asks_whether_it_is_taken(dual: Wire) -> None:
     """Duplicate address detection passes and teaches; when the guest has enough addresses it doesn't."""
     for address in (GLOBAL, PRIVATE, TEMPORARY):

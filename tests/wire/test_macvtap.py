@@ -224,34 +224,6 @@ def test_tagged_frames(wire: Wire, tmp_path: Path) -> None:
     assert {frame: arrives(wire, frame, LOWER, TAP) for frame in incomers} == incomers
 
 
-@pytest.mark.parametrize("operation", ["prepare", "start", "attach"])
-@pytest.mark.parametrize("element", ["tcp", "all", "icmpv6", "udp-ipv6"])
-def test_layer_3_rules_are_refused(wire: Wire, tmp_path: Path, operation: str, element: str) -> None:
-    """A rule that would need connection tracking refuses the guest, and says which one and why; nothing is left."""
-    wire.plug_macvtap(TAP, GUEST, LOWER)
-    rule = f"<rule action='drop' direction='in'><{element}/></rule>"
-    use(wire, tmp_path, f"<filter name='l3'>\n<filterref filter='clean-traffic'/>\n{rule}</filter>")
-    finished = wire.hook("web", operation, web("l3"))
-    assert (finished.returncode, finished.stdout) == (1, "")
-    assert finished.stderr.startswith(
-        f"nwfilter-hook: web: {tmp_path}/l3.xml:3: <{element}> can't be enforced on {TAP}, which is a macvtap device; "
-        "only mac, vlan, stp, arp, rarp, ip, ipv6 can: <ip"
-    )
-    assert finished.stderr.count("\n") == 1
-    assert_free(wire)
-
-
-def test_layer_3_rules_leave_the_old_filter(wire: Wire, tmp_path: Path) -> None:
-    """A guest that runs keeps its rules if those that come instead can't be enforced."""
-    wire.plug_macvtap(TAP, GUEST, LOWER)
-    use(wire, tmp_path, FILTER, "<filter name='l3'><rule action='drop' direction='in'><tcp/></rule></filter>")
-    wire.start("web", web())
-    before = wire.ruleset()
-    assert wire.hook("web", "attach", web("l3")).returncode == 1
-    assert wire.ruleset() == before
-    assert not arrives(wire, FORGED["mac"], TAP, LOWER)
-
-
 @pytest.mark.parametrize("fault", ["filter", "kernel"])
 def test_a_failed_start_leaves_nothing(wire: Wire, tmp_path: Path, fault: str) -> None:
     """If the second of two interfaces can't be filtered, the first isn't either: no chain, no record."""
@@ -272,23 +244,6 @@ def test_a_failed_start_leaves_nothing(wire: Wire, tmp_path: Path, fault: str) -
     assert arrives(wire, FORGED["mac"], TAP, LOWER)
     wire.nft("flush", "ruleset")
     wire.start("web", domain("web", [macvtap(TAP), macvtap(PEER_TAP, mac=PEER, ip=PEER_IP)]))
-    assert not arrives(wire, FORGED["mac"], TAP, LOWER)
-
-
-def test_rules_change_while_the_guest_runs(wire: Wire, tmp_path: Path) -> None:
-    """Another start under another filter leaves nothing of the old one; lost rules come back with reconnect."""
-    wire.plug_macvtap(TAP, GUEST, LOWER)
-    use(wire, tmp_path, FILTER)
-    wire.start("web", web())
-    wire.start("web", web("no-mac-spoofing"))
-    assert arrives(wire, FORGED["ip"], TAP, LOWER)
-    assert arrives(wire, UNWELCOME["ip"], LOWER, TAP)
-    assert not arrives(wire, FORGED["mac"], TAP, LOWER)
-    assert "own:" not in wire.ruleset()
-    wire.nft("flush", "ruleset")
-    assert arrives(wire, FORGED["mac"], TAP, LOWER)
-    assert wire.hook("web", "reconnect", web("no-mac-spoofing")).returncode == 0
-    assert arrives(wire, HONEST[0], TAP, LOWER)
     assert not arrives(wire, FORGED["mac"], TAP, LOWER)
 
 

@@ -230,23 +230,6 @@ def test_a_tagged_frame_never_reaches_the_host(wire: Wire, behind: Behind, tmp_p
     assert answered(wire, HONEST) == [*HONEST]
 
 
-@pytest.mark.parametrize("operation", ["prepare", "start", "attach"])
-@pytest.mark.parametrize("element", ["tcp", "all-ipv6"])
-def test_layer_3_rules_are_refused(wire: Wire, behind: Behind, tmp_path: Path, operation: str, element: str) -> None:
-    """A rule that would need connection tracking refuses the guest, and says which one and why; nothing is left."""
-    use(wire, tmp_path, "l3", f"<filter name='l3'>\n<rule action='drop' direction='in'><{element}/></rule></filter>")
-    finished = wire.hook("web", operation, web("l3"))
-    assert (finished.returncode, finished.stdout) == (1, "")
-    assert finished.stderr.startswith(
-        f"nwfilter-hook: web: {tmp_path}/l3.xml:2: <{element}> can't be enforced on {TAP}, which is not a bridge port; "
-        "only mac, vlan, stp, arp, rarp, ip, ipv6 can: <ip"
-    )
-    assert finished.stderr.count("\n") == 1
-    assert answered(wire, FORGED) == [*FORGED]
-    assert TAP not in wire.ruleset()
-    assert list(wire.state_dir.glob("domains/*")) == []
-
-
 def test_a_guest_that_runs_is_cut_off_rather_than_open(wire: Wire, behind: Behind, tmp_path: Path) -> None:
     """When libvirtd comes back and the filter can't be enforced, nothing passes the tap, neither way."""
     use(wire, tmp_path, "l3", "<filter name='l3'><rule action='drop' direction='in'><tcp/></rule></filter>")
