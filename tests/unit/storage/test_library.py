@@ -132,6 +132,20 @@ def test_a_file_is_read_once(directories: tuple[Path, Path]) -> None:
     assert found.read("a", WANTED) is first
 
 
+@pytest.mark.parametrize("change", ["a", "b", "in vain"])
+def test_whether_any_file_has_changed(directories: tuple[Path, Path], change: str) -> None:
+    """One of those that were read, or that weren't where they were looked for first."""
+    own, stock = directories
+    write(own, "a"), write(stock, "b")
+    found = library(own, stock)
+    for name in ("a", "b"):
+        found.read(name, WANTED)
+    assert found.is_current()
+    name, directory = {"a": ("a", own), "b": ("b", stock), "in vain": ("b", own)}[change]
+    write(directory, name, f"<filter name='{name}'></filter>")
+    assert not found.is_current()
+
+
 STOCK = Path(__file__).parents[3] / "filters"
 NAMES = [
     "allow-arp",
