@@ -89,9 +89,8 @@ install:
 	rm -rf $(DESTDIR)$(PACKAGE).old
 	install -D -m 755 packaging/nwfilter-hook $(DESTDIR)$(PREFIX)/bin/nwfilter-hook
 	install -d $(DESTDIR)$(UNITS) $(DESTDIR)$(PREFIX)/share/nwfilter-hook/prometheus
-	install -m 644 packaging/systemd/nwfilter-hook-metrics.* $(DESTDIR)$(UNITS)/
+	install -m 644 packaging/systemd/* $(DESTDIR)$(UNITS)/
 	install -m 644 packaging/prometheus/* $(DESTDIR)$(PREFIX)/share/nwfilter-hook/prometheus/
-	install -D -m 644 packaging/systemd/nwfilter-hook-watch.service $(DESTDIR)$(UNITS)/nwfilter-hook-watch.service
 	install -D -m 644 packaging/journald/nwfilter-hook.catalog \
 		$(DESTDIR)$(PREFIX)/lib/systemd/catalog/nwfilter-hook.catalog
 	install -D -m 755 hooks/qemu $(DESTDIR)$(PROGRAM)

@@ -13,7 +13,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from .base.dataclass import dataclass
 from .base.errors import Source
-from .ruleset.model import NamedSet, Ruleset
+from .commits import Monitor
+from .guards import Guard, GuardBackend
+from .ruleset.model import Attachment, NamedSet, Ruleset
 
 
 @dataclass(frozen=True)
@@ -151,50 +153,13 @@ class Transaction:
         raise NotImplementedError
 
 
-@dataclass(frozen=True)
-class Commit:
-    """
-    A change that somebody has made to our tables, or a part of one.
-
-    Attributes:
-        generation: the number that the kernel gave it; 0 if it isn't through yet, or events were lost.
-        process, thread: the name of who made it, and its thread id; "" and 0 as long as they aren't known.
-        taps: whose rules are touched.
-        shared: what all taps share is.
-        everything: it can't be told.
-    """
-
-    generation: int
-    process: str
-    thread: int
-    taps: frozenset[str]
-    shared: bool
-    everything: bool
-
-    @property
-    def touches(self) -> bool:
-        """Whether anything of ours is touched."""
-        return bool(self.taps) or self.shared or self.everything
-
-
-class Monitor:
-    """Tells of changes to the kernel's rules, whoever makes them."""
-
-    def fileno(self) -> int:
-        """For select and its like: there is something to read."""
-        raise NotImplementedError
-
-    def read(self) -> list[Commit]:
-        """Every change since the last time, also of what isn't ours; waits for none. Raises NftError."""
-        raise NotImplementedError
-
-    def close(self) -> None:
-        """It tells nothing any more."""
-        raise NotImplementedError
-
-
 class Backend:
     """A way to filter taps. Every method that asks or changes the kernel may raise NftError."""
+
+    @property
+    def guard(self) -> GuardBackend:
+        """What it can do about the guard alone."""
+        raise NotImplementedError
 
     # --- pure ---------------------------------------------------------------------------------------------------------
 
@@ -210,19 +175,35 @@ class Backend:
         stale: Iterable[Installed] = (),
         fresh: bool = False,
         zones: Zones | None = None,
+        guard: Guard | None = None,
     ) -> Transaction:
         """
-        The transaction after which `anew`, and what is recorded as `put_back`, filter their taps.
+        The transaction after which `anew`, and what is recorded as `put_back`, filter their taps, and the guard is on.
 
         Args:
             stale: what may be in the kernel for these or other taps, and goes unless it is made anew.
             fresh: forget what was learned by the taps of `anew`.
             zones: None if this kernel has none.
+            guard: None, or one that isn't carried, leaves what the kernel has of it alone.
         """
         raise NotImplementedError
 
-    def remove(self, installed: Iterable[Installed]) -> Transaction:
-        """The transaction after which none of `installed` is in the kernel, whether it was or not."""
+    def without_guard(self, transaction: Transaction) -> Transaction:
+        """
+        `transaction`, after which the guard is not in the kernel, whether it was or not, nor what only it had need of;
+        for that the kernel is asked.
+        """
+        raise NotImplementedError
+
+    def remove(self, installed: Iterable[Installed], guard: Guard | None = None) -> Transaction:
+        """The transaction after which none of `installed` is in the kernel, whether it was or not; see `install`."""
+        raise NotImplementedError
+
+    def known(self, installed: Installed, attachment: Attachment, guard: Guard | None) -> Installed:
+        """
+        `installed` as it is to be under this guard, or without one: that its tap has been decided about is then told
+        where it has no rules, too.
+        """
         raise NotImplementedError
 
     def tracks(self, installed: Installed) -> bool:

@@ -16,6 +16,12 @@ Out: a `Config`; every key has a default.
     end_of_chain = return
     [learning]
     never = 192.0.2.1 2001:db8::/64
+    [guard]
+    mode = generated
+    bridges = br0 br1
+    trusted = eth0
+    allow = ovpn* tap-lab
+    unfiltered = accept
     [watch]
     uri = qemu:///system
     poll_s = 60
@@ -90,6 +96,11 @@ class Config:
         connections: how many a guest may have open: a number, "1/N" of the kernel's table, or "none" for any number.
         end_of_chain: what happens to a frame at the end of a sub-chain: "return" to the root chain, or "accept".
         never: addresses that no guest learns: version of IP, first, last.
+        guard_mode: which interfaces of bridges the guard claims once it is on: "off" (it can't be put on), "generated"
+            (those with names that libvirt makes), "taps", "bridges" (taps of `guard_bridges`), "strict" (all that is in
+            `guard_bridges` but `guard_trusted`).
+        guard_allow: names, or beginnings of names with a * behind, that it leaves alone.
+        guard_unfiltered: "accept" or "drop": of interfaces that name no filter.
         uri: of libvirt; "none": it isn't asked.
         poll_s, verify_s: how often the service looks at all guests, and at all rules, though nothing told it to.
         status_dir: where libvirt keeps what it knows of running guests.
@@ -105,6 +116,11 @@ class Config:
         "end_of_chain",
         "filter_dirs",
         "floors",
+        "guard_allow",
+        "guard_bridges",
+        "guard_mode",
+        "guard_trusted",
+        "guard_unfiltered",
         "listen",
         "never",
         "nft",
@@ -128,6 +144,11 @@ class Config:
         self.defaults: tuple[Default, ...] = ()
         self.floors: tuple[Default, ...] = ()
         self.never: tuple[tuple[int, int, int], ...] = ()
+        self.guard_mode = "generated"
+        self.guard_bridges: tuple[str, ...] = ()
+        self.guard_trusted: tuple[str, ...] = ()
+        self.guard_allow: tuple[str, ...] = ()
+        self.guard_unfiltered = "accept"
         self.uri = "qemu:///system"
         self.poll_s = 60.0
         self.verify_s = 300.0
@@ -230,7 +251,7 @@ def parse_config(text: str, path: str, *, tolerant: bool = False) -> Config:
     config = Config()
     config.text = text
     section: str | None = None
-    seen: set[tuple[str, str]] = set()
+    seen: dict[tuple[str, str], int] = {}
     for number, raw in enumerate(text.splitlines(), 1):
         line = raw.strip()
         try:
@@ -244,6 +265,11 @@ def parse_config(text: str, path: str, *, tolerant: bool = False) -> Config:
         except Exception:
             if not tolerant:
                 raise
+    if config.guard_mode in ("bridges", "strict") and not config.guard_bridges:
+        if not tolerant:
+            place = f"{path}:{seen['guard', 'mode']}"
+            raise _error(f"{place}: mode = {config.guard_mode} needs bridges = NAME … in [guard]")
+        config.guard_mode = "taps"
     return config
 
 
@@ -257,9 +283,9 @@ def _section(line: str, place: str) -> str:
 
 
 def _read_line(
-    config: Config, section: str | None, seen: set[tuple[str, str]], line: str, path: str, number: int
+    config: Config, section: str | None, seen: dict[tuple[str, str], int], line: str, path: str, number: int
 ) -> None:
-    """Take over what a line of `section` says; `seen` holds section and key of the lines before."""
+    """Take over what a line of `section` says; `seen` holds section, key and number of the lines before."""
     from .settings import SECTIONS
 
     place = f"{path}:{number}"
@@ -269,7 +295,7 @@ def _read_line(
         raise _error(f"{place}: {line!r} is neither [section] nor key = value below one")
     if (section, key) in seen:
         raise _error(f"{place}: {key} is given twice in [{section}]")
-    seen.add((section, key))
+    seen[section, key] = number
     if section == "defaults":
         default = _default(key, value, path, number)
         if default.kind == "floor":
@@ -278,7 +304,8 @@ def _read_line(
             config.defaults += (default,)
     elif key in SECTIONS[section]:
         try:
-            setattr(config, key, SECTIONS[section][key](value, key))
+            attribute = f"guard_{key}" if section == "guard" else key
+            setattr(config, attribute, SECTIONS[section][key](value, key))
         except ValueError as error:
             raise _error(f"{place}: {error}") from None
     else:
@@ -307,9 +334,6 @@ def _default(key: str, value: str, path: str, number: int) -> Default:
     if fault:
         raise _error(f"{place}: {key}: {fault}")
     return Default(kind, pattern, filter_name, tuple(parameters), path, number)
-
-
-# --- errors -----------------------------------------------------------------------------------------------------------
 
 
 def _error(message: str) -> Exception:

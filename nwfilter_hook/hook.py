@@ -139,7 +139,8 @@ def _configuration(guest: str, operation: str, fatal: bool) -> Config:
 def has_work(operation: str, data: bytes, config: Config) -> bool:
     """
     Whether there can be something to do, told from the bytes alone: a reference to act on, a default filter, a record
-    of this guest, or something left by another, on one of its taps too. Says yes when in doubt.
+    of this guest, or something left by another, on one of its taps too; or interfaces that the guard is to know, where
+    it is on. Says yes when in doubt.
     """
     wants = bool(config.defaults or config.floors) or any(marker in data for marker in _MARKERS)
     declaration = data[:200].lower().partition(b"?>")[0]
@@ -147,8 +148,10 @@ def has_work(operation: str, data: bytes, config: Config) -> bool:
     odd = foreign or len(data) >= MAX_BYTES or not data.strip() or b"<domain" not in data
     if operation in CHECKING:
         return wants or odd
-    if operation not in REMOVING and (wants or odd):
-        return True
+    if operation not in REMOVING:
+        guarded = b"<interface" in data and os.path.exists(os.path.join(config.state_dir, "guard"))
+        if wants or odd or guarded:
+            return True
     try:
         names = os.listdir(os.path.join(config.state_dir, "domains"))
         taps = os.listdir(os.path.join(config.state_dir, "taps"))

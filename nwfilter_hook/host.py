@@ -13,8 +13,10 @@ from .backend import Backend
 from .base.dataclass import dataclass
 from .capabilities import Survey
 from .config import Config
+from .guards import Guard
 from .nftables.backend import NftBackend
 from .nftables.process import Nft
+from .storage.guard import configured, read_guard
 from .storage.library import Library
 from .storage.state import State
 
@@ -37,6 +39,11 @@ class Host:
     state: State
     report: Report
     log: Report
+
+    @property
+    def guard(self) -> Guard | None:
+        """The guard, if it is on: read anew each time, and to be relied on while the lock is held."""
+        return read_guard(self.state.path, lambda: configured(self.config), self.report)
 
 
 def open_survey(config: Config) -> Survey:

@@ -19,6 +19,9 @@ MAX_TIMEOUT_S = 600
 MAX_PERIOD_S = 86_400
 LOCAL_URIS = ("qemu:///", "qemu+unix:///")
 MAX_CONNECTIONS = 1_000_000
+MODES = ("off", "generated", "taps", "bridges", "strict")
+UNFILTERED = ("accept", "drop")
+MAX_NAMES = 256
 MAX_NETWORKS = 256
 """Of addresses and networks in a list: each becomes an element in each bridge's sets."""
 
@@ -132,12 +135,58 @@ def _network(text: str, key: str) -> tuple[int, int, int]:
     return network.version, int(network.network_address), int(network.broadcast_address)
 
 
+def _mode(value: str, key: str) -> str:
+    return _one_of(MODES, value, key)
+
+
+def _unfiltered(value: str, key: str) -> str:
+    return _one_of(UNFILTERED, value, key)
+
+
+def _names(value: str, key: str) -> tuple[str, ...]:
+    """Names of devices, commas or blanks between them."""
+    return _listed(value, key, "the name of a device")
+
+
+def _patterns(value: str, key: str) -> tuple[str, ...]:
+    """Names of devices, or the beginnings of names with a * behind."""
+    return _listed(value, key, "the name of a device, nor the beginning of one with * behind", "*")
+
+
+def _listed(value: str, key: str, expected: str, ending: str = "") -> tuple[str, ...]:
+    words = value.replace(",", " ").split()
+    if not 0 < len(words) <= MAX_NAMES:
+        raise ValueError(f"{key} takes 1 to {MAX_NAMES} names, not {len(words)}")
+    for word in words:
+        if not _is_device_name(word.removesuffix(ending)):
+            raise ValueError(f"{key}: {word!r} is not {expected}: up to 15 of A-Z a-z 0-9 _ . -")
+    return tuple(dict.fromkeys(words))
+
+
+def _is_device_name(text: str) -> bool:
+    """Whether it can stand in a script for a device: see base.addresses.is_tap_name."""
+    letters = text.isascii() and text.translate(_MARKS).isalnum()
+    return letters and len(text) <= 15 and text not in (".", "..")
+
+
+_MARKS = {ord(mark): "x" for mark in "_.-"}
+
+
 SECTIONS: dict[str, dict[str, Callable[[str, str], object]]] = {
     "paths": {"state_dir": _path, "filter_dirs": _paths},
     "nftables": {"counters": _counters, "nft": _program, "timeout_s": _seconds, "connections": _connections},
     "language": {"end_of_chain": _end_of_chain},
     "learning": {"never": _networks},
+    "guard": {
+        "mode": _mode,
+        "bridges": _names,
+        "trusted": _names,
+        "allow": _patterns,
+        "unfiltered": _unfiltered,
+    },
     "watch": {"uri": _uri, "poll_s": _period, "verify_s": _period, "status_dir": _path, "listen": _listen},
     "defaults": {},
 }
-"""Section, key, and what makes the attribute of that name of the value and the key."""
+"""
+Section, key, and what makes the attribute of that name of the value and the key; of section guard it is guard_KEY.
+"""

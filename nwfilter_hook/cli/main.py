@@ -28,6 +28,7 @@ COMMANDS = {
     "digest": "fleet.digest",
     "dumpxml": "filters.dumpxml",
     "edit": "edit.edit",
+    "guard": "guard.guard",
     "learn": "learned.learn",
     "lint": "lint.lint",
     "list": "filters.list_",

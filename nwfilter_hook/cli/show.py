@@ -11,6 +11,7 @@ import click
 from ..base.dataclass import as_dict
 from ..base.errors import NwfilterHookError
 from ..base.text import one_line
+from ..operations.guard import Unknown, describe_guard, read_status
 from ..operations.show import TapView, format_learned, format_service, format_state, read_service, read_views
 from .common import json_option, open_cli_host
 from .output import print_table
@@ -18,31 +19,42 @@ from .output import print_table
 
 @click.command()
 @click.argument("name", required=False, metavar="[GUEST|TAP]")
-@click.option("--host", "of_host", is_flag=True, help="With --json: an object of taps and of what the service tells.")
+@click.option(
+    "--host",
+    "of_host",
+    is_flag=True,
+    help="With --json: an object of taps, of the guard, and of what the service tells.",
+)
 @json_option
 def show(name: str | None, of_host: bool, as_json: bool) -> None:
-    """What is installed: guest, tap, filter, parameters, chains, packets dropped; and what the service tells."""
+    """What is installed: guest, tap, filter, parameters, chains, packets dropped; the guard; the service."""
     host = open_cli_host(readonly=True)
     views = [view for view in read_views(host) if name is None or name in (view.guest, view.tap)]
     if name is not None and not views:
         raise NwfilterHookError(f"nothing is installed for a guest or tap {one_line(name)!r}")
     service = read_service(host)
+    guard = read_status(host) if of_host or name is None else None
     if as_json:
         taps = [view.as_json() for view in views]
-        click.echo(json.dumps({"taps": taps, "watch": as_dict(service)} if of_host else taps, indent=2))
+        found = {"taps": taps, "guard": guard.as_json() if guard else None, "watch": as_dict(service)}
+        click.echo(json.dumps(found if of_host else taps, indent=2))
     else:
-        _print_views(views)
+        cut_off = guard.unknown if guard and guard.guard else ()
+        _print_views(views, cut_off)
+        if guard and (guard.guard or guard.faults):
+            for line in describe_guard(guard):
+                click.echo(one_line(line))
         for line in format_service(service) if name is None else ():
             click.echo(one_line(line))
 
 
-def _print_views(views: list[TapView]) -> None:
+def _print_views(views: list[TapView], unknown: tuple[Unknown, ...]) -> None:
     headings = ("GUEST", "TAP", "FILTER", "PARAMETERS", "STATE", "LEARNED", "CHAINS", "DROPPED")
     rows = [
         (
             view.guest,
             view.tap,
-            f"{view.filter} on {view.floor.partition(' ')[0]}" if view.floor else view.filter,
+            f"{view.filter} on {view.floor.partition(' ')[0]}" if view.floor else view.filter or "-",
             " ".join(f"{key}={','.join(values)}" for key, values in view.parameters.items()) or "-",
             format_state(view),
             format_learned(view),
@@ -50,6 +62,10 @@ def _print_views(views: list[TapView]) -> None:
             "-" if view.dropped is None else str(view.dropped),
         )
         for view in views
+    ]
+    rows += [
+        ("-", each.name, "-", "-", "unknown: dropped", "-", "0", str(each.refused.sent + each.refused.received))
+        for each in unknown
     ]
     print_table(headings, rows, right=("CHAINS", "DROPPED"))
     for view in views:

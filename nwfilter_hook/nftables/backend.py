@@ -12,14 +12,18 @@ import time
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import Any
 
-from ..backend import Backend, Installed, Monitor, Object, Rendered, Seen, Transaction, Zones
+from ..backend import Backend, Installed, Object, Rendered, Seen, Transaction, Zones
 from ..base.errors import NftError
-from ..ruleset.model import NamedSet, Ruleset
+from ..commits import Monitor
+from ..guards import Guard, GuardBackend
+from ..ruleset.model import Attachment, NamedSet, Ruleset
 from . import bounds, learned, script, segments
 from .commands import Operation, Script
 from .expressions import with_counts
 from .features import SYMBOLS, Features, Remember, needs_of, needs_of_statements
 from .fingerprints import fingerprints
+from .guard import guard_removal, known
+from .guard_listing import NftGuard, bases_of_nobody
 from .names import BOUNDS, LOOKUPS, TABLE, is_of_tap
 from .netlink import (
     Hook,
@@ -60,6 +64,10 @@ class NftBackend(Backend):
         self._connections = connections
         self._features = Features(nft, recall, remember)
 
+    @property
+    def guard(self) -> GuardBackend:
+        return NftGuard(self._features)
+
     def render(self, ruleset: Ruleset) -> Rendered:
         return script.render(ruleset, self._counters, bounded=self._connections != "none")
 
@@ -71,12 +79,22 @@ class NftBackend(Backend):
         stale: Iterable[Installed] = (),
         fresh: bool = False,
         zones: Zones | None = None,
+        guard: Guard | None = None,
     ) -> Script:
         bound = bound_of(self._connections) if self._features.known.get("count") else 0
-        return script.install(anew, put_back, stale, fresh=fresh, bound=bound, counters=self._counters, zones=zones)
+        return script.install(
+            anew, put_back, stale, fresh=fresh, bound=bound, counters=self._counters, zones=zones, guard=guard
+        )
 
-    def remove(self, installed: Iterable[Installed]) -> Script:
-        return script.remove(installed)
+    def remove(self, installed: Iterable[Installed], guard: Guard | None = None) -> Script:
+        return script.remove(installed, guard)
+
+    def without_guard(self, transaction: Transaction) -> Script:
+        assert isinstance(transaction, Script)
+        return Script((*transaction.operations, *guard_removal(bases_of_nobody())))
+
+    def known(self, installed: Installed, attachment: Attachment, guard: Guard | None) -> Installed:
+        return known(installed, attachment, guard)
 
     def tracks(self, installed: Installed) -> bool:
         return bounds.tracks(installed.objects)
@@ -87,8 +105,6 @@ class NftBackend(Backend):
 
     def learnable(self, installed: Installed) -> Mapping[int, int]:
         return learned.learnable(installed)
-
-    # --- the kernel ---------------------------------------------------------------------------------------------------
 
     def check(self, rulesets: Iterable[Ruleset]) -> None:
         self._features.check(needs_of(rulesets))

@@ -16,15 +16,15 @@ import errno
 import select
 import struct
 
-from ..backend import Commit, Monitor
 from ..base.errors import NftError
+from ..commits import Commit, Monitor
 from ..network.netlink import NETFILTER, Message, Netlink, Overrun, attribute_list, attributes, number, text
 from .names import MAPS, TABLE
 
 _GROUP = 7
 _SUBSYSTEM = 10  # NFNL_SUBSYS_NFTABLES
 _DEL_TABLE, _CHAINS, _RULES, _ELEMENTS, _NEW_GENERATION = 2, (3, 5), (6, 8), (12, 14), 15
-_FAMILIES = (7, 5)  # bridge, netdev
+_FAMILIES = (7, 5, 1, 3)  # bridge, netdev, inet, arp
 _GENERIC = 4  # struct nfgenmsg
 _BUFFER = 8 << 20
 """What a flush of thousands of rules says at once has room in it; the kernel takes the memory when it is used."""

@@ -25,6 +25,7 @@ _PROBES = {
     "reject": _CHAIN + "reject",
     "count": _CHAIN + "ct count over 1",
     "zones": _CHAIN + 'ct zone set meta ibrname map {{ "br0" : 1 }}',
+    "ibrname": _CHAIN + 'meta ibrname "br0"',
     "ingress": 'add chain netdev {table} c {{ type filter hook ingress device "lo" priority 0; }}',
 }
 """By feature: what nft's check takes if the kernel has it."""
@@ -35,6 +36,7 @@ SYMBOLS = {
     "count": ("CONFIG_NFT_CONNLIMIT", "nft_connlimit"),
     "zones": ("CONFIG_NF_CONNTRACK_ZONES", ""),
     "ingress": ("CONFIG_NETFILTER_INGRESS", ""),
+    "ibrname": ("CONFIG_NFT_BRIDGE_META", "nft_meta_bridge"),
 }
 """Config symbol, and the module that has it; "" if it is part of another."""
 

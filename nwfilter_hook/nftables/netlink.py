@@ -27,7 +27,7 @@ _ERROR, _DONE = 2, 3
 _REQUEST, _DUMP, _MULTI, _INTERRUPTED = 0x1, 0x300, 0x2, 0x10
 _NESTED, _IS_NESTED = 0x3FFF, 0x8000  # the other bits of an attribute's type are flags
 _INTERFACE_BYTES = 16  # IFNAMSIZ, linux/if.h
-_FAMILIES = {"bridge": 7, "netdev": 5}
+_FAMILIES = {"inet": 1, "arp": 3, "bridge": 7, "netdev": 5}
 _ENOENT = 2
 _RETRIES = 20
 _TIMEOUT_S = 20.0
@@ -74,11 +74,13 @@ class KernelElement:
         key: the octets that are looked up.
         data: what they map to: octets, or the name of the verdict.
         left_s: until it goes; None if it stays.
+        packets: of its counter; None without one.
     """
 
     key: bytes
     data: bytes | str | None
     left_s: int | None
+    packets: int | None = None
 
     @property
     def text(self) -> str:
@@ -194,7 +196,10 @@ def _element(attributes: dict[int, bytes]) -> KernelElement:
     key = dict(_attributes(attributes.get(1, b""))).get(1, b"")
     value = _verdict(attributes.get(2, b"")) or dict(_attributes(attributes.get(2, b""))).get(1)
     left_s = int.from_bytes(attributes[5], "big") // 1000 if 5 in attributes else None
-    return KernelElement(key, value, left_s)
+    expression = dict(_attributes(attributes.get(7, b"")))
+    is_counter = _text(expression.get(1, b"")) == "counter"
+    packets = int.from_bytes(dict(_attributes(expression[2]))[2], "big") if is_counter else None
+    return KernelElement(key, value, left_s, packets)
 
 
 def _verdict(data: bytes) -> str | None:

@@ -18,8 +18,10 @@ _HOOKS = {
     ("netdev", "egress"): 1,
     ("bridge", "prerouting"): 0,
     ("bridge", "postrouting"): 4,
+    ("inet", "prerouting"): 0,
+    ("arp", "input"): 0,
 }
-"""linux/netfilter.h, linux/netfilter_bridge.h"""
+"""linux/netfilter.h, linux/netfilter_bridge.h, linux/netfilter_arp.h"""
 _PLACE = re.compile(r" hook (\w+) .*priority (-?\d+);")
 
 
@@ -35,7 +37,8 @@ def making_room(transaction: Script) -> Script | None:
     for each in transaction.operations:
         if each.verb == "add" and each.kind == "element" and each.value and each.table == "bridge":
             known = maps.setdefault(each.name, read_verdicts(each.name)) if each.name in MAPS else {}
-            if known.pop(each.key.strip('"'), each.value) != each.value:
+            # the catch-all element has no key
+            if known.pop(each.key.strip('"*'), each.value) != each.value:
                 operations.append(Operation("delete", "element", each.table, each.name, each.key))
         place = _PLACE.search(each.value) if (each.verb, each.kind) == ("add", "chain") else None
         if place:

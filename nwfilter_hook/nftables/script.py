@@ -14,11 +14,13 @@ from collections.abc import Iterable, Sequence
 
 from ..backend import Installed, Object, Rendered, Zones
 from ..base.errors import Source
+from ..guards import Guard
 from ..ruleset.fields import ValueType
 from ..ruleset.model import Attachment, Chain, Rule, Ruleset, SetPurpose, Stage
 from .bounds import bound_element, bound_operations, leading_to
 from .commands import Operation, Script
 from .expressions import EQUAL_OCTETS, comment_of, render_rule
+from .guard import SIDES, guard_operations
 from .learning_rules import is_learning_rule, learning_rule_of
 from .names import BASE_CHAINS, LOOKUP, MAP_OF, chain_name
 from .sets import (
@@ -140,6 +142,7 @@ def install(
     bound: int = 0,
     counters: str = "drops",
     zones: Zones | None = None,
+    guard: Guard | None = None,
 ) -> Script:
     """
     The transaction after which `anew` and `put_back` are in the kernel, and none of `stale` that isn't in them.
@@ -149,12 +152,16 @@ def install(
         bound: on the connections of taps that have none of their own; 0 for none.
         counters: whether what stops packets there counts them.
         zones: None if the kernel has none.
+        guard: brought along, if it is carried.
     """
     everything = [*anew, *(Rendered(installed, {}) for installed in put_back)]
     objects = [each for rendered in everything for each in rendered.installed.objects]
-    tables = sorted({each.table for each in objects})
+    carried = guard if guard and guard.carried else None
+    tables = {each.table for each in objects} | ({"bridge"} if carried else set())
     maps = {each.name for each in objects if each.kind == "element"}
-    operations = [operation for table in tables for operation in _base(table, maps)]
+    maps |= {side.map for side in SIDES} if carried else set()
+    operations = [operation for table in sorted(tables) for operation in _base(table, maps)]
+    operations += guard_operations(carried) if carried else ()
     operations += bound_operations(objects, bound, counters=counters)
     operations += zone_operations(objects, zones) if zones else ()
     compared = {each.table for each in objects if any(f"@{EQUAL_OCTETS}" in line for line in each.content)}
@@ -168,9 +175,9 @@ def install(
     return Script(tuple(operations))
 
 
-def remove(installed: Iterable[Installed]) -> Script:
-    """The transaction after which none of `installed` is in the kernel, whether it was or not."""
-    return Script(tuple(_remove(installed, ())))
+def remove(installed: Iterable[Installed], guard: Guard | None = None) -> Script:
+    """The transaction after which none of `installed` is in the kernel, whether it was or not; see `install`."""
+    return Script((*install((), guard=guard, fresh=False).operations, *_remove(installed, ())))
 
 
 def _base(table: str, maps: set[str]) -> Iterable[Operation]:

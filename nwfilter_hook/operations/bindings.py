@@ -73,7 +73,7 @@ def all_bindings(host: Host) -> Iterator[tuple[Record, Binding]]:
     """Every tap under filter, by guest; not what an older record says of a tap that is another guest's by now."""
     for record in host.state.records():
         for binding in record.bindings:
-            if host.state.owner(binding.tap) in (record.uuid, None):
+            if not binding.unfiltered and host.state.owner(binding.tap) in (record.uuid, None):
                 yield record, binding
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from ..backend import Installed, Rendered
 from ..base.addresses import parse_mac
 from ..base.dataclass import dataclass, replace
-from ..base.errors import BadValue, DomainError, InputError, MissingFeature, NwfilterHookError, Source
+from ..base.errors import NOWHERE, BadValue, DomainError, InputError, MissingFeature, NwfilterHookError, Source
 from ..base.said import BYPASSED, WARNING, Said
 from ..compiler.compile import compile_tap
 from ..domain.model import Carrier, Domain, Interface, check_tap
@@ -19,6 +19,7 @@ from ..filters.connections import CONNECTIONS, read_connections, under_floor
 from ..filters.learning import Learning, read_learning
 from ..filters.model import FilterRef
 from ..filters.resolve import resolve, uses_learned
+from ..guards import Guard
 from ..host import Host
 from ..ruleset.model import Attachment, Chain, Rule, Ruleset, Segment, Stage, Verdict
 from ..storage.library import Library
@@ -51,10 +52,12 @@ class CompiledGuest:
     Attributes:
         failed: taps whose rules can't be made, with the reason; there is a quarantine for them among `taps` if they can
             have one.
+        guard: with which it was compiled: under another one, other taps of it may be known.
     """
 
     taps: tuple[CompiledTap, ...]
     failed: tuple[tuple[str, NwfilterHookError], ...] = ()
+    guard: Guard | None = None
 
 
 def compile_reference(
@@ -133,7 +136,28 @@ def recompile(host: Host, binding: Binding, uuid: str) -> CompiledTap:
     Raises:
         InputError, MissingFeature: they can't be made, or not on this kernel.
     """
+    if binding.unfiltered:
+        return compile_unfiltered(host, binding, host.guard)
     return _compile(host, replace(binding, quarantined=False), binding.reference, uuid)
+
+
+def unfiltered(interface: Interface, guard: Guard | None) -> Binding | None:
+    """
+    What the record will say of an interface that names no filter, but for what it has in the kernel; None if the guard
+    has no use for it.
+    """
+    if guard is None or interface.reference or interface.problem or not _has_usable_tap(interface):
+        return None
+    wanted = replace(_wanted(interface, interface.tap or ""), carrier="", quarantined=guard.unfiltered == "drop")
+    is_port = wanted.attachment is Attachment.BRIDGE_PORT
+    return wanted if is_port or wanted.quarantined else None
+
+
+def compile_unfiltered(host: Host, wanted: Binding, guard: Guard | None) -> CompiledTap:
+    """Of a tap that names no filter: no rules, or where the guard has it so, rules that let nothing through."""
+    if guard and guard.unfiltered == "drop":
+        return compile_quarantine(host, wanted, NOWHERE)
+    return _rendered(host, replace(wanted, quarantined=False), Ruleset(wanted.tap, wanted.attachment, (), ()), 0)
 
 
 def check_domain(host: Host, domain: Domain) -> None:
@@ -227,7 +251,7 @@ def quarantine(tap: str, attachment: Attachment, source: Source, *, ingress: boo
 
 def compile_domain(host: Host, domain: Domain, *, tolerant: bool) -> CompiledGuest:
     """
-    Every filtered interface's rules.
+    Every filtered interface's rules; with the guard on, of the others that they are known.
 
     Args:
         tolerant: True for a quarantine in place of what fails.
@@ -240,8 +264,10 @@ def compile_domain(host: Host, domain: Domain, *, tolerant: bool) -> CompiledGue
     compiled: list[CompiledTap] = []
     sources: dict[str, Source] = {}
     bound = Bound(domain)
+    guard = host.guard
     for interface in domain.interfaces:
         if not interface.reference and not interface.problem:
+            compiled += _unfiltered(host, interface, guard)
             continue
         try:
             made = compile_interface(host, interface, domain.uuid)
@@ -257,7 +283,7 @@ def compile_domain(host: Host, domain: Domain, *, tolerant: bool) -> CompiledGue
             raise DomainError(f"two interfaces have the tap {made.binding.tap}", interface.source)
         sources[made.binding.tap] = interface.source
         compiled.append(made)
-    return CompiledGuest(tuple(compiled), tuple(failed))
+    return CompiledGuest(tuple(compiled), tuple(failed), guard)
 
 
 def _has_usable_tap(interface: Interface) -> bool:
@@ -265,3 +291,10 @@ def _has_usable_tap(interface: Interface) -> bool:
         return bool(interface.tap and check_tap(interface.tap, interface.source) and can_be_closed(interface))
     except DomainError:
         return False
+
+
+def _unfiltered(host: Host, interface: Interface, guard: Guard | None) -> list[CompiledTap]:
+    bare = unfiltered(interface, guard)
+    if bare is None and guard and guard.unfiltered == "drop":
+        host.report(f"{interface.tap or interface.mac}: it names no filter, and there is no place to cut it off")
+    return [compile_unfiltered(host, bare, guard)] if bare else []

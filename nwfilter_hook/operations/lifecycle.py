@@ -20,8 +20,9 @@ from ..host import Host
 from ..storage.records import Record
 from .compile import check_domain, compile_domain
 from .devices import read_device
+from .kernel import own, remove_installed, unrecorded
 from .told import log_removed
-from .transaction import carry_out, own, plan_domain, remove_installed, unrecorded
+from .transaction import carry_out, plan_domain
 from .update import recover
 
 Check = Callable[[], None]
@@ -54,7 +55,7 @@ def install(host: Host, domain: Domain, operation: str, *, fresh: bool) -> None:
     with host.state.locked():
         sweep(host)
         refuse_taken(host, domain)
-        if not host.library.is_current():
+        if not host.library.is_current() or compiled.guard != host.guard:
             host = replace(host, library=host.library.read_anew())
             compiled = compile_domain(host, domain, tolerant=False)
         planned = plan_domain(host, domain, compiled, operation, fresh=fresh)
@@ -88,7 +89,7 @@ def refuse_taken(host: Host, domain: Domain) -> None:
 def plan_removal(host: Host, uuid: str) -> Transaction:
     """The transaction that `remove` would run; empty if there is nothing to remove."""
     installed = (each for record in _own_records(host, uuid) for each in record.installed())
-    return host.backend.remove(own(host, uuid, installed))
+    return host.backend.remove(own(host, uuid, installed), host.guard)
 
 
 def remove(host: Host, uuid: str, recheck: Check = unchecked) -> None:

@@ -17,11 +17,12 @@ from ..host import Host
 from ..storage.records import Binding, Record
 from ..storage.tallies import REPAIRED as REPAIRED_TAPS
 from .bypasses import find_bypasses
-from .compile import CompiledGuest, compile_domain, compile_quarantine
+from .compile import CompiledGuest, compile_domain, compile_quarantine, unfiltered
 from .devices import Device, Whereabouts, attachment_of, bridge_of, locate
 from .floors import describe, floor_below
+from .kernel import known_of
 from .lifecycle import Check, sweep, unchecked
-from .transaction import GuestChange, Plan, carry_out, known_of, plan, plan_domain
+from .transaction import GuestChange, Plan, carry_out, known_under, plan, plan_domain
 from .zones import zones_for
 
 
@@ -106,7 +107,8 @@ def _enforce_unrecorded(host: Host, domain: Domain) -> None:
     compiled = compile_domain(host, domain, tolerant=True)
     if compiled.taps:
         zones = zones_for(host, (each.binding for each in compiled.taps))
-        host.backend.apply(host.backend.install([each.rendered for each in compiled.taps], zones=zones))
+        known = [known_under(host, compiled.guard, each).rendered for each in compiled.taps]
+        host.backend.apply(host.backend.install(known, zones=zones, guard=compiled.guard))
     for tap, error in compiled.failed:
         host.report(Said(f"{tap}: not filtered as it should be: {error}", UNFILTERED, tap=tap))
 
@@ -123,6 +125,8 @@ def _restore(host: Host, domain: Domain, record: Record) -> bool:
 
 
 def _make_anew(host: Host, domain: Domain, compiled: CompiledGuest, operation: str) -> None:
+    if compiled.guard != host.guard:
+        compiled = compile_domain(host, domain, tolerant=True)
     record = _settled_record(host, domain.uuid)
     altered = _altered(host, record) if record else set()
     before = {each.tap: each for each in record.bindings if _can_stay(each)} if record else {}
@@ -172,10 +176,11 @@ def _tell(host: Host, planned: Plan, before: Mapping[str, Binding], altered: set
         else:
             what, kind = "the old rules stay in force", FAILED
         host.report(Said(f"{tap}: {what}: {reason}", kind, tap=tap))
-    made = set(after) - {tap for tap, _ in planned.failed}
+    made = {tap for tap in after if not after[tap].unfiltered} - {tap for tap, _ in planned.failed}
+    filtered = {tap for tap in before if not before[tap].unfiltered}
     for tap in sorted(made - altered):
         name = after[tap].filter
-        if tap not in before:
+        if tap not in filtered:
             what = f"it was not filtered; now it is, by {name}"
         elif before[tap].quarantined:
             what = f"no longer quarantined; filtered by {name}"
@@ -184,10 +189,10 @@ def _tell(host: Host, planned: Plan, before: Mapping[str, Binding], altered: set
         else:
             continue
         host.report(Said(f"{tap}: {what}", CHANGED, tap=tap, filter=name))
-    for tap in sorted(set(before) - set(after)):
-        host.report(
-            Said(f"{tap}: the guest asks for no filter there any more; its rules are removed", CHANGED, tap=tap)
-        )
+    for tap in sorted(tap for tap in filtered if tap not in after or after[tap].unfiltered):
+        closed = tap in after and after[tap].quarantined
+        effect = "nothing passes any more" if closed else "its rules are removed"
+        host.report(Said(f"{tap}: the guest asks for no filter there any more; {effect}", CHANGED, tap=tap))
     _tell_repaired(host, made & altered)
 
 
@@ -232,8 +237,22 @@ def _quarantine_all(host: Host, domain: Domain, operation: str, reason: Nwfilter
 def _as_wished(host: Host, domain: Domain, record: Record) -> bool:
     """Whether the record's bindings are the ones the XML and the configuration ask for, and none is in quarantine."""
     wanted = [interface for interface in domain.interfaces if interface.reference or interface.problem]
-    recorded = {binding.tap: binding for binding in record.bindings}
-    return len(wanted) == len(recorded) and all(_is_wished(host, each, recorded.get(each.tap or "")) for each in wanted)
+    recorded = {binding.tap: binding for binding in record.bindings if not binding.unfiltered}
+    return (
+        len(wanted) == len(recorded)
+        and all(_is_wished(host, each, recorded.get(each.tap or "")) for each in wanted)
+        and _are_known(host, domain, record)
+    )
+
+
+def _are_known(host: Host, domain: Domain, record: Record) -> bool:
+    """Whether the record has those interfaces that name no filter as the guard wants to know them."""
+    guard = host.guard
+    wanted = [each for each in (unfiltered(interface, guard) for interface in domain.interfaces) if each]
+    recorded = [binding for binding in record.bindings if binding.unfiltered]
+    return {(each.tap, each.index, each.attachment, each.quarantined) for each in wanted} == {
+        (each.tap, each.index, each.attachment, each.quarantined) for each in recorded
+    }
 
 
 def _is_wished(host: Host, interface: Interface, binding: Binding | None) -> bool:

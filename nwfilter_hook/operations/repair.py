@@ -4,9 +4,10 @@ Make kernel and records one again: what somebody has changed is put back from th
 In:  a `Host`, and the taps to look at.
 Out: a `Repair` for each difference.
 
-All taps are put back in one transaction. It makes only what the records say already, so nothing is written down before:
-killed on the way it leaves either, and the records true. What a record can't put back, since the device is another by
-now or the rules aren't known, is compiled anew; where that fails too, it is quarantined.
+The guard comes first: what has no rules then drops. All taps are put back in one transaction. It makes only what the
+records say already, so nothing is written down before: killed on the way it leaves either, and the records true. What a
+record can't put back, since the device is another by now or the rules aren't known, is compiled anew; where that fails
+too, it is quarantined.
 """
 
 from __future__ import annotations
@@ -22,9 +23,11 @@ from ..storage.records import Binding, Record
 from ..storage.tallies import REPAIRED
 from .compile import CompiledTap, compile_quarantine, recompile
 from .devices import Device, Whereabouts
+from .guard import put_back
+from .kernel import known_of, own
 from .lifecycle import sweep
-from .transaction import GuestChange, carry_out, known_of, own, plan
-from .verify import Difference, find_differences, records_of
+from .transaction import GuestChange, carry_out, plan
+from .verify import GUARD, Difference, find_differences, look_at_guard, records_of
 from .zones import zones_for
 
 PUT_BACK = "put back"
@@ -48,8 +51,9 @@ class Repair:
     def line(self) -> str:
         """For people."""
         guest = f"{self.difference.guest}: " if self.difference.guest else ""
+        tap = "guard" if self.difference.tap == GUARD else self.difference.tap
         outcome = f"; {self.outcome}" if self.outcome else ""
-        return f"{guest}{self.difference.tap}: {'; '.join(self.difference.texts)}{outcome}"
+        return f"{guest}{tap}: {'; '.join(self.difference.texts)}{outcome}"
 
 
 def repair(host: Host, taps: Collection[str] | None = None) -> list[Repair]:
@@ -57,15 +61,30 @@ def repair(host: Host, taps: Collection[str] | None = None) -> list[Repair]:
     See that kernel, devices and records say the same.
 
     Args:
-        taps: look at these only.
+        taps: look at these only; `GUARD` among them for the guard.
 
     Raises:
         NftError: the kernel can't be asked. StateError: the lock can't be had.
     """
     with host.state.locked():
+        guarded = [] if taps is not None and GUARD not in taps else _repair_guard(host)
         sweep(host)
-        found = find_differences(host, taps)
-        return _repair(host, found) if found else []
+        if taps is None:
+            found = [each for each in find_differences(host) if each.tap != GUARD]
+        else:
+            found = find_differences(host, {each for each in taps if each != GUARD})
+        return [*guarded, *(_repair(host, found) if found else ())]
+
+
+def _repair_guard(host: Host) -> list[Repair]:
+    found = look_at_guard(host)
+    outcome = PUT_BACK
+    try:
+        if found:
+            put_back(host)
+    except NwfilterHookError as error:
+        outcome = f"NOT repaired: {error}"
+    return [Repair(each, outcome) for each in found]
 
 
 def _repair(host: Host, found: Sequence[Difference]) -> list[Repair]:
@@ -122,7 +141,8 @@ def _put_back_at_once(host: Host, records: dict[str, Record], bindings: Sequence
     ]
     before = host.backend.generation()
     stale = [each for record in records.values() for each in _cut_off(host, record)]
-    changes = host.backend.apply(host.backend.install(put_back=installed, stale=stale, zones=zones_for(host, bindings)))
+    zones = zones_for(host, bindings)
+    changes = host.backend.apply(host.backend.install(put_back=installed, stale=stale, zones=zones, guard=host.guard))
     found = host.backend.fingerprints([binding.installed for binding in bindings])
     if host.backend.generation() != before + changes:
         return

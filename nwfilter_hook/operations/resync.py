@@ -19,6 +19,7 @@ from collections.abc import Iterable
 from ..base.dataclass import dataclass, replace
 from ..base.errors import LibvirtError, NwfilterHookError, Overtaken
 from ..domain.model import Domain
+from ..guards import Guard
 from ..host import Host
 from ..libvirtd import Libvirt
 from .bindings import OPERATION as BOUND_BY_HAND
@@ -36,13 +37,14 @@ class Seen:
     What a guest was followed by: as long as all of it is the same there is nothing to do.
 
     Attributes:
-        xml: a digest. configuration: its text.
+        xml: a digest. configuration: its text. guard: as it was before libvirt was asked.
         stamp: of the record.
         devices: the interfaces' taps with their devices' indexes, None for one that isn't there.
     """
 
     xml: bytes
     configuration: str | None
+    guard: Guard | None
     stamp: tuple[int, ...]
     devices: tuple[tuple[str, int | None], ...]
 
@@ -75,7 +77,8 @@ class _Asked:
         self._host = host
         self._uuid = uuid
         self._stamp = host.state.stamp(uuid)
-        self._devices = _devices()
+        self._devices = device_indexes()
+        self._guard = host.guard
         self.taps: tuple[str, ...] = ()
 
     def narrow(self, domain: Domain) -> Domain:
@@ -89,7 +92,7 @@ class _Asked:
 
     def check(self) -> None:
         """Raises Overtaken if record or devices are others by now."""
-        devices = _devices()
+        devices = device_indexes()
         if self._host.state.stamp(self._uuid) != self._stamp or any(
             devices.get(tap) != self._devices.get(tap) for tap in self.taps
         ):
@@ -99,10 +102,10 @@ class _Asked:
         """As things were before libvirt was asked; with another `stamp` if the record was written since, by us."""
         devices = tuple((tap, self._devices.get(tap)) for tap in taps)
         digest = hashlib.sha256(xml).digest()
-        return Seen(digest, self._host.config.text, self._stamp if stamp is None else stamp, devices)
+        return Seen(digest, self._host.config.text, self._guard, self._stamp if stamp is None else stamp, devices)
 
 
-def _devices() -> dict[str, int]:
+def device_indexes() -> dict[str, int]:
     """Every network device's index, by name."""
     return {name: index for index, name in socket.if_nameindex()}
 

@@ -28,8 +28,9 @@ class TapView:
 
     Attributes:
         floor: the filter that the configuration has for all of its bridge, FILTER NAME=VALUE …; "" without one.
-        state: "in force", "quarantined", "missing" (what the record names is not in the kernel), or what became of the
-            device since: one of `Whereabouts`.
+        filter: "" for an interface that names none, which is known for the guard's sake.
+        state: "in force", "quarantined", "missing" (what the record names is not in the kernel), "passes all: it names
+            no filter" or "cut off: …", or what became of the device since: one of `Whereabouts`.
         device: what the device is called now; None if it is gone or can't be told.
         bypasses: ways past the filter that root, or another program of root's, has put onto the tap.
         learned: the addresses that the kernel has learned.
@@ -79,8 +80,9 @@ def read_views(host: Host) -> list[TapView]:
     records = host.state.records()
     bindings = [(record, binding) for record in records for binding in record.bindings]
     seen = host.backend.look([binding.installed for _, binding in bindings])
-    bypasses = find_bypasses(*(binding.tap for _, binding in bindings))
-    ports = [binding for _, binding in bindings if binding.attachment is Attachment.BRIDGE_PORT]
+    filtered = [binding for _, binding in bindings if not binding.unfiltered]
+    bypasses = find_bypasses(*(binding.tap for binding in filtered))
+    ports = [binding for binding in filtered if binding.attachment is Attachment.BRIDGE_PORT]
     if ports and not host.backend.sees_ingress():
         bypasses += tuple(Bypass(each.tap, "reserved-destinations", without_ingress(each.bridge)) for each in ports)
     return [
@@ -99,6 +101,8 @@ def _view(record: Record, binding: Binding, seen: Seen, bypasses: tuple[Bypass, 
     since = {each.address: each.since_s for each in seen.learned if each.since_s is not None}
     where, device = locate(binding.tap, binding.index, binding.attachment, binding.bridge)
     state = "missing" if seen.missing else "quarantined" if binding.quarantined else "in force"
+    if binding.unfiltered and not seen.missing:
+        state = f"{'cut off' if binding.quarantined else 'passes all'}: it names no filter"
     if where is not Whereabouts.THERE:
         state = where.value
     return TapView(

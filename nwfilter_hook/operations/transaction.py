@@ -20,15 +20,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Callable
 
-from ..backend import Installed, Transaction, subtract
+from ..backend import Installed, Rendered, Transaction, subtract
 from ..base.dataclass import dataclass, replace
 from ..base.errors import NftError, NwfilterHookError, StateError
 from ..base.said import LEARNED, Said
 from ..domain.model import Domain
+from ..guards import Guard
 from ..host import Host
 from ..storage.records import Binding, Record
 from ..storage.tallies import TRANSACTIONS
 from .compile import CompiledGuest, CompiledTap
+from .kernel import known_of
 from .told import log_installed
 from .zones import zones_for
 
@@ -128,62 +130,71 @@ def plan(
     failed: Iterable[tuple[str, NwfilterHookError]] = (),
 ) -> Plan:
     """
-    One transaction for all of `changes`.
+    One transaction for all of `changes`, under the guard as it is.
 
     Args:
         put_back: put what is staying into the kernel again; else it isn't touched.
     """
-    returning = [binding for change in changes for binding in change.staying] if put_back else []
-    records = []
+    return plan_under(host, host.guard, changes, fresh=fresh, put_back=put_back, failed=failed)
+
+
+def plan_under(
+    host: Host,
+    guard: Guard | None,
+    changes: Sequence[GuestChange],
+    *,
+    fresh: bool = False,
+    put_back: bool = False,
+    failed: Iterable[tuple[str, NwfilterHookError]] = (),
+) -> Plan:
+    """As `plan`, under this guard or without one: what is staying gets or loses what tells that it is known."""
+    records, anew, returning, settled = [], [], [], []
     for change in changes:
-        bindings = (*(each.binding for each in change.anew), *change.staying)
-        stale = subtract(change.known, (binding.installed for binding in bindings))
+        made = [known_under(host, guard, each) for each in change.anew if guard or not each.binding.unfiltered]
+        staying = []
+        for binding in change.staying:
+            now = _amended(host, change.uuid, binding, guard)
+            if guard or not binding.unfiltered:
+                staying.append(now)
+            if put_back:
+                returning.append(host.backend.with_counts(now.installed))
+            elif now is not binding:
+                returning += subtract([now.installed], [binding.installed])
+            if put_back or now is not binding:
+                settled.append(now)
+        bindings = (*(each.binding for each in made), *staying)
+        known = (*change.known, *(binding.installed for binding in change.staying))
+        stale = subtract(known, (binding.installed for binding in bindings))
         records.append(Record(change.guest, change.uuid, change.operation, bindings, stale))
-    settling = [*(each.binding for change in changes for each in change.anew), *returning]
+        anew += made
+    settling = [*(each.binding for each in anew), *settled]
     transaction = host.backend.install(
-        [each.rendered for change in changes for each in change.anew],
-        put_back=[host.backend.with_counts(binding.installed) for binding in returning],
+        [each.rendered for each in anew],
+        put_back=returning,
         stale=[installed for record in records for installed in record.stale],
         fresh=fresh,
         zones=zones_for(host, settling),
+        guard=guard,
     )
     return Plan(transaction, tuple(records), frozenset(each.tap for each in settling), tuple(failed))
 
 
-def own(host: Host, uuid: str, installed: Iterable[Installed]) -> list[Installed]:
-    """`installed` without what is of taps that are another guest's by now; see `_now`."""
-    return [now for each in installed if host.state.owner(each.tap) in (uuid, None) for now in _now(host, each)]
+def known_under(host: Host, guard: Guard | None, made: CompiledTap) -> CompiledTap:
+    """`made`, with what tells this guard that the tap is known."""
+    binding = made.binding
+    installed = host.backend.known(binding.installed, binding.attachment, guard)
+    if installed == binding.installed:
+        return made
+    rendered = Rendered(installed, made.rendered.origins)
+    return replace(made, binding=replace(binding, installed=installed), rendered=rendered)
 
 
-def _now(host: Host, installed: Installed) -> list[Installed]:
-    """`installed`; of what is known by name only, what the kernel shows now."""
-    if installed.whole:
-        return [installed]
-    found = host.backend.find(installed.tap)
-    return [found] if found else []
-
-
-def known_of(host: Host, uuid: str, taps: Sequence[str]) -> list[Installed]:
-    """What may be in the kernel of this guest, and of others under tap names that are this guest's now."""
-    records = host.state.read_everything(uuid)
-    found = own(host, uuid, (each for record in records for each in record.installed()))
-    for tap in taps:
-        owner = host.state.owner(tap)
-        if owner is not None and owner != uuid:
-            others = (each for record in host.state.read_everything(owner) for each in record.installed())
-            found += [now for each in others if each.tap == tap for now in _now(host, each)]
-    return found + unrecorded(host, uuid, taps, found)
-
-
-def unrecorded(host: Host, uuid: str, taps: Iterable[str], known: Iterable[Installed]) -> list[Installed]:
-    """
-    What the kernel lists under the names of taps that somebody had, or the guest has, but that no readable record
-    tells of: the record was damaged and moved aside.
-    """
-    recorded = {each.tap for each in known}
-    owned = {tap for tap in taps if host.state.owner(tap) is not None} | set(host.state.taps_of(uuid))
-    found = (host.backend.find(tap) for tap in sorted(owned - recorded))
-    return [each for each in found if each]
+def _amended(host: Host, uuid: str, binding: Binding, guard: Guard | None) -> Binding:
+    """`binding`; itself, if there is nothing to change, or its tap is another guest's by now."""
+    installed = host.backend.known(binding.installed, binding.attachment, guard)
+    if installed == binding.installed or host.state.owner(binding.tap) not in (uuid, None):
+        return binding
+    return replace(binding, installed=installed)
 
 
 # --- carry out --------------------------------------------------------------------------------------------------------
@@ -222,7 +233,8 @@ def carry_out(host: Host, planned: Plan, file: FileChange | None = None, *, oper
 
 
 def _carry_out(host: Host, planned: Plan, file: FileChange | None) -> None:
-    if file is None and not any(record.bindings or record.stale for record in planned.records):
+    nothing = not any(record.bindings or record.stale for record in planned.records)
+    if file is None and nothing and not planned.transaction.text:
         commit(host, planned)
         return
     undo = Undo(
@@ -333,18 +345,3 @@ def commit(host: Host, planned: Plan) -> None:
             host.state.commit(record.uuid, record)
         else:
             host.state.delete(record.uuid)
-
-
-def remove_installed(host: Host, uuid: str, installed: Iterable[Installed]) -> None:
-    """
-    Take what is the guest's own of `installed` out of the kernel.
-
-    Raises:
-        NftError: nothing has changed.
-    """
-    mine = own(host, uuid, installed)
-    if mine:
-        with host.state.tallies.measured(TRANSACTIONS, "remove"):
-            host.backend.apply(host.backend.remove(mine))
-    for each in mine:
-        host.state.clear_owner(each.tap)

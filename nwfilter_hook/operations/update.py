@@ -17,7 +17,8 @@ from ..host import Host
 from ..storage.records import Binding, Record
 from .compile import CompiledTap, recompile
 from .devices import Whereabouts, locate
-from .transaction import GuestChange, Plan, carry_out, own, plan
+from .kernel import own
+from .transaction import GuestChange, Plan, carry_out, known_under, plan_under
 
 Choice = Callable[[Binding], bool]
 
@@ -50,6 +51,7 @@ def plan_update(host: Host, chosen: Choice) -> TapChanges:
         UpdateError: a tap's rules can't be made; the message names guest, tap, filter and line.
     """
     cut_off = host.state.read_journal() is not None
+    guard = host.guard
     changes: list[Change] = []
     guests: list[GuestChange] = []
     for record in host.state.records():
@@ -67,13 +69,13 @@ def plan_update(host: Host, chosen: Choice) -> TapChanges:
                 text = f"{record.guest}: {binding.tap}: the device is {where.value}; its rules are left alone"
                 host.report(Said(text, DEVICE, guest=record.guest, uuid=record.uuid, tap=binding.tap))
                 continue
-            made = _recompile(host, record, binding)
+            made = known_under(host, guard, _recompile(host, record, binding))
             if pending or binding.quarantined or made.binding.installed != binding.installed:
                 anew.append(made)
                 changes.append(Change(record.guest, binding, made.binding))
         if anew or pending:
             guests.append(_change(host, record, tuple(anew), pending))
-    return TapChanges(tuple(changes), plan(host, guests))
+    return TapChanges(tuple(changes), plan_under(host, guard, guests))
 
 
 def _change(host: Host, record: Record, anew: tuple[CompiledTap, ...], pending: Record | None) -> GuestChange:

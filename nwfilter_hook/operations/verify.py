@@ -13,6 +13,9 @@ from ..host import Host
 from ..storage.records import Binding, Record
 from .devices import Device, Whereabouts, locate
 
+GUARD = "*"
+"""No tap has this name."""
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -20,7 +23,8 @@ class Difference:
     A tap of which the kernel has something else than its record says, or whose device isn't the one that it was.
 
     Attributes:
-        guest, uuid: "" for a tap that is in our tables and in no record.
+        guest, uuid: "" for a tap that is in our tables and in no record, and for the guard.
+        tap: `GUARD` stands for the guard.
         texts: sentences, at least one.
         altered: the rules, or what leads to them, are others.
         where: what became of the device; `device`: what it is now.
@@ -41,11 +45,13 @@ def find_differences(host: Host, taps: Collection[str] | None = None) -> list[Di
     look again under it.
 
     Args:
-        taps: look at these only.
+        taps: look at these only; `GUARD` among them for the guard.
 
     Raises:
         NftError: the kernel can't be asked.
     """
+    of_guard = () if taps is not None and GUARD not in taps else look_at_guard(host)
+    taps = None if taps is None else {each for each in taps if each != GUARD}
     records = records_of(host, taps)
     known = [
         (record, binding)
@@ -55,7 +61,18 @@ def find_differences(host: Host, taps: Collection[str] | None = None) -> list[Di
     ]
     texts = host.backend.compare([(binding.installed, binding.fingerprint) for _, binding in known])
     found = [_difference(record, binding, texts.get(binding.tap)) for record, binding in known]
-    return [each for each in found if each] + _strangers(host, records, taps)
+    return [
+        *of_guard,
+        *(each for each in found if each),
+        *_strangers(host, records, taps),
+    ]
+
+
+def look_at_guard(host: Host) -> list[Difference]:
+    """What the kernel has otherwise of the guard, if it is on: one or nothing. Raises NftError."""
+    guard = host.guard
+    texts = host.backend.guard.faults(guard) if guard and guard.carried else ()
+    return [Difference("", "", GUARD, texts, True)] if texts else []
 
 
 def records_of(host: Host, taps: Collection[str] | None) -> list[Record]:

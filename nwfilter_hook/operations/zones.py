@@ -30,7 +30,8 @@ _ZONES = LAST_ZONE - FIRST_ZONE + 1
 
 def zones_for(host: Host, bindings: Iterable[Binding]) -> Zones | None:
     """Of the bridges that taps of `bindings` are ports of; None if this kernel has none, which is said."""
-    ports = [each for each in bindings if each.attachment is Attachment.BRIDGE_PORT and each.installed.objects]
+    filtered = [each for each in bindings if each.installed.objects and not each.unfiltered]
+    ports = [each for each in filtered if each.attachment is Attachment.BRIDGE_PORT]
     bridges = sorted({each.bridge for each in ports if each.bridge})
     if not bridges:
         return Zones()

@@ -26,13 +26,15 @@ SCHEMA = 2
 @dataclass(frozen=True)
 class Binding:
     """
-    One interface under filter: all that a rebuild needs without the domain XML, and what it has in the kernel.
+    One interface under filter: all that a rebuild needs without the domain XML, and what it has in the kernel. With the
+    guard on, one that names no filter, too.
 
     Attributes:
         called: the device's name in the domain XML; its own may be another by now.
         index: of the device, as the kernel counts them; None if it isn't known.
+        carrier: where the reference was found; "" if the interface names no filter.
         fingerprint: of what the kernel made of it (Backend.fingerprints); "" if it isn't known.
-        quarantined: True if its filter could not be compiled and everything is dropped instead.
+        quarantined: True if its filter could not be compiled, or is missing, and everything is dropped instead.
         floor: the filter that counts beside it, first: FILTER NAME=VALUE …; "" without one.
     """
 
@@ -50,6 +52,11 @@ class Binding:
     fingerprint: str
     quarantined: bool
     floor: str = ""
+
+    @property
+    def unfiltered(self) -> bool:
+        """Whether it is known for the guard's sake alone."""
+        return not self.carrier
 
     def filters(self) -> tuple[str, ...]:
         """The names of its own filter and of the floor's."""

@@ -4,7 +4,7 @@ What we know of running guests: the only module that writes under /run.
     STATE_DIR/                    0700, ours
         lock                      flock: one transaction at a time, held until its record is written
         capabilities.json         what kernel and nft can do
-        configuration             the text of the last good configuration (configuration.py)
+        guard, configuration      how it is on, and the text of the last good one: guard.py, configuration.py
         domains/UUID.json         what is in the kernel for a guest
         domains/UUID.pending      the same, while a transaction runs; renamed to UUID.json when nft has accepted
         domains/update.journal    a change of filters is under way; names the new text of the filter file
@@ -224,8 +224,6 @@ class State:
         """`tap` has no chains any more."""
         _unlink(os.path.join(self._taps, tap))
 
-    # --- capabilities -------------------------------------------------------------------------------------------------
-
     def read_capabilities(self) -> dict[str, Any]:
         """What was found out before; {} if nothing was, or it can't be read."""
         try:
@@ -242,7 +240,10 @@ class State:
             if not self._readonly and self._is_ours():
                 self._write(os.path.join(self.path, "capabilities.json"), json.dumps(capabilities))
 
-    # --- configuration ------------------------------------------------------------------------------------------------
+    def write(self, name: str, text: str | None) -> None:
+        """Write a file beside the records, or without text remove it; the lock is held. Raises StateError."""
+        path = os.path.join(self.path, name)
+        _unlink(path) if text is None else self._write(path, text)
 
     def keep_configuration(self, text: str | None) -> None:
         """Keep the text of a configuration that was good, if that is possible; storage.configuration reads it."""

@@ -17,12 +17,13 @@ import traceback
 from collections.abc import Callable, Iterable
 from datetime import datetime, timezone
 
-from ..backend import Commit
 from ..base.dataclass import replace
 from ..base.errors import NwfilterHookError
 from ..base.said import DEVICE, DRIFT, FAILED, REPAIRED, Kind, Said
+from ..commits import Commit
 from ..host import Host
 from ..operations.repair import Repair, repair
+from ..operations.verify import GUARD
 from ..storage.watching import Drifted
 from .hosts import Hosts, say
 from .learned import Learned
@@ -167,7 +168,7 @@ class Drift:
 
     def _look(self, host: Host, taps: set[str] | None, shared: bool, began: float) -> None:
         if taps is not None and shared:
-            taps |= self._samples.taps(host)
+            taps |= {GUARD, *self._samples.taps(host)}
         if taps is not None and not taps:
             return
         repairs: dict[str, Repair] = {}
@@ -183,7 +184,7 @@ class Drift:
                 break
             if shared:
                 taps, shared = None, False
-        self._samples.cover(host, taps)
+        self._samples.cover(host, None if taps is None else taps - {GUARD})
         with self._condition:
             if repairs and self._open:
                 self._condition.wait(_WHO_S)
@@ -196,7 +197,7 @@ class Drift:
         if any(each.difference.altered for each in repairs.values()):
             self._tell([each for each in repairs.values() if each.difference.altered], suspects, began)
         if repairs:
-            self._learned.give_back(host, list(repairs))
+            self._learned.give_back(host, [tap for tap in repairs if tap != GUARD])
         if any(each.failed for each in repairs.values()):
             raise NwfilterHookError("not everything could be put back")
 
@@ -207,15 +208,23 @@ class Drift:
         what = tuple(_line(each) for each in repairs[:_SHOWN])
         by = f" by {', '.join(who)}" if who else ""
         done = f"NOT all put back after {ms} ms" if failed else f"all as recorded again {ms} ms later"
-        taps = f"{len(repairs)} tap{'' if len(repairs) == 1 else 's'}"
-        of_taps = tuple(each.difference.tap for each in repairs)
-        say(Said(f"the rules of {taps} were changed{by}; {done}", DRIFT, tap=of_taps))
+        of_taps = tuple(each.difference.tap for each in repairs if each.difference.tap != GUARD)
+        say(Said(f"{_whose(repairs)} were changed{by}; {done}", DRIFT, tap=of_taps))
         for each in repairs[:_SHOWN]:
             say(_said(each, FAILED if each.failed else REPAIRED))
         if len(repairs) > _SHOWN:
-            say(Said(f"and {len(repairs) - _SHOWN} taps more", DRIFT))
+            say(Said(f"and {len(repairs) - _SHOWN} more", DRIFT))
         at = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
-        self._changed(Drifted(at, who, len(repairs), what, None if failed else ms))
+        taps = sum(each.difference.tap != GUARD for each in repairs)
+        self._changed(Drifted(at, who, taps, what, None if failed else ms))
+
+
+def _whose(repairs: list[Repair]) -> str:
+    count = sum(each.difference.tap != GUARD for each in repairs)
+    taps = f"the rules of {count} tap{'' if count == 1 else 's'}"
+    if count == len(repairs):
+        return taps
+    return f"the guard and {taps}" if count else "the rules of the guard"
 
 
 def _line(each: Repair) -> str:

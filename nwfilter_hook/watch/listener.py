@@ -21,9 +21,9 @@ import time
 import traceback
 from collections.abc import Callable, Iterable
 
-from ..backend import Commit, Monitor
 from ..base.errors import NftError
 from ..base.said import FAILED, Said
+from ..commits import Commit, Monitor
 from ..network.links import DELLINK, LINK_GROUP, NEWLINK, list_links, open_route, parse_link
 from ..network.netlink import Message, Netlink, Overrun
 from .hosts import Hosts, say

@@ -63,7 +63,7 @@ def test_an_upgrade_replaces_the_package() -> None:
         ln -sf /usr/share/nwfilter-hook/hooks/qemu $hook
         make --silent -C "$1" install
         test ! -L $hook
-        echo $package* $package/g* /etc/libvirt/hooks/.*-* /etc/libvirt/hooks/qemu.d/*
+        echo $package* $package/go* /etc/libvirt/hooks/.*-* /etc/libvirt/hooks/qemu.d/*
         echo >>$package/operations/dispatch.py
         ! $hook web-01 start begin -
         """,
@@ -72,7 +72,7 @@ def test_an_upgrade_replaces_the_package() -> None:
     assert done.returncode == 0, done.stderr
     package = "/usr/lib/python3/dist-packages/nwfilter_hook"
     hooks = "/etc/libvirt/hooks"
-    assert done.stdout == f"{package} {package}/g* {hooks}/.*-* {hooks}/qemu.d/50-nwfilter-hook\n"
+    assert done.stdout == f"{package} {package}/go* {hooks}/.*-* {hooks}/qemu.d/50-nwfilter-hook\n"
     assert "operations/dispatch.py is not of this installation" in done.stderr
 
 

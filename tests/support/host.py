@@ -540,7 +540,7 @@ class Sandbox:
             assert not (self.state_dir / "taps" / tap).exists()
 
     def check_tidy(self) -> None:
-        """Nothing half-done lies about: there are filters, records, and owners of taps in these."""
+        """Nothing half-done lies about: there are filters, records, owners of taps in these, and the guard."""
         paths = [Path(path) for path in self.files()]
         records = [path for path in paths if path.parent.name == "domains" and path.suffix == ".json"]
         owned = {
@@ -550,7 +550,8 @@ class Sandbox:
         }
         taps = [path for path in paths if path.parent.name == "taps" and path.name in owned]
         filters = [path for path in paths if path.parent.name == "filters" and path.suffix == ".xml"]
-        assert set(paths) == {*records, *taps, *filters}
+        guard = [path for path in paths if path == Path("state/guard")]
+        assert set(paths) == {*records, *taps, *filters, *guard}
 
     def check(self) -> None:
         """Files, records and kernel say the same, and nothing half-done lies about."""

@@ -12,8 +12,10 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from nwfilter_hook.backend import Installed, Object, Seen, Transaction
 from nwfilter_hook.base.errors import NftError
+from nwfilter_hook.guards import Guard, GuardBackend, Refused
 from nwfilter_hook.nftables.backend import NftBackend
 from nwfilter_hook.nftables.commands import Operation, Script
+from nwfilter_hook.nftables.guard import CATCH_ALL, guard_removal
 from nwfilter_hook.nftables.names import BASE_CHAINS, MAPS, is_of_tap
 from nwfilter_hook.nftables.process import Nft
 from nwfilter_hook.nftables.zones import MAP
@@ -60,6 +62,8 @@ class Kernel:
         elif each.kind == "element":
             if self.elements.setdefault((each.name, each.key), each.value) != each.value:
                 raise ValueError(f"an element never changes its verdict: {each.text}")
+        elif each.kind == "table" and each.verb == "delete":
+            self.chains = {place: rules for place, rules in self.chains.items() if place[0] != each.table}
         elif each.kind in ("set", "map") and "verdict" not in each.value:
             if each.verb == "flush":
                 self.elements = {key: value for key, value in self.elements.items() if key[0] != each.name}
@@ -71,12 +75,33 @@ class Kernel:
         rules = (rule for (_, user), rules in self.chains.items() if user != but for rule in rules)
         for text in (*self.elements.values(), *rules):
             words = text.split()
-            yield from (words[index + 1] for index, word in enumerate(words) if word == "jump")
+            yield from (words[index + 1] for index, word in enumerate(words) if word in ("jump", "goto"))
 
     def taps(self) -> set[str]:
         """Every tap that anything in the tables is about."""
         names = {name.split("/")[1] for _, name in (*self.chains, *self.sets) if "/" in name}
         return names | {key.strip('"') for name, key in self.elements if name.endswith(("-l2", "-l3"))}
+
+
+class FakeGuard(GuardBackend):
+    """Of a kernel that can do everything and drops nothing."""
+
+    def __init__(self, backend: FakeBackend) -> None:
+        self._backend = backend
+
+    def check(self, guard: Guard) -> None:
+        pass
+
+    def fingerprint(self) -> str:
+        kernel = self._backend.kernel
+        found = [verdict for (_, key), verdict in sorted(kernel.elements.items()) if key == CATCH_ALL]
+        return repr((found, [kernel.chains.get(("bridge", verdict.split()[1])) for verdict in found])) if found else ""
+
+    def faults(self, guard: Guard) -> tuple[str, ...]:
+        return () if self.fingerprint() == guard.fingerprint else ("it is another",)
+
+    def refused(self) -> dict[str, Refused]:
+        return {}
 
 
 class FakeBackend(NftBackend):
@@ -96,6 +121,14 @@ class FakeBackend(NftBackend):
         self.takes_it_first = False
         self.kernel_has_zones = True
         self.kernel_has_ingress = True
+
+    @property
+    def guard(self) -> GuardBackend:
+        return FakeGuard(self)
+
+    def without_guard(self, transaction: Transaction) -> Script:
+        assert isinstance(transaction, Script)
+        return Script((*transaction.operations, *guard_removal(())))
 
     def check(self, rulesets: Iterable[Ruleset]) -> None:
         for _ in rulesets:
@@ -147,7 +180,8 @@ class FakeBackend(NftBackend):
         return {tap: tuple(f"{name} is missing" for name in seen[tap].missing) for tap in altered}
 
     def taps(self) -> frozenset[str]:
-        return frozenset(key.strip('"') for name, key in self.kernel.elements if name in MAPS)
+        taps = (key.strip('"') for name, key in self.kernel.elements if name in MAPS)
+        return frozenset(tap for tap in taps if tap != CATCH_ALL)
 
     def _found(self, each: Object) -> object:
         """What the kernel has of a chain or an element, and of the base chain that looks it up."""

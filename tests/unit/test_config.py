@@ -50,6 +50,11 @@ DEFAULTS = {
     "defaults": [],
     "floors": [],
     "never": (),
+    "guard_mode": "generated",
+    "guard_bridges": (),
+    "guard_trusted": (),
+    "guard_allow": (),
+    "guard_unfiltered": "accept",
     "uri": "qemu:///system",
     "poll_s": 60.0,
     "verify_s": 300.0,
@@ -80,6 +85,12 @@ connections = 5000
 end_of_chain = accept
 [learning]
 never = 192.0.2.1, 192.0.2.8/29 2001:db8::1
+[guard]
+mode = strict
+bridges = br0, br1 br0
+trusted = eth0
+allow = ovpn* tap-lab
+unfiltered = drop
 [watch]
 uri = none
 poll_s = 5
@@ -106,22 +117,27 @@ floor.br-* = no-mac-spoofing
         "status_dir": "/run/other",
         "listen": "[::1]:9918",
         "defaults": [
-            ("bridge", "br0", "clean-traffic", (), "c:21"),
-            ("bridge", "br.1", "no-mac-spoofing", (), "c:22"),
+            ("bridge", "br0", "clean-traffic", (), "c:27"),
+            ("bridge", "br.1", "no-mac-spoofing", (), "c:28"),
             (
                 "network",
                 "my net",
                 "clean-traffic",
                 (("CTRL_IP_LEARNING", "dhcp"), ("DHCPSERVER", "10.0.0.1"), ("DHCPSERVER", "10.0.0.2")),
-                "c:23",
+                "c:29",
             ),
         ],
-        "floors": [("floor", "br-*", "no-mac-spoofing", (), "c:24")],
+        "floors": [("floor", "br-*", "no-mac-spoofing", (), "c:30")],
         "never": (
             (4, 0xC0000201, 0xC0000201),
             (4, 0xC0000208, 0xC000020F),
             (6, 0x20010DB8 << 96 | 1, 0x20010DB8 << 96 | 1),
         ),
+        "guard_mode": "strict",
+        "guard_bridges": ("br0", "br1"),
+        "guard_trusted": ("eth0",),
+        "guard_allow": ("ovpn*", "tap-lab"),
+        "guard_unfiltered": "drop",
     }
 
 
@@ -129,7 +145,10 @@ floor.br-* = no-mac-spoofing
     ("text", "message"),
     [
         ("[path]", "c:1: unknown section '[path]'; did you mean '[paths]'?"),
-        ("[zzz]", "c:1: unknown section '[zzz]'; known: [paths] [nftables] [language] [learning] [watch] [defaults]"),
+        (
+            "[zzz]",
+            "c:1: unknown section '[zzz]'; known: [paths] [nftables] [language] [learning] [guard] [watch] [defaults]",
+        ),
         ("[paths]\n\nstatedir = /x", "c:3: unknown key 'statedir'; did you mean 'state_dir'?"),
         ("[nftables]\nstate_dir = /x", "c:2: unknown key 'state_dir'"),
         ("state_dir = /x", "c:1: 'state_dir = /x' is neither [section] nor key = value below one"),
@@ -155,6 +174,22 @@ floor.br-* = no-mac-spoofing
             "c:2: never: '10.0.0.1/24' is within 10.0.0.0/24; write that network",
         ),
         ("[learning]\nnever = 10.0.0.1\nnever = 10.0.0.2", "c:3: never is given twice in [learning]"),
+        ("[guard]\nmode = all", "c:2: mode = 'all' is not one of off generated taps bridges strict"),
+        ("[guard]\nmode =", "c:2: mode = '' is not one of"),
+        ("[guard]\nallow = x\nmode = bridges", "c:3: mode = bridges needs bridges = NAME … in [guard]"),
+        ("[guard]\nmode = strict\ntrusted = eth0", "c:2: mode = strict needs bridges"),
+        ("[guard]\nbridges =", "c:2: bridges takes 1 to 256 names, not 0"),
+        ("[guard]\nallow = " + " ".join(f"t{each}" for each in range(257)), "c:2: allow takes 1 to 256 names, not 257"),
+        ("[guard]\nbridges = br*", "c:2: bridges: 'br*' is not the name of a device: up to 15 of A-Z a-z 0-9 _ . -"),
+        ("[guard]\nbridges = a-very-long-name", "c:2: bridges: 'a-very-long-name' is not the name of a device"),
+        ("[guard]\ntrusted = ..", "c:2: trusted: '..' is not the name of a device"),
+        ("[guard]\ntrusted = eth\u00e4", "c:2: trusted: 'eth\u00e4' is not the name of a device"),
+        *(
+            (f"[guard]\nallow = {text}", f"c:2: allow: {text!r} is not the name of a device, nor the beginning of one")
+            for text in ("*", "tap*x", "**", 'tap"', "tap;drop", "a/b", "ta?")
+        ),
+        ("[guard]\nunfiltered = reject", "c:2: unfiltered = 'reject' is not one of accept drop"),
+        ("[guard]\nmode = taps\nmode = off", "c:3: mode is given twice in [guard]"),
         ("[nftables]\ntimeout_s = 0", "c:2: timeout_s = '0' is not a number of seconds above 0 and up to 600"),
         ("[nftables]\ntimeout_s = -1", "c:2: timeout_s"),
         ("[nftables]\ntimeout_s = 601", "c:2: timeout_s"),
@@ -299,7 +334,13 @@ def test_the_sample_file_shows_the_defaults() -> None:
         (4, 0xC0000201, 0xC0000201),
         (6, 0x20010DB8 << 96, (0x20010DB8 << 96) + (1 << 64) - 1),
     )
+    assert [found.pop(f"guard_{key}") for key in ("bridges", "trusted", "allow")] == [
+        ("br0", "br1"),
+        ("eth0",),
+        ("ovpn*", "tap-lab"),
+    ]
     installed = ("/etc/nwfilter-hook/filters", "/usr/share/nwfilter-hook/filters")
     expected = {**DEFAULTS, "filter_dirs": installed}
-    del expected["defaults"], expected["floors"], expected["never"]
+    for key in ("defaults", "floors", "never", "guard_bridges", "guard_trusted", "guard_allow"):
+        del expected[key]
     assert found == expected

@@ -19,7 +19,7 @@ FLOORS = (
     {"host", "lint"},
     {"compiler", "nftables", "domain", "storage"},
     {"filters", "backend", "packets", "capabilities"},
-    {"ruleset", "config", "messages", "libvirtd", "network"},
+    {"ruleset", "commits", "config", "guards", "messages", "libvirtd", "network"},
     {"base", "settings", "trust"},
     {"__init__"},
 )

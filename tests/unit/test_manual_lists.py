@@ -162,8 +162,9 @@ def test_keys(name: str) -> None:
         assert re.search(rf"(?m)^#{key} = ", installed)
         if found[1] != "none":
             assert f"#{key} = {found[1]}\n" in installed
-            read = getattr(config.parse_config(f"[{name}]\n{key} = {found[1]}\n", "c"), key)
-            assert read == getattr(config.Config(), key) or key == "filter_dirs"
+            attribute = f"guard_{key}" if name == "guard" else key
+            read = getattr(config.parse_config(f"[{name}]\n{key} = {found[1]}\n", "c"), attribute)
+            assert read == getattr(config.Config(), attribute) or key == "filter_dirs"
 
 
 def test_defaults() -> None:
