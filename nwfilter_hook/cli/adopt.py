@@ -17,6 +17,7 @@ from ..libvirtd import LibvirtManager, open_manager
 from ..operations.adopt import Step, adopt, unadopt
 from ..operations.adopt_survey import Survey, is_twin_xml, survey
 from ..operations.hooked import HOOKS, hook_installed
+from ..operations.verdicts import differing
 from ..storage.adopted import Report, alone
 from .common import open_cli_host
 
@@ -33,7 +34,7 @@ def adopt_(dry_run: bool, yes: bool, as_libvirt: bool, direct: str) -> None:
         found = survey(host, libvirt)
         if direct and direct not in {*host.library.names(), *(each.name for each in found.bring)}:
             raise UpdateError(f"--direct: no filter has the name {one_line(direct)!r}")
-        _tell(found, direct)
+        _tell(host, found, direct)
         _refuse(found, as_libvirt)
         if dry_run:
             click.echo("dry run, nothing done")
@@ -91,7 +92,7 @@ def _manager(host: Host) -> Iterator[LibvirtManager]:
         libvirt.close()
 
 
-def _tell(found: Survey, direct: str) -> None:
+def _tell(host: Host, found: Survey, direct: str) -> None:
     running = sum(each.running for each in found.guests)
     guests, filters = len(found.guests), len(found.filters)
     click.echo(f"{guests} guests, {running} of which run; {filters} filters, {len(found.used)} used")
@@ -103,6 +104,8 @@ def _tell(found: Survey, direct: str) -> None:
     for each in found.direct:
         what = f"gets {direct}" if direct else "nothing filters it; --direct FILTER does"
         click.echo(one_line(f"{each.guest.name}: {each.mac}: of type direct, libvirt drops its filter: {what}"))
+    for line in differing(host, found):
+        click.echo(one_line(f"verdict differs: {line}"))
     for line in found.notes:
         click.echo(one_line(line))
     for line in (*(f"libvirt ignores: {line}" for line in found.ignored), *found.faults):
