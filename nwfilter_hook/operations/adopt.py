@@ -24,6 +24,7 @@ from ..filters.format import format_filter
 from ..filters.twins import twin_of
 from ..host import Host
 from ..libvirtd import LibvirtGuest, LibvirtManager
+from ..ruleset.model import Attachment
 from ..storage import adopted
 from ..storage.adopted import Report
 from .adopt_survey import METADATA_URI, Survey, is_twin_xml
@@ -161,9 +162,10 @@ def unadopt(host: Host, libvirt: LibvirtManager, step: Step) -> Report:
     notes += _restore_filters(libvirt, step)
     filtered = libvirt.filtered_taps()
     twins = {name for name, xml in libvirt.filters().items() if is_twin_xml(xml)}
-    notes += _remove_ours(host, {tap for tap, name in filtered.items() if name not in twins}, step)
     for uuid in report.direct:
         _take_metadata(libvirt, uuid, notes)
+    theirs = {tap for tap, name in filtered.items() if name not in twins}
+    notes += _remove_ours(host, theirs, frozenset(report.direct), step)
     for name in reversed(report.brought):
         try:
             undefine(host, name)
@@ -190,11 +192,15 @@ def _restore_filters(libvirt: LibvirtManager, step: Step) -> Iterator[str]:
         libvirt.define_filter(before[name])
 
 
-def _remove_ours(host: Host, theirs: set[str], step: Step) -> Iterator[str]:
+def _remove_ours(host: Host, theirs: set[str], direct: frozenset[str], step: Step) -> Iterator[str]:
+    """`direct`: guests whose interfaces of type direct had no filter before."""
     records = host.state.records()
     for done, record in enumerate(records):
         step(f"guest {record.guest}", done, len(records))
-        own = [binding.tap for binding in record.bindings if binding.tap not in theirs]
+        given = {
+            each.tap for each in record.bindings if each.attachment is Attachment.MACVTAP and record.uuid in direct
+        }
+        own = [binding.tap for binding in record.bindings if binding.tap not in theirs | given]
         if own:
             yield f"{record.guest}: {', '.join(own)}: libvirt has no rules there; ours stay, for all of the guest"
         else:

@@ -254,5 +254,26 @@ def test_unadopt_killed_at_every_step_and_done(flooded: Flooded) -> None:
     assert flooded.report()["state"] == "given back"
     assert "<rule" in flooded.filters()["mine"]
     assert flooded.host.record_path("web").exists() is False
-    assert guest_uuid("web")
     flooded.host.libvirtd.virsh("destroy", "late")
+
+
+def test_interfaces_of_type_direct(flooded: Flooded) -> None:
+    """libvirt has dropped their filter; --direct gives them one by metadata, unadopt takes it away again."""
+    flooded.guests.start(
+        "apart", interface_xml("52:54:00:00:00:78", "<source dev='low0' mode='bridge'/>", kind="direct")
+    )
+    done = flooded.command("adopt", "--dry-run")
+    assert (
+        "apart: 52:54:00:00:00:78: of type direct, libvirt drops its filter: nothing filters it; --direct"
+        in done.stdout
+    )
+    flooded.command("adopt", "--yes", "--direct", "no-mac-spoofing")
+    assert "filter='no-mac-spoofing'" in flooded.host.libvirtd.virsh("dumpxml", "apart").stdout.replace('"', "'")
+    assert flooded.host.kernel.chains("macvtap0") != set()
+    assert flooded.report()["direct"] == [guest_uuid("apart")]
+    flooded.command("adopt", "--yes", "--direct", "no-mac-spoofing")
+    flooded.command("unadopt", "--yes")
+    assert "nwfilter-hook.org" not in flooded.host.libvirtd.virsh("dumpxml", "apart").stdout
+    assert flooded.host.kernel.chains("macvtap0") == set()
+    assert (flooded.libvirts_rules(), flooded.our_rules()) == (True, False)
+    flooded.dry()
