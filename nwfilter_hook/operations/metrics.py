@@ -11,21 +11,26 @@ and filter, by tap, or by guest. A rule that has dropped nothing has no series.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 
 from .. import __version__
 from ..base.dataclass import dataclass
 from ..base.errors import NwfilterHookError
+from ..guards import Refused
 from ..host import Host
 from ..network.tracked import tracked
 from ..storage.tallies import REFUSED, REPAIRED, TRANSACTIONS, Labels, Tally
 from ..storage.watching import Watching
 from .devices import Whereabouts
+from .guard import Status, read_status
 from .show import TapView, read_service, read_views
 
 PREFIX = "nwfilter_hook_"
 MAX_SERIES = 5000
+MAX_GUARDED = 200
+"""Interfaces that the guard tells apart."""
 STATES = ("in force", "quarantined", "missing", *(each.value for each in Whereabouts if each is not Whereabouts.THERE))
 DROP_LABELS = ("guest", "tap", "filter", "line")
 _UP = "Whether the kernel could be asked what it has."
@@ -67,6 +72,8 @@ def read_families(host: Host) -> list[Family]:
     ]
     if views is not None:
         found += _of_taps(views)
+        with contextlib.suppress(NwfilterHookError):
+            found += _of_guard(read_status(host), host.backend.guard.refused() if host.guard else {})
     found += _of_connections()
     found += _of_tallies(host.state.tallies.read())
     found += _of_service(read_service(host))
@@ -145,6 +152,23 @@ def _summed(drops: Mapping[Labels, int], level: int) -> dict[Labels, int]:
         key = (*labels[:level], *("",) * (len(labels) - level))
         found[key] = found.get(key, 0) + count
     return found
+
+
+def _of_guard(found: Status, refused: Mapping[str, Refused]) -> Iterator[Family]:
+    yield _one(
+        "guard_on", "Whether the guard cuts off interfaces that nobody has decided about.", found.guard is not None
+    )
+    yield _one("guard_faults", "Things of the guard that the kernel has otherwise, or hasn't.", len(found.faults))
+    yield _one("guard_unknown_ports", "Ports that it cuts off; if it is off, would cut off.", len(found.unknown))
+    drops: dict[Labels, int] = {}
+    for number, (tap, each) in enumerate(refused.items()):
+        for direction, count in (("sent", each.sent), ("received", each.received)):
+            labels = (tap if number < MAX_GUARDED else "", direction)
+            drops[labels] = drops.get(labels, 0) + count
+    text = "Packets that the guard has dropped, by interface and whether that sent or would have received them."
+    yield _family(
+        "counter", "guard_dropped_packets", text, ("tap", "direction"), (Sample(*each) for each in drops.items())
+    )
 
 
 # --- the host ---------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from pathlib import Path
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from tests.support.domains import domain
-from tests.support.frames import OTHER_IP, udp
+from tests.support.frames import OTHER, OTHER_IP, THIRD, ether, udp
 from tests.support.libvirtd import wait_for
 from tests.support.netns import command_line
 from tests.watch.conftest import WEB, Hypervisor, Service
@@ -61,6 +61,21 @@ def test_a_refused_start_is_counted(hypervisor: Hypervisor) -> None:
     ran = wire.hook("web", "start", domain("web", [WEB.replace("clean-traffic", "no-such")]))
     assert ran.returncode == 1
     assert samples(hypervisor.command("metrics").stdout)["refused_total start UnknownFilter"] == 1
+
+
+def test_what_the_guard_drops(hypervisor: Hypervisor) -> None:
+    """By interface; and whether it is as it should be."""
+    hypervisor.runs("web", [WEB])
+    assert samples(hypervisor.command("metrics").stdout)["guard_on"] == 0
+    assert hypervisor.command("guard", "on", "--yes").returncode == 0
+    hypervisor.wire.plug("vnet2")
+    assert not hypervisor.wire.passes(ether(src=THIRD, dst=OTHER), "vnet2", "vnet1")
+    found = samples(hypervisor.command("metrics").stdout)
+    assert (found["guard_on"], found["guard_faults"]) == (1, 0)
+    assert found["guard_unknown_ports"] >= 1
+    assert found["guard_dropped_packets_total sent vnet2"] >= 1
+    hypervisor.wire.apply("flush chain bridge nwfilter guard-from")
+    assert samples(hypervisor.command("metrics").stdout)["guard_faults"] == 1
 
 
 def test_textfile(hypervisor: Hypervisor, tmp_path: Path) -> None:

@@ -11,9 +11,11 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
+from nwfilter_hook.guards import Guard, Refused
 from nwfilter_hook.operations import metrics
 from nwfilter_hook.operations.bypasses import Bypass
 from nwfilter_hook.operations.exposition import OPENMETRICS, PROMETHEUS, exposition
+from nwfilter_hook.operations.guard import Status
 from nwfilter_hook.operations.metrics import MAX_SERIES, Family, kind_of
 from nwfilter_hook.operations.show import TapView
 from nwfilter_hook.storage.tallies import MAX_LABELS, Tallies, Tally
@@ -44,6 +46,8 @@ def families(views: list[TapView], tallies: Tallies | None = None) -> list[Famil
     """As read_families puts them together."""
     found = list(metrics._of_taps(views))
     found += metrics._of_tallies(tallies.read() if tallies else {})
+    guarded = Status(Guard("taps"), None, ("x",), ())
+    found += metrics._of_guard(guarded, {"vnet7": Refused(3, 1), **{f"t{n}": Refused(1, 0) for n in range(250)}})
     return [*found, *metrics._of_service(WATCHING), *metrics.down()]
 
 
@@ -104,6 +108,11 @@ def test_both_formats_say_the_same(tallies: Tallies) -> None:
     assert new[("nwfilter_hook_refused_total", (("operation", "start"), ("reason", "UnknownFilter")))] == 1
     assert new[("nwfilter_hook_repaired_taps_total", (("by", "verify"), ("result", "done")))] == 7
     base = "nwfilter_hook_transaction_duration_seconds"
+    drops = [value for (name, _), value in new.items() if name == "nwfilter_hook_guard_dropped_packets_total"]
+    assert (len(drops), sum(drops), max(drops)) == (2 * metrics.MAX_GUARDED + 2, 254, 51), (
+        "and 51 that aren't told apart"
+    )
+    assert new[("nwfilter_hook_guard_dropped_packets_total", (("direction", "sent"), ("tap", "vnet7")))] == 3
     labels = (("operation", "start"), ("result", "done"))
     assert (new[(f"{base}_count", labels)], new[(f"{base}_sum", labels)]) == (2, 70.03)
     buckets = [new[(f"{base}_bucket", (("le", le), *labels))] for le in ("0.025", "0.05", "10.0", "+Inf")]
