@@ -65,27 +65,6 @@ def is_ours(path: str) -> bool:
     return os.path.basename(path) == LAUNCHER or _MARK in target.encode() or _MARK in read_script(path)
 
 
-def daemon_starts() -> dict[str, float]:
-    """
-    When libvirt's daemons that start hooks were started, by name and process: seconds since the epoch.
-
-    Raises:
-        OSError
-    """
-    with open("/proc/stat", encoding="ascii") as file:
-        booted = next(int(line.split()[1]) for line in file if line.startswith("btime "))
-    ticks = os.sysconf("SC_CLK_TCK")
-    found = {}
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        with contextlib.suppress(OSError, ValueError, IndexError):
-            with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-                head, _, rest = file.read().rpartition(")")
-            name = head.partition("(")[2]
-            if name in ("libvirtd", "virtqemud"):
-                found[f"{name} ({pid})"] = booted + int(rest.split()[19]) / ticks  # proc(5), starttime
-    return found
-
-
 def _xml_files(directory: str) -> Iterator[tuple[str, bytes]]:
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         for name in sorted(os.listdir(directory)):

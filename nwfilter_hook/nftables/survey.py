@@ -13,7 +13,7 @@ from .features import SYMBOLS, Features
 from .process import Nft
 
 _USES = {
-    "ct": "rules of layer 3 (tcp, udp, icmp, all, …), which look at connections",
+    "ct": "rules of layer 3 (tcp, udp, icmp, all, …), which look at connections, and bounds of connections",
     "reject": "rules with action='reject'",
     "count": "connlimit-above, and [nftables] connections",
     "zones": "guests with equal addresses on two bridges, whose connections are kept apart",

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
 
 HOOKS = ("/etc/libvirt/hooks/qemu.d/50-nwfilter-hook", "/etc/libvirt/hooks/qemu")
 DAEMONS = ("libvirtd", "virtqemud")
@@ -24,18 +23,27 @@ def hook_installed() -> bool:
 def hook_known() -> bool:
     """Whether every daemon of libvirt has started after the hook was put there."""
     there = [os.stat(path).st_ctime for path in HOOKS if os.access(path, os.X_OK)]
-    return bool(there) and all(started >= min(there) for started in _daemons())
+    return bool(there) and all(started + 1.0 >= min(there) for started in daemon_starts().values())
 
 
-def _daemons() -> Iterator[float]:
-    """When each was started, since the epoch."""
+def daemon_starts() -> dict[str, float]:
+    """
+    When each was started, by "NAME (PROCESS)": seconds since the epoch, up to one too few, since the time of boot is
+    told in whole ones.
+
+    Raises:
+        OSError
+    """
     with open("/proc/stat", encoding="ascii") as file:
         booted = next(int(line.split()[1]) for line in file if line.startswith("btime "))
     ticks = os.sysconf("SC_CLK_TCK")
+    found = {}
     for name in os.listdir("/proc"):
         with contextlib.suppress(OSError, ValueError, IndexError):
             if name.isdigit():
                 with open(f"/proc/{name}/stat", encoding="utf-8", errors="replace") as file:
                     before, _, after = file.read().rpartition(")")
-                if before.partition("(")[2] in DAEMONS:
-                    yield booted + int(after.split()[_STARTED]) / ticks + 1.0  # btime is cut to a second
+                daemon = before.partition("(")[2]
+                if daemon in DAEMONS:
+                    found[f"{daemon} ({name})"] = booted + int(after.split()[_STARTED]) / ticks
+    return found

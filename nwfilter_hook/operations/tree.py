@@ -26,6 +26,7 @@ from .compile import compile_reference
 from .floors import floor_below
 from .lint import interfaces_use, lint_filter
 from .segments import segment_of
+from .verify import find_differences
 
 _PLACES = {
     Stage.FROM_L2: ("from-guest", 2, Direction.IN),
@@ -184,16 +185,17 @@ def tree_of_tap(host: Host, tap: str) -> Tree:
     values = {"MAC": binding.mac, **{name: ", ".join(texts) for name, texts in binding.parameters.items()}}
     learned = [each.address for each in seen.learned]
     values.update({f"learned {name}": _learned(name, learned) for name in ("IP", "IPV6", "MAC")})
-    statements = host.backend.statements(host.backend.with_counts(binding.installed))
-    draw = _Drawing(host.library, values, dict(_counts(statements)))
+    differs = find_differences(host, [tap])
+    counted = [] if differs else host.backend.statements(host.backend.with_counts(binding.installed))
+    draw = _Drawing(host.library, values, dict(_counts(counted)))
     references = [each for each in (floor, binding.reference) if each]
     given = {**binding.parameters, "MAC": (binding.mac,)}
     walks = [_walk_of(each, binding.mac, host.library, {**given, **each.parameters}) for each in references]
     notes = [*ruleset.notes]
     if binding.quarantined:
         notes.append(f"{tap} is quarantined, and everything is dropped: this is what its filter would be")
-    elif seen.missing:
-        notes.append("not all of its rules are in the kernel: nwfilter-hook verify")
+    elif differs:
+        notes.append(f"this is as recorded; it isn't what there is, and counts nothing: nwfilter-hook verify {tap}")
     shown = {name.removeprefix("learned "): text for name, text in values.items() if text and not _hidden(name, values)}
     places = draw.places(ruleset, walks)
     tree = Tree(binding.filter, tap, record.guest, shown, draw.references(references), places, tuple(notes))

@@ -49,6 +49,15 @@ def test_learned_addresses(site: Sandbox) -> None:
     assert found["values"] == {"MAC": GUEST, "IP": "10.0.0.1 (learned)"}
 
 
+def test_rules_that_somebody_has_changed(site: Sandbox) -> None:
+    """The tree is the record's, says so, and has no figures."""
+    site.start("web", "vnet0", "clean-traffic", [("IP", "10.0.0.1")], mac=GUEST)
+    site.wire.apply("flush chain bridge nwfilter from/vnet0")
+    said = site.cli("tree", "vnet0").fine().out
+    assert "note: this is as recorded; it isn't what there is, and counts nothing: nwfilter-hook verify vnet0\n" in said
+    assert "packets\n" not in said
+
+
 def test_a_tap_and_a_filter_of_one_name(site: Sandbox) -> None:
     """The tap comes first; who gives parameters means the filter; what is neither is refused."""
     site.place("vnet0", "<filter name='vnet0'><rule action='drop' direction='in'/></filter>")

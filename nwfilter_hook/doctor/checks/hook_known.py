@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from ...operations.bindings import OPERATION as BOUND_BY_HAND
+from ...operations.hooked import daemon_starts
 from ...operations.resync import OPERATION
 from ..findings import Finding, wrong
-from ..libvirt_files import daemon_starts, hook_files, is_ours
+from ..libvirt_files import hook_files, is_ours
 from ..patient import Patient
 
 

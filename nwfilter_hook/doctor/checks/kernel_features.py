@@ -9,6 +9,8 @@ from ..findings import Finding, hint, wrong
 from ..kernel import command_for, explain, read_symbols
 from ..patient import Patient
 
+_NEED_CONNECTIONS = ("count", "zones")
+
 
 def examine(patient: Patient) -> Iterator[Finding]:
     """Wrong if a guest that runs or is defined needs it; else a hint."""
@@ -19,18 +21,20 @@ def examine(patient: Patient) -> Iterator[Finding]:
         why = "no rule at all can be put into this kernel (CONFIG_NF_TABLES, CONFIG_NF_TABLES_BRIDGE)"
         yield wrong(str(error), why, command_for("CONFIG_NF_TABLES", "nf_tables", symbols))
         return
-    for each in capabilities:
-        if each.there:
-            continue
+    lacking = [each for each in capabilities if not each.there]
+    if any(each.name == "ct" for each in lacking):  # the others can't be there then, whatever the kernel was made with
+        lacking = [each for each in lacking if each.name not in _NEED_CONNECTIONS]
+    for each in lacking:
         users = [
             guest.name
             for guest in patient.defined
             if isinstance(guest.fault, MissingFeature) and each.symbol in str(guest.fault)
         ]
         find = wrong if users else hint
-        who = f"; {', '.join(users)} can't be started" if users else "; no guest that is defined has such"
+        who = f"{', '.join(users)} can't be started" if users else "no guest that is defined has such"
+        what = "a guest with such rules is refused" if each.module else "they are left out"
         yield find(
-            f"this kernel can't enforce {each.uses}: {explain(each.symbol, symbols)}",
-            f"a guest with such rules is refused{who}" if each.module else f"they are left out{who if users else ''}",
+            f"not on this kernel: {each.uses}: {explain(each.symbol, symbols)}",
+            f"{what}; {who}",
             command_for(each.symbol, each.module, symbols),
         )

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from ...base.errors import NOWHERE, NwfilterHookError
 from ...domain.model import Carrier
+from ...operations.adopt_survey import is_twin_xml
 from ..findings import Finding, hint, wrong
 from ..libvirt_files import bound_taps, has_own_driver, own_filters
 from ..patient import Patient
@@ -53,8 +54,8 @@ def _twins(patient: Patient) -> Iterator[Finding]:
         if not path:
             why = "libvirt refuses to start a guest whose filter it doesn't know"
             yield wrong(f"{name}, which {guest} names, has no twin in libvirt", why, _define(patient, name, b""))
-        elif b"<rule" in data or b"<filterref" in data:
-            why = "libvirt's driver enforces them beside ours: a packet passes only if both let it"
+        elif not is_twin_xml(data.decode(errors="replace")):
+            why = "libvirt's driver enforces them beside ours: a packet passes only if both let it (adopt ends that)"
             yield hint(f"{path} has rules of its own", why, _define(patient, name, data))
 
 
