@@ -12,11 +12,12 @@ from ..capabilities import Capability, Survey
 from .features import SYMBOLS, Features
 from .process import Nft
 
-_USES = {
+USES = {
     "ct": "rules of layer 3 (tcp, udp, icmp, all, …), which look at connections, and bounds of connections",
     "reject": "rules with action='reject'",
     "count": "connlimit-above, and [nftables] connections",
     "zones": "guests with equal addresses on two bridges, whose connections are kept apart",
+    "ibrname": "[guard] mode = bridges or strict",
     "ingress": "rules on what a guest sends to 01:80:c2:00:00:00 to 0f, which no later hook sees",
 }
 
@@ -34,6 +35,6 @@ class NftSurvey(Survey):
     def capabilities(self) -> tuple[Capability, ...]:
         features = Features(self._nft, dict, lambda _: None)
         return tuple(
-            Capability(name, symbol, module, _USES[name], features.find_out(name))
+            Capability(name, symbol, module, USES[name], features.find_out(name))
             for name, (symbol, module) in SYMBOLS.items()
         )

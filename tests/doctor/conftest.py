@@ -100,6 +100,12 @@ class Ward:
         """It is killed."""
         self._service.release()
 
+    def guard_on(self, *options: str) -> None:
+        """What nobody has decided about passes nothing; vnet1 is left alone."""
+        self.configure("[guard]\nmode = taps\nallow = vnet1\n[watch]\nuri = none")
+        done = self.command("guard", "on", *options)
+        assert done.returncode == 0, done
+
     def keep(self, closed_at_the_end: Closing) -> None:
         """Until the test ends."""
         self._kept.callback(closed_at_the_end.close)

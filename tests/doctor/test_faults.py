@@ -15,6 +15,7 @@ from tests.doctor import test_around
 from tests.doctor.conftest import ABLE, LACKS_CT, WEB, Ward
 from tests.support import bpf
 from tests.support.domains import interface
+from tests.support.frames import udp
 
 pytestmark = pytest.mark.netns
 
@@ -164,6 +165,26 @@ def update_cut_off(ward: Ward) -> None:
     (ward.state_dir / "domains/update.journal").write_text(f"{ward.filters}/.define-web.new")
 
 
+def guard_off(ward: Ward) -> None:
+    ward.configure("[guard]\nmode = off")
+
+
+def guard_flushed(ward: Ward) -> None:
+    ward.guard_on()
+    ward.nft("delete element bridge nwfilter from-guest-l2 { * }")
+
+
+def guard_otherwise(ward: Ward) -> None:
+    ward.guard_on()
+    ward.configure("[guard]\nmode = taps\nallow = vnet*")
+
+
+def tap_refused(ward: Ward) -> None:
+    ward.guard_on()
+    ward.wire.plug("vnet7")
+    ward.wire.arrivals(udp(), "vnet7")
+
+
 def half_an_installation(ward: Ward) -> None:
     (ward.libvirt / "hooks/.50-nwfilter-hook").touch()
 
@@ -213,6 +234,15 @@ FAULTS: dict[Callable[[Ward], None], Fault] = {
     records_aside: ("leftovers", "hint", "holds 1 records", ""),
     stopped_while_nft_failed: ("leftovers", "hint", "web has stopped", ""),
     update_cut_off: ("leftovers", "wrong", "a change of filters was cut off", "nwfilter-hook reload"),
+    guard_off: ("guard", "hint", "the guard is off; first set [guard] mode", "nwfilter-hook guard on"),
+    guard_flushed: ("guard", "wrong", "the guard: ", "nwfilter-hook guard on"),
+    guard_otherwise: ("guard", "hint", "not as the configuration has it", "nwfilter-hook guard on"),
+    tap_refused: (
+        "guard",
+        "wrong",
+        "vnet7 on br0 is cut off",
+        "nwfilter-hook resync",
+    ),
     half_an_installation: ("leftovers", "hint", "is left of an installation", "make install"),
 }
 
@@ -239,6 +269,7 @@ def test_every_check_has_a_fault() -> None:
 
 def test_nothing_is_wrong(ward: Ward) -> None:
     """On a host without a fault no check finds anything; that nobody keeps the clock is this machine's matter."""
+    ward.guard_on()
     assert [each for each in ward.findings() if each["finding"] != "nothing keeps the clock right"] == []
     ward.defines("web", WEB)
     done = ward.command("doctor")

@@ -28,8 +28,8 @@ def examine(patient: Patient) -> Iterator[Finding]:
 
 def _in_force(patient: Patient) -> Iterator[Finding]:
     chains = {each.name for each in patient.chains} | {name for table in patient.legacy for name in table.chains}
-    filters = {each.tap: each.filter for each in patient.views}
-    for tap in sorted(patient.taps):
+    filters = {each.tap: each.filter for record in patient.records for each in record.bindings if each.filter}
+    for tap in sorted(filters):
         found = sorted(prefix + tap for prefix in _PREFIXES if prefix + tap in chains)
         if found:
             bound = " (virsh nwfilter-binding-list has it)" if tap in bound_taps() else ""
