@@ -277,3 +277,11 @@ def test_interfaces_of_type_direct(flooded: Flooded) -> None:
     assert flooded.host.kernel.chains("macvtap0") == set()
     assert (flooded.libvirts_rules(), flooded.our_rules()) == (True, False)
     flooded.dry()
+    flooded.host.libvirtd.stop()
+    for command in ("adopt", "unadopt"):
+        done = flooded.command(command, "--yes", check=False)
+        assert (done.returncode, done.stderr.count("\n")) == (1, 1), done
+    flooded.host.write(CONFIGURATION, configuration() + "[watch]\nuri = none\n")
+    assert "there is no libvirt to ask" in flooded.command("adopt", "--yes", check=False).stderr
+    flooded.host.write(CONFIGURATION, configuration())
+    flooded.host.libvirtd.start()

@@ -14,6 +14,7 @@ import pytest
 from nwfilter_hook import messages
 from nwfilter_hook.base import said
 from nwfilter_hook.base.said import Kind, Said, about, worded
+from nwfilter_hook.watch.hosts import say
 
 KINDS = [each for each in vars(said).values() if isinstance(each, Kind) and each is not said.PLAIN]
 CATALOG = Path(__file__).parents[2] / "packaging/journald/nwfilter-hook.catalog"
@@ -79,3 +80,22 @@ def test_what_has_nothing_to_do_loads_nothing_of_it() -> None:
         f"{idle}; print([name for name in sys.modules if 'said' in name or 'messages' in name or name == 'socket'])"
     )
     assert subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_the_service_says_it_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where systemd reads standard error and there is a journal, only that; what is quiet never elsewhere."""
+    monkeypatch.setattr(messages, "JOURNAL", str(tmp_path / "socket"))
+    monkeypatch.setattr(syslog, "syslog", lambda *_: None)
+    monkeypatch.setenv("JOURNAL_STREAM", "8:1")
+    say(Said("a", said.DRIFT))
+    assert capsys.readouterr().err == "nwfilter-hook: a\n"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as door:
+        door.bind(messages.JOURNAL)
+        say(Said("b", said.DRIFT, tap="t0"))
+        assert b"NWFILTER_TAP=t0\n" in door.recv(9999)
+        monkeypatch.delenv("JOURNAL_STREAM")
+        say(Said("c", said.DRIFT))
+        say(Said("d", said.INSTALLED))
+    assert capsys.readouterr().err == "nwfilter-hook: c\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -101,12 +102,13 @@ def test_what_is_the_same_is_not_told(text: str) -> None:
     assert told(rules(text)) == []
 
 
-@pytest.mark.parametrize("path", sorted(Path("/usr/share/libvirt/nwfilter").glob("*.xml")), ids=lambda path: path.stem)
-def test_libvirts_stock_filters(path: Path) -> None:
-    """As libvirt ships them, against ours of the same name: nothing but what the bridge takes for itself."""
-    texts = [each.read_text() for each in path.parent.glob("*.xml")]
-    lines = told(*texts, name=path.stem, brought=False)
-    assert [line for line in lines if "01:80:c2" not in line] == []
+def test_libvirts_stock_filters() -> None:
+    """As libvirt ships them, where it is installed, against ours: only what the bridge takes itself."""
+    shipped = {path.stem: path.read_text() for path in Path("/usr/share/libvirt/nwfilter").glob("*.xml")}
+    assert len(shipped) > 15 or not shutil.which("libvirtd")
+    for name in shipped:
+        lines = told(*shipped.values(), name=name, brought=False)
+        assert [line for line in lines if "01:80:c2" not in line] == [], name
 
 
 def test_many_guests_and_many_differences() -> None:
