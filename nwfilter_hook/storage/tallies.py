@@ -2,6 +2,7 @@
 What is counted over all hooks and commands since the host was started: for metrics, never for a decision.
 
     STATE_DIR/tallies.json    {"NAME": {"LABEL LABEL …": [count, sum, bucket, bucket, …]}}
+    STATE_DIR/~tallies.json   half written by a process that was killed; the next event removes it
     STATE_DIR/tallies.lock    flock: held while it is read and written
 
 Names and labels are from short lists, so the file is small for ever. Who can't have the lock at once, or can't write,
@@ -94,6 +95,7 @@ class Tallies:
 
     def _write(self, known: Mapping[str, Mapping[str, Tally]]) -> None:
         path = os.path.join(self._path, "tallies.json")
+        temporary = os.path.join(self._path, "~tallies.json")
         text = json.dumps(
             {
                 name: {key: [each.count, each.sum, *each.buckets] for key, each in found.items()}
@@ -102,12 +104,12 @@ class Tallies:
         )
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
-            with open(os.open(f"{path}-", flags, 0o600), "w", encoding="utf-8") as file:
+            with open(os.open(temporary, flags, 0o600), "w", encoding="utf-8") as file:
                 file.write(text)
-            os.replace(f"{path}-", path)
+            os.replace(temporary, path)
         except OSError:
             with contextlib.suppress(OSError):
-                os.unlink(f"{path}-")
+                os.unlink(temporary)
             raise
 
     @contextlib.contextmanager

@@ -62,7 +62,15 @@ SHARED = ("kin", "claimed", "seen", "taken", "since", "reserved", "reserved-nets
 """What names of sets begin with that are no tap's, but a bridge's or the administrator's."""
 OF_BRIDGES = ("zones", "zone-prerouting")
 """What keeps connections of bridges apart."""
-OF_THE_HOST = ("lock", "capabilities.json", "~capabilities.json", "configuration", "tallies.json", "tallies.lock")
+OF_THE_HOST = (
+    "lock",
+    "capabilities.json",
+    "~capabilities.json",
+    "configuration",
+    "tallies.json",
+    "~tallies.json",
+    "tallies.lock",
+)
 """Files of the state directory that say nothing of guests."""
 
 

@@ -195,7 +195,7 @@ def test_who_cannot_count_goes_on(tmp_path: Path) -> None:
     assert list(open_to_all.iterdir()) == []
     linked = tmp_path / "linked"
     linked.mkdir()
-    (linked / "tallies.json-").symlink_to(tmp_path / "victim")
+    (linked / "~tallies.json").symlink_to(tmp_path / "victim")
     Tallies(str(linked)).add("refused", "start", "X")
     assert not (tmp_path / "victim").exists()
     Tallies("/proc/none/of/it").add("refused", "start", "X")
