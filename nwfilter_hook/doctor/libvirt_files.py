@@ -26,8 +26,8 @@ def guests_in(directory: str) -> Iterator[tuple[str, str, bytes]]:
     """Name, path and domain XML of each guest in it. Raises OSError."""
     for path, data in _xml_files(directory):
         begin, end = data.find(b"<domain "), data.rfind(b"</domain>")
-        if 0 <= begin < end:  # what runs is wrapped in <domstatus>
-            yield os.path.basename(path)[:-4], path, data[begin : end + len(b"</domain>")]
+        whole = 0 <= begin < end  # what runs is wrapped in <domstatus>
+        yield os.path.basename(path)[:-4], path, data[begin : end + len(b"</domain>")] if whole else data
 
 
 def own_filters() -> dict[str, tuple[str, bytes]]:

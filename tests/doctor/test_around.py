@@ -62,6 +62,10 @@ def guest_whose_xml_is_broken(ward: Ward) -> None:
     (ward.running / "qemu/web.xml").write_text("<domstatus><domain id='1'><name>web</domain></domstatus>")
 
 
+def guest_whose_xml_is_garbage(ward: Ward) -> None:
+    (ward.running / "qemu/web.xml").write_text("nothing of the kind")
+
+
 def guest_that_asks_for_none(ward: Ward) -> None:
     ward.runs("db", interface("vnet1", None, mac=OTHER))
 
@@ -216,6 +220,7 @@ CASES: dict[Callable[[Ward], None], tuple[str, str, str, str]] = {
     ),
     guest_that_asks_for_another_address: ("unfiltered-guests", "wrong", "clean-traffic with other parameters now", ""),
     guest_whose_xml_is_broken: ("unfiltered-guests", "wrong", "web: ", "virsh dumpxml web"),
+    guest_whose_xml_is_garbage: ("unfiltered-guests", "wrong", "web: ", "virsh dumpxml web"),
     guest_that_asks_for_none: ("unfiltered-guests", "", "", ""),
     next_start_without_filter: (
         "next-start",

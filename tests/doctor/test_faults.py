@@ -9,7 +9,9 @@ import time
 from collections.abc import Callable
 
 import pytest
+from click.testing import CliRunner
 
+from nwfilter_hook.cli.main import cli
 from nwfilter_hook.doctor.examine import names
 from tests.doctor import test_around
 from tests.doctor.conftest import ABLE, LACKS_CT, WEB, Ward
@@ -77,6 +79,10 @@ def rules_flushed(ward: Ward) -> None:
 
 def unknown_element(ward: Ward) -> None:
     ward.nft('add element bridge nwfilter from-guest-l2 { "vnet9" : accept }')
+
+
+def device_gone(ward: Ward) -> None:
+    ward.wire.unplug("vnet0")
 
 
 def quarantined(ward: Ward) -> None:
@@ -216,11 +222,12 @@ FAULTS: dict[Callable[[Ward], None], Fault] = {
         "nwfilter-hook verify vnet0 --repair",
     ),
     unknown_element: ("in-force", "wrong", "vnet9: no record knows of this tap", "nwfilter-hook verify --repair"),
+    device_gone: ("in-force", "wrong", "web: vnet0: the device is gone", "nwfilter-hook verify vnet0 --repair"),
     quarantined: ("quarantine", "wrong", "web: vnet0 is quarantined", "nwfilter-hook replay web reconnect"),
     refused: ("quarantine", "wrong", "db: vnet1: no filter 'secure'", ""),
-    tc_redirect: ("bypasses", "wrong", "redirects frames to vnet1", "tc filter show dev vnet0 ingress"),
+    tc_redirect: ("bypasses", "wrong", "redirects frames to vnet1", "tc filter del dev vnet0 ingress"),
     xdp_program: ("bypasses", "wrong", "(generic) gets the frames of vnet0", "ip link set dev vnet0 xdp off"),
-    forwarding_table: ("bypasses", "wrong", "may send frames elsewhere (fwd)", "nft list ruleset netdev"),
+    forwarding_table: ("bypasses", "wrong", "may send frames elsewhere (fwd)", "nft delete table netdev x"),
     sniffer: ("bypasses", "hint", "a packet socket on vnet0", "ss --packet --processes"),
     service_off: ("service", "hint", "nwfilter-hook-watch is off", "systemctl enable --now nwfilter-hook-watch"),
     service_dead: ("service", "wrong", "has ended", "systemctl restart nwfilter-hook-watch"),
@@ -285,7 +292,7 @@ def test_the_hook_is_newer_than_libvirtd(ward: Ward) -> None:
     assert ward.findings("hook-known", before=libvirtd) == []
     words = "the hook is newer than libvirtd ("
     newer = f"{libvirtd} touch /etc/libvirt/hooks/qemu.d/*"
-    ward.finds("hook-known", "wrong", words, "systemctl reload libvirtd", before=newer)
+    ward.finds("hook-known", "wrong", words, "systemctl restart libvirtd", before=newer)
     assert ward.findings("hook-known", before=f"{newer} {ward.record()}") == []
 
 
@@ -300,6 +307,29 @@ def test_the_table_of_connections(ward: Ward, count: int, level: str | None) -> 
     else:
         words = f"tracks {count} connections and has room for 100"
         ward.finds("conntrack-table", level, words, "sysctl -w net.netfilter.nf_conntrack_max=400", before=before)
+
+
+def test_a_configuration_that_others_may_write(ward: Ward) -> None:
+    """It isn't used, and who may write it is named with the command that mends it."""
+    conf = f"{ward.directory}/nwfilter-hook.conf"
+    before = f"chmod 666 {conf}"
+    ward.finds("configuration", "wrong", f"{conf} is not relied on", before=before)
+    ward.finds("permissions", "wrong", f"{conf} may be written by everybody", f"chmod o-w {conf}", before=before)
+
+
+def test_only_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Anybody else would see half of it, and take the rest for well."""
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    done = CliRunner().invoke(cli, ["doctor"])
+    assert (done.exit_code, str(done.exception)) == (1, "only root can look at all that has to be looked at")
+
+
+def test_json(ward: Ward) -> None:
+    """The keys that the manual names."""
+    ward.end_service()
+    found = json.loads(ward.command("doctor", "service", "--json").stdout)
+    assert set(found) == {"checks", "findings"}
+    assert [set(each) for each in found["findings"]] == [{"check", "level", "finding", "why", "command"}]
 
 
 def test_what_it_is_called_with(ward: Ward) -> None:

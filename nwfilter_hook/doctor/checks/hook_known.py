@@ -32,5 +32,5 @@ def examine(patient: Patient) -> Iterator[Finding]:
             yield wrong(
                 f"the hook is newer than {daemon}, which runs since {when} and has not started it",
                 f"{name} looks for hooks when it starts: it asks none, and guests start without their filters",
-                f"systemctl reload {name}",
+                f"systemctl restart {name}",
             )
