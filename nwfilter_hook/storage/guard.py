@@ -49,7 +49,7 @@ def read_guard(directory: str, otherwise: Callable[[], Guard], report: Callable[
             if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
                 raise ValueError("it is not a file of ours")
             return _parse(file.read(_MAX_BYTES))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # who locks the state says what is wrong with it
         return None
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         report(f"{path} can't be read: {error}; the guard stays on, as the configuration has it")
