@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -47,7 +49,9 @@ def backend(monkeypatch: pytest.MonkeyPatch) -> FakeBackend:
 
 def run(*arguments: str, stdin: str = "") -> Result:
     """The command with `arguments`, as the shell would run it: an error of ours is a line on stderr and status 1."""
-    result = CliRunner().invoke(group, arguments, input=stdin)
+    # click before 8.2, which Debian 13 has, takes both streams for one unless told
+    apart: dict[str, Any] = {"mix_stderr": False} if "mix_stderr" in inspect.signature(CliRunner).parameters else {}
+    result = CliRunner(**apart).invoke(group, arguments, input=stdin)
     if isinstance(result.exception, NwfilterHookError):
         return result
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
