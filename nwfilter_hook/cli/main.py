@@ -29,6 +29,7 @@ COMMANDS = {
     "dumpxml": "filters.dumpxml",
     "edit": "edit.edit",
     "guard": "guard.guard",
+    "explain": "explain.explain",
     "learn": "learned.learn",
     "lint": "lint.lint",
     "list": "filters.list_",

@@ -160,6 +160,20 @@ def compile_unfiltered(host: Host, wanted: Binding, guard: Guard | None) -> Comp
     return _rendered(host, replace(wanted, quarantined=False), Ruleset(wanted.tap, wanted.attachment, (), ()), 0)
 
 
+def recorded_ruleset(host: Host, binding: Binding, uuid: str) -> tuple[Ruleset, bool]:
+    """
+    The ruleset of a recorded tap, compiled anew, and whether that is what its record says; `uuid` is its guest's.
+
+    Raises:
+        InputError: its filter can't be compiled any more.
+    """
+    ingress = binding.attachment is Attachment.BRIDGE_PORT and host.backend.sees_ingress()
+    if binding.quarantined:
+        return quarantine(binding.tap, binding.attachment, NOWHERE, ingress=ingress), True
+    ruleset = _ruleset(host, binding, binding.reference, uuid, ingress=ingress)
+    return ruleset, host.backend.render(ruleset).installed == binding.installed
+
+
 def check_domain(host: Host, domain: Domain) -> None:
     """
     See that every filtered interface's rules can be made, whether it has a tap yet or not.

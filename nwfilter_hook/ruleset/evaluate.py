@@ -151,6 +151,11 @@ class Evaluation:
         return self.verdict is Verdict.ACCEPT
 
     @property
+    def decided_by(self) -> Rule | None:
+        """The last rule that decided; None if the frame came to the end of every layer."""
+        return next((layer.decided_by for layer in reversed(self.layers) if layer.decided_by is not None), None)
+
+    @property
     def applied(self) -> tuple[Rule, ...]:
         """Every rule that applied, deciding or not, as `filter` and `source` of each tell."""
         return tuple(step.rule for layer in self.layers for step in layer.steps if step.applies)
@@ -181,6 +186,12 @@ def evaluate_frame(ruleset: Ruleset, frame: Frame, way: Way, context: Context = 
     return Evaluation(tuple(layers), walk.sets)
 
 
+def failing(rule: Rule, frame: Frame, context: Context) -> tuple[tuple[Match, int | None], ...]:
+    """All conditions of `rule` that the frame doesn't meet, each with its field's value, None if it can't be read."""
+    walk = _Walk(frame, context)
+    return tuple((match, walk.value(match.field)) for match in rule.matches if not walk.holds(match))
+
+
 class _Walk:
     """One frame on its way through the stages; `sets` changes where a rule stores."""
 
@@ -200,8 +211,8 @@ class _Walk:
     def _chain(self, chain: Chain, chains: Mapping[str | None, Chain], steps: list[Step]) -> Rule | None:
         """The rule that ends the walk in this chain: by accept, drop or reject, or, in the root, by return."""
         for rule in chain.rules:
-            failed = next((match for match in rule.matches if not self._holds(match)), None)
-            value = None if failed is None else self._value(failed.field)
+            failed = next((match for match in rule.matches if not self.holds(match)), None)
+            value = None if failed is None else self.value(failed.field)
             steps.append(Step(chain.name, rule, failed, value))
             if failed is not None or rule.verdict is Verdict.CONTINUE:
                 continue
@@ -220,7 +231,7 @@ class _Walk:
     def _store(self, rule: Rule) -> None:
         refused = False
         for field, named in rule.stores:
-            value = self._value(field)
+            value = self.value(field)
             if value is None:
                 return
             element = (_single(_masked(value, named)),)
@@ -239,7 +250,7 @@ class _Walk:
         initial = ((_single(_masked(value, named)),) for value in named.initial)
         return self.sets[named] if named in self.sets else frozenset(initial)
 
-    def _value(self, field: Field) -> int | None:
+    def value(self, field: Field) -> int | None:
         if field is Field.CT_DIRECTION:
             tracked = self.context.state not in (State.INVALID, State.UNTRACKED)
             return int(self.context.reply) if tracked else None
@@ -247,7 +258,7 @@ class _Walk:
             return _PACKET_HOST if self.context.from_host else _PACKET_OTHERHOST
         return _THIS_TAP if field is Field.TAP else self.frame.value(field)
 
-    def _holds(self, match: Match) -> bool:
+    def holds(self, match: Match) -> bool:
         """Whether the condition holds; on a field that can't be read none does, negated or not."""
         result = self._test(match)
         return result is not None and result is not match.negated
@@ -260,7 +271,7 @@ class _Walk:
         if isinstance(test, Present):
             options = self.frame.tcp_options()
             return None if options is None else test.kind in options
-        value = self._value(field)
+        value = self.value(field)
         if value is None:
             return None
         if isinstance(test, Equals):
@@ -270,7 +281,7 @@ class _Walk:
         if isinstance(test, Between):
             return test.low <= value <= test.high
         if isinstance(test, SameAs):
-            other = self._value(test.other)
+            other = self.value(test.other)
             return None if other is None else value == other
         if isinstance(test, Uncounted):
             return test.set in self.context.full
@@ -279,7 +290,7 @@ class _Walk:
         return self._in_set(value, test)
 
     def _in_set(self, value: int, test: InSet) -> bool | None:
-        others = [self._value(field) for field in test.fields]
+        others = [self.value(field) for field in test.fields]
         key = [_masked(value, test.set), *(other for other in others if other is not None)]
         if len(key) < 1 + len(others):
             return None

@@ -27,7 +27,7 @@ _EXTENSIONS = (
     *(Protocol.HOP_BY_HOP, Protocol.ROUTING, Protocol.FRAGMENT),
     *(Protocol.AH, Protocol.NO_NEXT, Protocol.DESTINATION),
 )
-_ETHERNET_BYTES, _TAG_BYTES, _IPV4_BYTES, _IPV6_BYTES, _TCP_BYTES = 14, 4, 20, 40, 20
+ETHERNET_BYTES, _TAG_BYTES, _IPV4_BYTES, _IPV6_BYTES, _TCP_BYTES = 14, 4, 20, 40, 20
 _LEAST_TRANSPORT_BYTES = 3
 
 
@@ -140,10 +140,10 @@ def decode_frame(data: bytes, *, in_tag: bool = False) -> Frame:
     Raises:
         ValueError: it is shorter than an Ethernet header, which no device accepts.
     """
-    if len(data) < _ETHERNET_BYTES:
+    if len(data) < ETHERNET_BYTES:
         raise ValueError(f"{len(data)} bytes are no Ethernet frame")
     ether_type = inner = int.from_bytes(data[12:14], "big")
-    network = _ETHERNET_BYTES
+    network = ETHERNET_BYTES
     link = data
     if ether_type in (EtherType.VLAN, EtherType.VLAN_AD):
         network += _TAG_BYTES
@@ -151,7 +151,7 @@ def decode_frame(data: bytes, *, in_tag: bool = False) -> Frame:
         if inner < _LEAST_ETHER_TYPE and not in_tag:
             link = data[:16] + _type_of_802_3(data).to_bytes(2, "big") + data[18:]
     transport = None
-    if in_tag and network != _ETHERNET_BYTES:
+    if in_tag and network != ETHERNET_BYTES:
         pass
     elif inner == EtherType.IPV4:
         transport = _behind_ipv4(data, network)

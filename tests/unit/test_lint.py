@@ -42,7 +42,7 @@ def test_the_formatter_sees_the_hook_script() -> None:
 
 @pytest.mark.parametrize("path", sorted((REPOSITORY / "packaging/man").glob("*.rst")), ids=lambda path: path.name)
 def test_a_page_of_the_manual_is_rendered(path: Path) -> None:
-    """Without a word from docutils, to a page with its name and section, in which no mark is left over; old docutils shout."""
+    """Without a word from docutils, to a page with its name and section and no mark left over; old docutils shout."""
     page = said("docutils", "--strict", "--writer=manpage", path)
     name, section = path.stem.rsplit(".", 1)
     assert re.search(rf'(?im)^\.TH "{name}" "?{section}"? ', page)

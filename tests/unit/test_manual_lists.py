@@ -24,6 +24,7 @@ from nwfilter_hook.filters.model import FilterRef
 from nwfilter_hook.filters.parse import parse_filter
 from nwfilter_hook.filters.protocols import CHAIN_PRIORITIES, ELEMENTS, STP_ALIASES
 from nwfilter_hook.operations.compile import compile_reference
+from nwfilter_hook.packets.given import KINDS, WORDS
 from nwfilter_hook.ruleset.model import Attachment
 from nwfilter_hook.storage.library import Library
 from tests.unit.storage.test_library import NAMES as LIBVIRTS_FILTERS
@@ -72,10 +73,23 @@ def test_a_command_has_its_options_and_arguments(name: str, command: click.Comma
     """Those of --help, no others."""
     (usage,) = (usage for usage in USAGE if re.match(rf"{name}( [^a-z]|$)", usage))
     options = {name for each in command.params if isinstance(each, click.Option) for name in each.opts[-1:]}
+    if "[PACKET]" in usage:
+        usage = usage.replace("[PACKET] ", "")
+        options -= {f"--{word}" for word in WORDS}
     assert set(re.findall(r"(?<![\w-])--?[a-z-]+", usage)) == options
     arguments = [each.human_readable_name.upper() for each in command.params if isinstance(each, click.Argument)]
     words = re.sub(r"\[?--?[a-z-]+( [A-Z=]+)?\]?…?", "", usage[len(name) :]).split()
     assert [word.strip("[]…") for word in words] == [argument.strip("[]…") for argument in arguments]
+
+
+def test_the_words_of_a_packet() -> None:
+    """Each with its value, and what it means."""
+    said = dict(definitions(section("nwfilter-hook.8.rst", "The words of a packet")))
+    assert {term.strip("`"): body.strip() for term, body in said.items()} == {
+        f"--{word.name} {word.value}".rstrip(): word.help for word in WORDS.values()
+    }
+    assert "one of the first twelve" in section("nwfilter-hook.8.rst", "The words of a packet")
+    assert list(WORDS)[:12] == list(KINDS)
 
 
 def test_no_other_command() -> None:
@@ -146,6 +160,24 @@ def test_what_compile_prints() -> None:
     ran = CliRunner().invoke(cli, arguments)
     assert ran.exit_code == 0, ran.output
     assert [line for line in ran.stdout.splitlines() if re.search(pattern, line)] == lines
+
+
+def test_what_explain_prints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The session of the manual is what the command prints, with the filter that the manual has before it."""
+    (filter_xml,) = examples("<filter name='test-eth0'>")
+    (tmp_path / "test-eth0.xml").write_text(filter_xml)
+    (tmp_path / "conf").write_text(f"[paths]\nfilter_dirs = {tmp_path}:{STOCK}\n")
+    monkeypatch.setenv(config.CONFIG_VARIABLE, str(tmp_path / "conf"))
+    (text,) = examples("$ nwfilter-hook explain")
+    command, *lines = text.rstrip().splitlines()
+    ran = CliRunner().invoke(cli, command.removeprefix("$ nwfilter-hook ").split())
+    assert ran.exit_code == 1
+    assert [line.rstrip() for line in ran.stdout.splitlines()] == lines
+    (short,) = re.findall(r"(?m)^    \$ (nwfilter-hook explain .*)\n((?:    .*\n)+)", (ROOT / "README.md").read_text())
+    assert (short[0], [line for line in textwrap.dedent(short[1]).splitlines() if line not in lines]) == (
+        command.removeprefix("$ "),
+        ["…"],
+    )
 
 
 # --- configuration ----------------------------------------------------------------------------------------------------
