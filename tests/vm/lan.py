@@ -326,13 +326,13 @@ def forget_path_mtus(station: Station) -> None:
 @contextmanager
 def delayed(station: Station) -> Iterator[None]:
     """
-    What the guest sends leaves 30 ms after its system call, as from a real guest.
+    What the guest sends leaves 80 ms after its system call, as from a real guest.
 
     Else an answer would come while connect() still holds the socket, and a TCP socket ignores an ICMP error then.
     """
     run("modprobe", "sch_netem")
     qdisc = ("dev", "eth0", "root")
-    run("tc", "-netns", station.namespace, "qdisc", "add", *qdisc, "netem", "delay", "30ms")
+    run("tc", "-netns", station.namespace, "qdisc", "add", *qdisc, "netem", "delay", "80ms")
     try:
         yield
     finally:
