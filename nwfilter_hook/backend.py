@@ -15,6 +15,7 @@ from .base.dataclass import dataclass
 from .base.errors import Source
 from .commits import Monitor
 from .guards import Guard, GuardBackend
+from .ruleset.judged import Sought, Tracer
 from .ruleset.model import Attachment, NamedSet, Ruleset
 
 
@@ -297,6 +298,10 @@ class Backend:
 
     def monitor(self) -> Monitor:
         """What tells of changes from now on."""
+        raise NotImplementedError
+
+    def trace(self, installed: Installed, sought: Sought) -> Tracer:
+        """What tells of the frames of a tap from now on, and changes nothing about them."""
         raise NotImplementedError
 
     def set_learned(self, installed: Installed, versions: Iterable[int], addresses: Iterable[str]) -> None:

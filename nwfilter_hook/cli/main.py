@@ -42,6 +42,7 @@ COMMANDS = {
     "set": "address_sets.set_",
     "show": "show.show",
     "unadopt": "adopt.unadopt_",
+    "trace": "trace.trace",
     "tree": "tree.tree",
     "undefine": "filters.undefine_",
     "validate": "validate.validate",

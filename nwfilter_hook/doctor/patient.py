@@ -16,7 +16,7 @@ from ..capabilities import Capability, Survey
 from ..domain.model import Domain
 from ..host import Host, open_survey
 from ..network.links import Link, list_links, open_route
-from ..network.surroundings import OWN_TABLES
+from ..network.surroundings import is_own_table
 from ..network.tables import FAMILIES, Chain, list_all_chains, list_statements, open_netfilter
 from ..network.xtables import LegacyTable, list_legacy_tables
 from ..operations.floors import read_domain
@@ -140,7 +140,7 @@ class Patient:
     def statements(self) -> dict[tuple[str, str], dict[str, frozenset[str]]]:
         """By family and name of a table that isn't ours, what its chains do; see network.tables.list_statements."""
         numbers = {name: number for number, name in FAMILIES.items()}
-        foreign = sorted({(each.family, each.table) for each in self.chains if each.table not in OWN_TABLES})
+        foreign = sorted({(each.family, each.table) for each in self.chains if not is_own_table(each.table)})
         with open_netfilter() as netfilter:
             return {each: list_statements(netfilter, numbers[each[0]], each[1]) for each in foreign}
 
@@ -152,7 +152,7 @@ class Patient:
     def forwarding(self) -> Iterator[Forwarding]:
         """What decides about packets that are forwarded, and is nobody's but others'."""
         for each in self.chains:
-            if each.hook == "forward" and each.family in ("ip", "ip6", "inet") and each.table not in OWN_TABLES:
+            if each.hook == "forward" and each.family in ("ip", "ip6", "inet") and not is_own_table(each.table):
                 inside = self.statements[each.family, each.table]
                 drops = any({"drop", "reject"} & does for does in inside.values())
                 others = frozenset(chain.name for chain in self.chains if chain.table == each.table)

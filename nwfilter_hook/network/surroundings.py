@@ -6,6 +6,7 @@ Out: a `Surroundings`. What can't be read is left out, and said in it: there is 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
@@ -26,9 +27,14 @@ from .tables import (
 )
 from .traffic_control import EGRESS, INGRESS, Discipline, Filter, list_disciplines, list_filters
 
-OWN_TABLES = ("nwfilter", "nwfilter-shield")
+_OWN_TABLES = re.compile(r"nwfilter(-shield|-trace-\d+)?")
 _AT_INGRESS = ("ingress", "clsact")
 _WITHOUT_FILTERS = ("noqueue", "pfifo_fast", "pfifo", "bfifo", "fq", "mq", "noop")
+
+
+def is_own_table(name: str) -> bool:
+    """Whether a table of nf_tables is ours: the rules, the shield, or a trace that runs."""
+    return _OWN_TABLES.fullmatch(name) is not None
 
 
 @dataclass(frozen=True)
@@ -144,5 +150,5 @@ def _tables() -> dict[str, Any]:
         chains = tuple(list_device_chains(netfilter))
         tables = {(chain.family, chain.table) for chain in chains}
         tables |= {(BRIDGE, table) for table in list_tables(netfilter, BRIDGE)}
-        foreign = sorted(each for each in tables if each[1] not in OWN_TABLES)
+        foreign = sorted(each for each in tables if not is_own_table(each[1]))
         return {"chains": chains, "detours": tuple((each, list_detours(netfilter, *each)) for each in foreign)}

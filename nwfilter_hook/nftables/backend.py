@@ -16,6 +16,7 @@ from ..backend import Backend, Installed, Object, Rendered, Seen, Transaction, Z
 from ..base.errors import NftError
 from ..commits import Monitor
 from ..guards import Guard, GuardBackend
+from ..ruleset.judged import Sought, Tracer
 from ..ruleset.model import Attachment, NamedSet, Ruleset
 from . import bounds, learned, script, segments
 from .commands import Operation, Script
@@ -36,7 +37,7 @@ from .netlink import (
     read_verdicts,
 )
 from .process import Nft
-from .sets import MAX_SOURCES, counts_connections, declaration, kind_of, set_name
+from .sets import MAX_SOURCES, counts_connections, declaration, kind_of, set_name, spelled
 from .tracking import bound_of
 from .zones import CHAIN, MAP, zone_of
 
@@ -266,6 +267,11 @@ class NftBackend(Backend):
 
         return NftMonitor()
 
+    def trace(self, installed: Installed, sought: Sought) -> Tracer:
+        from .trace import NftTracer
+
+        return NftTracer(self._nft, installed, sought)
+
     def set_learned(self, installed: Installed, versions: Iterable[int], addresses: Iterable[str]) -> None:
         self.apply(learned.set_learned(installed, versions, addresses, int(time.time())))
 
@@ -297,20 +303,9 @@ class NftBackend(Backend):
         try:
             items = json.loads(ran.out)["nftables"]
             (found,) = (item["set"] for item in items if "set" in item)
-            return [_spelled(element) for element in found.get("elem", ())]
+            return [spelled(element) for element in found.get("elem", ())]
         except (ValueError, KeyError, TypeError) as error:
             raise NftError(f"nft list set {name}: unreadable answer: {ran.err.strip() or error}") from error
-
-
-def _spelled(element: Any) -> str:
-    if isinstance(element, dict):
-        if "prefix" in element:
-            return f"{element['prefix']['addr']}/{element['prefix']['len']}"
-        if "range" in element:
-            return "-".join(element["range"])
-        if "concat" in element:
-            return ",".join(_spelled(part) for part in element["concat"])
-    return str(element)
 
 
 def _with_counts(each: Object) -> Object:

@@ -67,15 +67,25 @@ def render_rule(ruleset: Ruleset, stage: Stage, rule: Rule, counters: str) -> tu
     them.
     """
     frame = _frame(ruleset, stage, rule.matches)
+    end = _stores(ruleset, rule, frame) if rule.verdict is Verdict.LEARN else _verdict(ruleset.tap, stage, rule)
+    counter = _counter(rule, counters)
+    variants = _variants(ruleset.tap, rule.matches, frame)
+    return tuple(" ".join([*variant, *counter, end, comment_of(rule)]) for variant in variants)
+
+
+def conditions(ruleset: Ruleset, stage: Stage, matches: Sequence[Match]) -> tuple[str, ...]:
+    """`matches` alone, as nft has them: frames that meet any one of these."""
+    return tuple(map(" ".join, _variants(ruleset.tap, matches, _frame(ruleset, stage, matches))))
+
+
+def _variants(tap: str, matches: Sequence[Match], frame: _Frame) -> list[list[str]]:
     variants: list[list[str]] = [[]]
-    for match in rule.matches:
-        texts = _match(ruleset.tap, match, frame)
+    for match in matches:
+        texts = _match(tap, match, frame)
         if in_transport_header(match.field) and not any(_HAS_TRANSPORT_HEADER in variant for variant in variants):
             variants = [[*variant, _HAS_TRANSPORT_HEADER] for variant in variants]
         variants = [[*variant, text] for variant in variants for text in texts]
-    end = _stores(ruleset, rule, frame) if rule.verdict is Verdict.LEARN else _verdict(ruleset.tap, stage, rule)
-    counter = _counter(rule, counters)
-    return tuple(" ".join([*variant, *counter, end, comment_of(rule)]) for variant in variants)
+    return variants
 
 
 def comment_of(rule: Rule) -> str:

@@ -21,7 +21,7 @@ from .names import TABLE
 
 _NETLINK_NETFILTER = 12
 _SUBSYSTEM = 10 << 8  # NFNL_SUBSYS_NFTABLES
-_NEW_CHAIN, _GET_CHAIN, _NEW_RULE, _GET_RULE, _NEW_SET, _GET_SET = 3, 4, 6, 7, 9, 10
+_GET_TABLE, _NEW_CHAIN, _GET_CHAIN, _NEW_RULE, _GET_RULE, _NEW_SET, _GET_SET = 1, 3, 4, 6, 7, 9, 10
 _NEW_ELEMENT, _GET_ELEMENT, _NEW_GENERATION, _GET_GENERATION = 12, 13, 15, 16
 _ERROR, _DONE = 2, 3
 _REQUEST, _DUMP, _MULTI, _INTERRUPTED = 0x1, 0x300, 0x2, 0x10
@@ -121,6 +121,30 @@ def read_rules(table: str, chain: str | None = None) -> list[KernelRule]:
         for rule in [_rule(attributes)]
         if chain in (None, rule.chain)
     ]
+
+
+def read_places(table: str) -> dict[int, tuple[str, str]]:
+    """Chain and comment of each rule of our table in this family, by the rule's number. Raises NftError."""
+    return {
+        int.from_bytes(attributes[3], "big"): (_text(attributes[2]), _comment(attributes.get(7, b"")))
+        for kind, attributes in _ask(_GET_RULE, table, {1: TABLE})
+        if kind == _NEW_RULE and _text(attributes[1]) == TABLE
+    }
+
+
+def read_counted(table: str, owner: str) -> dict[str, int]:
+    """By chain, the packets that its rules have counted, of a table `owner` of this family. Raises NftError."""
+    counted: dict[str, int] = {}
+    for kind, attributes in _ask(_GET_RULE, table, {1: owner}):
+        if kind == _NEW_RULE and _text(attributes[1]) == owner:
+            rule = _rule(attributes)
+            counted[rule.chain] = counted.get(rule.chain, 0) + (rule.packets or 0)
+    return counted
+
+
+def has_table(table: str, name: str) -> bool:
+    """Whether there is a table of that name in this family. Raises NftError."""
+    return bool(_ask(_GET_TABLE, table, {1: name}, dump=False))
 
 
 def read_elements(table: str, name: str) -> list[KernelElement]:

@@ -48,7 +48,6 @@ class Nft:
         Raises:
             NftError: it can't be started; or, `.unsure`, it was killed or didn't answer in time.
         """
-        environment = dict(os.environ, LC_ALL="C", PATH=_search_path())
         try:
             result = subprocess.run(
                 [self._program, *arguments],
@@ -57,7 +56,7 @@ class Nft:
                 text=True,
                 errors="replace",
                 timeout=self._timeout_s,
-                env=environment,
+                env=self._environment(),
                 cwd="/",
                 check=False,
                 pass_fds=self._inherited(),
@@ -66,11 +65,37 @@ class Nft:
             message = f"{self._program} did not answer within {self._timeout_s:g} s and was given up"
             raise NftError(message, unsure=True) from error
         except OSError as error:
-            hint = "install the package nftables, or set [nftables] nft"
-            raise NftError(f"{self._program} can't be started: {error.strerror}; {hint}") from error
+            raise self._missing(error) from error
         if result.returncode < 0:
             raise NftError(f"{self._program} was killed by signal {-result.returncode}", unsure=True)
         return Ran(result.returncode, result.stdout, result.stderr)
+
+    def start(self, arguments: Sequence[str]) -> subprocess.Popen[bytes]:
+        """
+        Start an nft that reads its standard input until that ends; what it prints is nobody's.
+
+        Raises:
+            NftError: it can't be started.
+        """
+        try:
+            return subprocess.Popen(
+                [self._program, *arguments],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env=self._environment(),
+                cwd="/",
+                start_new_session=True,  # Ctrl-C is ours to take
+            )
+        except OSError as error:
+            raise self._missing(error) from error
+
+    def _environment(self) -> dict[str, str]:
+        return dict(os.environ, LC_ALL="C", PATH=_search_path())
+
+    def _missing(self, error: OSError) -> NftError:
+        hint = "install the package nftables, or set [nftables] nft"
+        return NftError(f"{self._program} can't be started: {error.strerror}; {hint}")
 
     def identity(self) -> str:
         """Which program that is: another one, or another version, has another identity. Starts no process."""

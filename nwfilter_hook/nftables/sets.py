@@ -29,6 +29,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterator
+from typing import Any
 
 from ..base.addresses import is_tap_name
 from ..base.dataclass import dataclass
@@ -285,3 +286,15 @@ def store(tap: str, field: str, named: NamedSet) -> str:
     """The statement that puts a field into a set; if its day is to begin anew whenever it comes again, it does."""
     operation = "update" if named.purpose is SetPurpose.UNREAD else "add"
     return f"{operation} @{set_name(tap, named)} {{ {field} }}"
+
+
+def spelled(element: Any) -> str:
+    """An element of a set, as `nft -j` lists it, in one word."""
+    if isinstance(element, dict):
+        if "prefix" in element:
+            return f"{element['prefix']['addr']}/{element['prefix']['len']}"
+        if "range" in element:
+            return "-".join(element["range"])
+        if "concat" in element:
+            return ",".join(spelled(part) for part in element["concat"])
+    return str(element)

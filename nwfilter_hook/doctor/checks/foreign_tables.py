@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ...network.surroundings import OWN_TABLES
+from ...network.surroundings import is_own_table
 from ...network.tables import Chain
 from ..findings import Finding, hint
 from ..patient import Patient
@@ -16,7 +16,7 @@ def examine(patient: Patient) -> Iterator[Finding]:
     """A hint: a table with a base chain there drops, rejects or accepts."""
     seen: dict[tuple[str, str], list[Chain]] = {}
     for each in patient.chains:
-        if each.table not in OWN_TABLES and _is_met(each, patient):
+        if not is_own_table(each.table) and _is_met(each, patient):
             seen.setdefault((each.family, each.table), []).append(each)
     for (family, table), chains in seen.items():
         inside = patient.statements[family, table]

@@ -1,0 +1,110 @@
+"""
+Whole frames, as a rule with `log group` hands them out.
+
+In:  a group of the kernel's log, which nobody else has.
+Out: the frame that has certain headers.
+
+linux/netfilter/nfnetlink_log.h; net/netfilter/nfnetlink_log.c: of a device's egress the payload begins with the
+Ethernet header, elsewhere behind it, and a tag that the kernel has taken off is told by itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import struct
+import time
+from collections import deque
+
+from ..network.netlink import NETFILTER, Message, Netlink, Overrun, attribute, attributes
+from .trace_messages import Headers
+
+_ULOG = 4 << 8  # NFNL_SUBSYS_ULOG
+_PACKET, _CONFIGURE = _ULOG | 0, _ULOG | 1
+_COMMAND, _MODE, _THRESHOLD = 1, 2, 5
+_BIND, _COPY_PACKET, _WHOLE = 1, 2, 0xFFFF
+_HEADER, _PAYLOAD, _HARDWARE, _TAG, _LINK = 1, 9, 16, 20, 21
+_NETDEV, _EGRESS = 5, 1
+_GROUPS = range(0x7000, 0x8000)
+_TRIES = 32
+_BUFFER = 4 << 20
+_HELD = 512
+_PATIENCE_S = 1.0
+
+
+class FrameLog:
+    """
+    A group of the log.
+
+    Attributes:
+        group: its number.
+    """
+
+    def __init__(self) -> None:
+        """Raises OSError: this kernel hands out no frames."""
+        self._netlink = Netlink(NETFILTER)
+        self._frames: deque[tuple[float, bytes]] = deque(maxlen=_HELD)
+        try:
+            self._netlink.enlarge(_BUFFER)
+            self.group = self._bind()
+        except OSError:
+            self.close()
+            raise
+
+    def take(self, headers: Headers) -> bytes | None:
+        """The first frame that has them, and wasn't taken; None if there is none."""
+        self._read()
+        for position, (_, data) in enumerate(self._frames):
+            if headers.are_of(data):
+                del self._frames[position]
+                return data
+        return None
+
+    def forsaken(self) -> int:
+        """How many frames wait that nobody has taken; they go."""
+        self._read()
+        late = 0
+        while self._frames and self._frames[0][0] < time.monotonic() - _PATIENCE_S:
+            self._frames.popleft()
+            late += 1
+        return late
+
+    def close(self) -> None:
+        """The group is free."""
+        self._netlink.__exit__()
+
+    def _bind(self) -> int:
+        first = os.getpid() % len(_GROUPS)
+        for number in range(_TRIES):
+            group = _GROUPS[(first + number) % len(_GROUPS)]
+            try:
+                self._configure(group, attribute(_COMMAND, bytes([_BIND])))
+            except OSError:
+                if number == _TRIES - 1:
+                    raise
+                continue  # somebody has it
+            self._configure(group, attribute(_MODE, struct.pack("!IBB", _WHOLE, _COPY_PACKET, 0)))
+            self._configure(group, attribute(_THRESHOLD, struct.pack("!I", 1)))  # each frame at once
+            return group
+        raise AssertionError
+
+    def _configure(self, group: int, what: bytes) -> None:
+        self._netlink.ask(_CONFIGURE, struct.pack("!BBH", 0, 0, group) + what)
+
+    def _read(self) -> None:
+        while select.select([self._netlink], [], [], 0)[0]:
+            with contextlib.suppress(Overrun):
+                for message in self._netlink.events():
+                    if message.type == _PACKET:
+                        self._frames.append((time.monotonic(), _frame_of(message)))
+
+
+def _frame_of(message: Message) -> bytes:
+    found = attributes(message.payload, 4)
+    payload = found.get(_PAYLOAD, b"")
+    hook = found.get(_HEADER, bytes(4))[2]
+    front = found.get(_LINK, found.get(_HARDWARE, b""))
+    data = payload if message.payload[0] == _NETDEV and hook == _EGRESS else front + payload
+    tag = attributes(found.get(_TAG, b""))
+    return data[:12] + tag[1] + tag[2] + data[12:] if 1 in tag and 2 in tag else data
