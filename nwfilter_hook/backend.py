@@ -73,6 +73,11 @@ class Installed:
         """The names of its objects of these kinds."""
         return tuple(each.name for each in self.objects if each.kind in kinds)
 
+    @property
+    def rules(self) -> dict[tuple[str, ...], tuple[str, ...]]:
+        """What is in each of its chains."""
+        return {each.key: each.content for each in self.objects if each.kind == "chain"}
+
 
 @dataclass(frozen=True)
 class Rendered:

@@ -20,7 +20,6 @@ Out: a `Config`; every key has a default.
     mode = generated
     bridges = br0 br1
     trusted = eth0
-    allow = ovpn* tap-lab
     unfiltered = accept
     [watch]
     uri = qemu:///system
@@ -96,11 +95,11 @@ class Config:
         connections: how many a guest may have open: a number, "1/N" of the kernel's table, or "none" for any number.
         end_of_chain: what happens to a frame at the end of a sub-chain: "return" to the root chain, or "accept".
         never: addresses that no guest learns: version of IP, first, last.
-        guard_mode: which interfaces of bridges the guard claims once it is on: "off" (it can't be put on), "generated"
-            (those with names that libvirt makes), "taps", "bridges" (taps of `guard_bridges`), "strict" (all that is in
-            `guard_bridges` but `guard_trusted`).
+        guard_mode: which ports the guard claims once it is on: "off" (it can't be put on), "generated" (named by
+            libvirt), "taps", "bridges" (their taps), "strict" (all of `guard_bridges` but `guard_trusted`).
         guard_allow: names, or beginnings of names with a * behind, that it leaves alone.
         guard_unfiltered: "accept" or "drop": of interfaces that name no filter.
+        guard_shield: the service keeps guests from passing anything while rules are flushed.
         uri: of libvirt; "none": it isn't asked.
         poll_s, verify_s: how often the service looks at all guests, and at all rules, though nothing told it to.
         status_dir: where libvirt keeps what it knows of running guests.
@@ -119,6 +118,7 @@ class Config:
         "guard_allow",
         "guard_bridges",
         "guard_mode",
+        "guard_shield",
         "guard_trusted",
         "guard_unfiltered",
         "listen",
@@ -149,6 +149,7 @@ class Config:
         self.guard_trusted: tuple[str, ...] = ()
         self.guard_allow: tuple[str, ...] = ()
         self.guard_unfiltered = "accept"
+        self.guard_shield = False
         self.uri = "qemu:///system"
         self.poll_s = 60.0
         self.verify_s = 300.0

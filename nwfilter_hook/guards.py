@@ -17,6 +17,7 @@ class Guard:
             "strict" (all ports of `bridges` but `trusted`).
         allow: names, or beginnings of names with a * behind, that it leaves alone.
         unfiltered: "accept" or "drop", of a guest's interface that names no filter.
+        shield: known taps' rules mark what they have seen, for a `Shield` that drops what isn't marked.
         carried: every transaction brings it along. False while it is being put on or taken off.
         fingerprint: of what the kernel made of it; "" if it isn't known.
     """
@@ -26,6 +27,7 @@ class Guard:
     trusted: tuple[str, ...] = ()
     allow: tuple[str, ...] = ()
     unfiltered: str = "accept"
+    shield: bool = False
     carried: bool = True
     fingerprint: str = ""
 
@@ -42,6 +44,19 @@ class Refused:
     received: int = 0
 
 
+class Shield:
+    """Drops what the guard claims and no rules of a tap have seen, as long as this process lives and lets it."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether it is still there."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """It drops nothing any more."""
+        raise NotImplementedError
+
+
 class GuardBackend:
     """Every method asks the kernel and may raise NftError."""
 
@@ -55,6 +70,10 @@ class GuardBackend:
 
     def faults(self, guard: Guard) -> tuple[str, ...]:
         """A sentence for each thing of the guard that the kernel has otherwise, or hasn't."""
+        raise NotImplementedError
+
+    def raise_shield(self, guard: Guard) -> Shield:
+        """Beside a guard that is on, whose taps all mark what they have seen."""
         raise NotImplementedError
 
     def refused(self) -> dict[str, Refused]:

@@ -143,6 +143,10 @@ def _unfiltered(value: str, key: str) -> str:
     return _one_of(UNFILTERED, value, key)
 
 
+def _truth(value: str, key: str) -> bool:
+    return _one_of(("yes", "no"), value, key) == "yes"
+
+
 def _names(value: str, key: str) -> tuple[str, ...]:
     """Names of devices, commas or blanks between them."""
     return _listed(value, key, "the name of a device")
@@ -183,6 +187,7 @@ SECTIONS: dict[str, dict[str, Callable[[str, str], object]]] = {
         "trusted": _names,
         "allow": _patterns,
         "unfiltered": _unfiltered,
+        "shield": _truth,
     },
     "watch": {"uri": _uri, "poll_s": _period, "verify_s": _period, "status_dir": _path, "listen": _listen},
     "defaults": {},

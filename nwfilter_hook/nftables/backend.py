@@ -67,7 +67,7 @@ class NftBackend(Backend):
 
     @property
     def guard(self) -> GuardBackend:
-        return NftGuard(self._features)
+        return NftGuard(self._features, self._nft)
 
     def render(self, ruleset: Ruleset) -> Rendered:
         return script.render(ruleset, self._counters, bounded=self._connections != "none")

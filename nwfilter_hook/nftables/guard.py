@@ -10,6 +10,11 @@ Out: operations that bring it or take it away; a tap's objects with what tells t
     guard-from, guard-to        sets: how much was dropped, by interface
     guard-reserved              in tables inet and arp
 
+With a shield (shield.py) each tap has chains of layer 2 both ways, and their first rule sets a bit of the packet's
+mark. It has to stand there: an element is looked up as the map is now, but a chain's rules as they were when the packet
+came to it; so a mark set before the lookup, in a base chain, let a frame through when all was flushed meanwhile (Linux
+6.1).
+
 A bridge hands a frame to 01:80:c2:00:00:0x, which it takes for its own, to the host as if it had come in on the port
 itself, past the hooks of the bridge (see compiler/ingress.py), and the host would take IP out of it. No protocol sends
 IP or ARP there, so guard-reserved drops that, of every interface of the kind. Other protocols only meet hooks of a
@@ -36,6 +41,8 @@ COMMENT = "guard"
 _TABLE = "bridge"
 _GENERATED = "vnet*"
 """VIR_NET_GENERATED_VNET_PREFIX in libvirt's src/util/virnetdev.h, reserved for libvirt."""
+MARK = 0x40000000
+_MARKS = f'meta mark set meta mark | {MARK:#x} comment "shield"'
 _MAX_INTERFACES = 65535
 
 
@@ -47,14 +54,21 @@ class Side:
     Attributes:
         name: of chain and set.
         end: "i" or "o", what nft's names of the interface and its bridge begin with.
+        chain: what the name of a tap's own chain begins with.
     """
 
     name: str
     map: str
     end: str
+    chain: str
 
 
-SIDES = (Side(FROM, "from-guest-l2", "i"), Side(TO, "to-guest-l2", "o"))
+SIDES = (Side(FROM, "from-guest-l2", "i", "from"), Side(TO, "to-guest-l2", "o", "to"))
+_SHIELD_HOOKS = (
+    "{ type filter hook prerouting priority -149; policy accept; }",
+    "{ type filter hook postrouting priority 301; policy accept; }",
+)
+"""Behind all chains that may mark; connections are bounded (bounds.py) behind it."""
 RESERVED_HOOKS = {
     "inet": "{ type filter hook prerouting priority -450; policy accept; }",
     "arp": "{ type filter hook input priority -450; policy accept; }",
@@ -98,16 +112,51 @@ def needs_of_guard(guard: Guard) -> dict[str, str]:
 
 def known(installed: Installed, attachment: Attachment, guard: Guard | None) -> Installed:
     """See Backend.known."""
-    objects = tuple(each for each in installed.objects if not _is_accepting(each))
+    objects = _of_filter(installed)
     if guard is not None and attachment is Attachment.BRIDGE_PORT:
         led = {each.name for each in objects if each.kind == "element"}
-        bare = (side.map for side in SIDES if side.map not in led)
-        objects += tuple(Object("element", _TABLE, name, f'"{installed.tap}"', ("accept",)) for name in bare)
+        bare = [side for side in SIDES if side.map not in led]
+        chains = {side.map: f"{side.chain}/{installed.tap}" for side in SIDES}
+        if guard.shield:
+            marked = set(chains.values())
+            objects = tuple(
+                replace(each, content=(_MARKS, *each.content)) if each.kind == "chain" and each.name in marked else each
+                for each in objects
+            )
+            objects += tuple(Object("chain", _TABLE, chains[side.map], "", (_MARKS,)) for side in bare)
+        for side in bare:
+            verdict = f"jump {chains[side.map]}" if guard.shield else "accept"
+            objects += (Object("element", _TABLE, side.map, f'"{installed.tap}"', (verdict,)),)
     return installed if objects == installed.objects else replace(installed, objects=objects)
 
 
-def _is_accepting(each: Object) -> bool:
-    return each.kind == "element" and each.content == ("accept",) and each.name in {side.map for side in SIDES}
+def _of_filter(installed: Installed) -> tuple[Object, ...]:
+    """What the tap has for its filter's sake."""
+    objects = installed.objects
+    only_mark = {each.name for each in objects if each.kind == "chain" and each.content == (_MARKS,)}
+    for_guard = {"accept", *(f"jump {name}" for name in only_mark)}
+    maps = {side.map for side in SIDES}
+    found = []
+    for each in objects:
+        if each.kind == "chain" and each.name in only_mark:
+            continue
+        if each.kind == "element" and each.name in maps and for_guard.intersection(each.content):
+            continue
+        if each.kind == "chain" and each.content[:1] == (_MARKS,):
+            each = replace(each, content=each.content[1:])
+        found.append(each)
+    return tuple(found)
+
+
+def shield_rules(guard: Guard) -> Iterator[tuple[str, str, list[str]]]:
+    """Name, hook and rules of each chain of the shield's table."""
+    for side, hook in zip(SIDES, _SHIELD_HOOKS):
+        seen = f"meta mark set meta mark & {0xFFFFFFFF ^ MARK:#x}"  # leaves no trace behind us
+        unseen = (
+            f'{claimed}meta mark & {MARK:#x} == 0 counter drop comment "{COMMENT}"'
+            for claimed in _claimed(guard, side.end)
+        )
+        yield side.name, hook, [*_allowed(guard, side.end), *unseen, f"meta mark & {MARK:#x} != 0 {seen}"]
 
 
 def _chain(table: str, name: str, rules: Iterator[str], hook: str = "") -> Iterator[Operation]:

@@ -9,11 +9,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 
-from ..guards import Guard, GuardBackend, Refused
+from ..guards import Guard, GuardBackend, Refused, Shield
 from .features import Features
 from .guard import FROM, RESERVED, RESERVED_HOOKS, SIDES, TO, needs_of_guard
 from .names import BASE_CHAINS
 from .netlink import read_chain, read_elements, read_rules, read_verdicts
+from .process import Nft
+from .shield import NftShield
 
 _BASES = tuple(base for base in BASE_CHAINS if base.map in {side.map for side in SIDES})
 _CHAINS = (
@@ -26,8 +28,9 @@ _CHAINS = (
 class NftGuard(GuardBackend):
     """The guard in nftables."""
 
-    def __init__(self, features: Features) -> None:
+    def __init__(self, features: Features, nft: Nft) -> None:
         self._features = features
+        self._nft = nft
 
     def check(self, guard: Guard) -> None:
         self._features.check(needs_of_guard(guard))
@@ -48,6 +51,9 @@ class NftGuard(GuardBackend):
             made = "not those that were put there" if guard.fingerprint else "not known to be those that were put there"
             return (f"the rules in the kernel are {made}",)
         return found
+
+    def raise_shield(self, guard: Guard) -> Shield:
+        return NftShield(self._nft, guard)
 
     def refused(self) -> dict[str, Refused]:
         sent, received = (

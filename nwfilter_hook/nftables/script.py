@@ -263,7 +263,8 @@ def _chains(installed: Installed) -> Iterable[Operation]:
 def _fill(rendered: Rendered) -> Iterable[Operation]:
     for each in rendered.installed.objects:
         if each.kind == "chain":
-            origins = rendered.origins.get((each.table, each.name), (None,) * len(each.content))
+            known = rendered.origins.get((each.table, each.name), ())
+            origins = (*(None,) * (len(each.content) - len(known)), *known)  # what stands before is no filter's
             for rule, origin in zip(each.content, origins):
                 yield Operation("add", "rule", each.table, each.name, value=rule, origin=origin)
     for each in rendered.installed.objects:

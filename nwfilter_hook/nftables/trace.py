@@ -4,9 +4,8 @@ The trace of one tap: a table of our own that marks its frames for the kernel to
 In:  what the tap has in the kernel, which frames, how many a second.
 Out: `Judged` after `Judged`.
 
-The table belongs to an nft that waits for more to do (`flags owner`, Linux 5.12) and ends with this process, however
-that ends; then the kernel takes the table away. It stands before all others, accepts everything and changes no frame.
-It has a name for each process, nwfilter-trace-PID, so that several can trace.
+The table goes with this process, however that ends (owned.py). It stands before all others, accepts everything and
+changes no frame. It has a name for each process, nwfilter-trace-PID, so that several can trace.
 """
 
 from __future__ import annotations
@@ -26,14 +25,14 @@ from ..ruleset.judged import Judged, Sought, Tracer
 from ..ruleset.model import Attachment, Ruleset, Stage
 from .expressions import conditions
 from .frame_log import FrameLog
-from .netlink import has_table, read_counted, read_places
+from .netlink import read_counted, read_places
+from .owned import OwnedTables
 from .process import Nft
 from .trace_frames import Frames, Tap
 from .trace_messages import GROUP, Headers, parse_told
 
 _PRIORITY = -1000
 _BUFFER = 8 << 20
-_PATIENCE_S = 5.0
 _BEGINNINGS = {"traced-from": Way.FROM_GUEST, "traced-to": Way.TO_GUEST}
 
 
@@ -64,9 +63,12 @@ class NftTracer(Tracer):
             except OSError as error:
                 raise NftError(f"the kernel doesn't tell what it traces: {error.strerror}") from error
             self._log = _open_log(nft, stack, script)
-            self._process = nft.start(["-i"])
-            stack.callback(self._end)
-            self._raise(script(self._log.group if self._log else None))
+            text, tables = (
+                script(self._log.group if self._log else None),
+                [(each, self.table) for each in self._families],
+            )
+            self._owned = OwnedTables(nft, text, tables, "the table that traces")
+            stack.callback(self._owned.close)
             tap = Tap(installed.tap, sought.index, stages)
             self._frames = Frames(tap, self.table, _BEGINNINGS, self._rule, self._see)
             self._closing = stack.pop_all()
@@ -91,7 +93,7 @@ class NftTracer(Tracer):
             for told in map(parse_told, messages):
                 if told is not None:
                     found += self._frames.add(told, now)
-        if self._process.poll() is not None:
+        if not self._owned.alive:
             raise NftError("the trace has ended: its nft was killed")
         return found + self._frames.expire(time.monotonic())
 
@@ -101,28 +103,6 @@ class NftTracer(Tracer):
 
     def close(self) -> None:
         self._closing.close()
-
-    # --- the table ----------------------------------------------------------------------------------------------------
-
-    def _raise(self, text: str) -> None:
-        assert self._process.stdin is not None
-        try:
-            self._process.stdin.write((text + "\n").encode())
-            self._process.stdin.flush()
-        except OSError as error:
-            raise NftError(f"nft -i has ended: {error.strerror}") from error
-        end = time.monotonic() + _PATIENCE_S
-        while not all(has_table(family, self.table) for family in self._families):
-            if self._process.poll() is not None or time.monotonic() > end:
-                raise NftError("the kernel didn't take the table that traces (a table with an owner: Linux 5.12)")
-            time.sleep(0.005)
-
-    def _end(self) -> None:
-        self._process.kill()
-        self._process.wait()
-        if self._process.stdin is not None:
-            with contextlib.suppress(OSError):
-                self._process.stdin.close()
 
     # --- what frames need ---------------------------------------------------------------------------------------------
 

@@ -156,7 +156,7 @@ def plan_under(
             now = _amended(host, change.uuid, binding, guard)
             if guard or not binding.unfiltered:
                 staying.append(now)
-            if put_back:
+            if put_back or now.installed.rules != binding.installed.rules:
                 returning.append(host.backend.with_counts(now.installed))
             elif now is not binding:
                 returning += subtract([now.installed], [binding.installed])

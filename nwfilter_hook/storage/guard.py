@@ -32,6 +32,7 @@ def configured(config: Config) -> Guard:
         trusted=config.guard_trusted,
         allow=config.guard_allow,
         unfiltered=config.guard_unfiltered,
+        shield=config.guard_shield,
     )
 
 
@@ -71,6 +72,7 @@ def _parse(data: bytes) -> Guard:
         trusted=each(tap),
         allow=each(_pattern),
         unfiltered=text,
+        shield=truth,
         carried=truth,
         fingerprint=text,
     )

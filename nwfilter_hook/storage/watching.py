@@ -59,6 +59,7 @@ class Watching:
         running: told by the lock when this is read, not by what was written.
         libvirt: "connected", "none", or why there is no connection.
         refused: what can't be done for guests, by name and line; it is tried again.
+        shield: it is up.
     """
 
     pid: int
@@ -70,6 +71,7 @@ class Watching:
     resynced: Resynced | None
     drifted: Drifted | None
     refused: tuple[str, ...]
+    shield: bool = False
 
 
 class OneService:

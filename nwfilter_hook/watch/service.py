@@ -12,6 +12,7 @@ systemd says so, or when another version of the package has been installed: half
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -19,6 +20,7 @@ import time
 from datetime import datetime, timezone
 
 from .. import __version__, config
+from ..base.errors import NwfilterHookError
 from ..base.said import FAILED, SERVICE, Said
 from ..libvirtd import Libvirt
 from ..storage.watching import Drifted, OneService, Resynced, Watching, write_watching
@@ -29,6 +31,7 @@ from .hosts import Hosts, say
 from .libvirt_events import LibvirtEvents
 from .listener import Listener
 from .queue import Queue, Round
+from .shield import Shielding
 from .systemd import notify, watchdog_s
 
 _FIRST_LOOK_S = 10.0
@@ -64,6 +67,7 @@ class Service:
         self._drifted: Drifted | None = None
         self._package = _package()
         self._queue = Queue()
+        self._shielding = Shielding()
         self._drift = Drift(host.config.verify_s, self._note_drift)
         self._libvirt: LibvirtEvents | None = None
         if host.config.uri != "none":
@@ -111,7 +115,10 @@ class Service:
     def _wait(self) -> None:
         watchdog = watchdog_s()
         tick = min(_TICK_S, watchdog / 3) if watchdog else _TICK_S
+        hosts = Hosts()
+        self._follow_shield(hosts)
         while not self._stop.wait(tick):
+            self._follow_shield(hosts)
             fault = self._fault()
             if fault:
                 say(Said(f"{fault}; the watchdog isn't told that all is well", FAILED))
@@ -127,6 +134,11 @@ class Service:
                 say(Said("another version of the package has been installed: ending, to be started anew", SERVICE))
                 return
 
+    def _follow_shield(self, hosts: Hosts) -> None:
+        with contextlib.suppress(NwfilterHookError):  # drift.py, which needs the host as well, says so
+            if self._shielding.follow(hosts.now()):
+                self._write()
+
     def _fault(self) -> str:
         now = time.monotonic()
         if now - self._listener.alive_at > _STUCK_S:
@@ -140,6 +152,7 @@ class Service:
         self._listener.stop()
         self._followers.stop(_STOP_S)
         self._drift.stop(_STOP_S)
+        self._shielding.end()
         self._one.release()
         say(Said("ended; the rules stay in force", SERVICE))
 
@@ -192,6 +205,7 @@ class Service:
                     libvirt_since=self._libvirt_since,
                     resynced=self._resynced,
                     drifted=self._drifted,
+                    shield=self._shielding.up,
                     refused=self._followers.refused(),
                 ),
             )

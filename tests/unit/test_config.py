@@ -55,6 +55,7 @@ DEFAULTS = {
     "guard_trusted": (),
     "guard_allow": (),
     "guard_unfiltered": "accept",
+    "guard_shield": False,
     "uri": "qemu:///system",
     "poll_s": 60.0,
     "verify_s": 300.0,
@@ -91,6 +92,7 @@ bridges = br0, br1 br0
 trusted = eth0
 allow = ovpn* tap-lab
 unfiltered = drop
+shield = yes
 [watch]
 uri = none
 poll_s = 5
@@ -117,8 +119,8 @@ floor.br-* = no-mac-spoofing
         "status_dir": "/run/other",
         "listen": "[::1]:9918",
         "defaults": [
-            ("bridge", "br0", "clean-traffic", (), "c:27"),
-            ("bridge", "br.1", "no-mac-spoofing", (), "c:28"),
+            ("bridge", "br0", "clean-traffic", (), "c:28"),
+            ("bridge", "br.1", "no-mac-spoofing", (), "c:29"),
             (
                 "network",
                 "my net",
@@ -127,7 +129,7 @@ floor.br-* = no-mac-spoofing
                 "c:29",
             ),
         ],
-        "floors": [("floor", "br-*", "no-mac-spoofing", (), "c:30")],
+        "floors": [("floor", "br-*", "no-mac-spoofing", (), "c:31")],
         "never": (
             (4, 0xC0000201, 0xC0000201),
             (4, 0xC0000208, 0xC000020F),
@@ -138,6 +140,7 @@ floor.br-* = no-mac-spoofing
         "guard_trusted": ("eth0",),
         "guard_allow": ("ovpn*", "tap-lab"),
         "guard_unfiltered": "drop",
+        "guard_shield": True,
     }
 
 
@@ -189,6 +192,7 @@ floor.br-* = no-mac-spoofing
             for text in ("*", "tap*x", "**", 'tap"', "tap;drop", "a/b", "ta?")
         ),
         ("[guard]\nunfiltered = reject", "c:2: unfiltered = 'reject' is not one of accept drop"),
+        ("[guard]\nshield = true", "c:2: shield = 'true' is not one of yes no"),
         ("[guard]\nmode = taps\nmode = off", "c:3: mode is given twice in [guard]"),
         ("[nftables]\ntimeout_s = 0", "c:2: timeout_s = '0' is not a number of seconds above 0 and up to 600"),
         ("[nftables]\ntimeout_s = -1", "c:2: timeout_s"),
