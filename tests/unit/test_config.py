@@ -126,7 +126,7 @@ floor.br-* = no-mac-spoofing
                 "my net",
                 "clean-traffic",
                 (("CTRL_IP_LEARNING", "dhcp"), ("DHCPSERVER", "10.0.0.1"), ("DHCPSERVER", "10.0.0.2")),
-                "c:29",
+                "c:30",
             ),
         ],
         "floors": [("floor", "br-*", "no-mac-spoofing", (), "c:31")],
