@@ -10,6 +10,11 @@ PREFIX ?= /usr
 PACKAGE := /usr/lib/python3/dist-packages/nwfilter_hook
 HOOKS := /etc/libvirt/hooks
 UNITS := /lib/systemd/system
+ZSH_FUNCTIONS := /usr/share/zsh/vendor-completions
+VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' nwfilter_hook/__init__.py)
+# what a package is made of, and its tools
+SOURCES := CHANGELOG.md CONTRIBUTING.md LICENSE Makefile README.md filters hooks nwfilter_hook packaging pyproject.toml setup.cfg
+DEB_PACKAGES := build-essential debhelper dh-python python3-all python3-docutils lintian
 define INSTALL_LAUNCHER
 	install -d $(DESTDIR)$(HOOKS)/qemu.d
 	sed 's|^program=.*|program=$(PROGRAM)|' hooks/launch >$(DESTDIR)$(HOOKS)/.50-nwfilter-hook
@@ -18,7 +23,7 @@ define INSTALL_LAUNCHER
 endef
 
 .DELETE_ON_ERROR:
-.PHONY: demo picture test lint debian13 bench soak conformance man install hook trees clean
+.PHONY: demo picture test lint debian13 bench soak conformance man deb install hook trees clean
 
 demo: $(VENV)/demo-ready
 	$(VENV)/bin/python tests/demo.py
@@ -58,9 +63,9 @@ $(VENV)/demo-ready: Makefile setup.cfg
 	@touch $@
 
 $(VENV)/test-ready: $(VENV)/demo-ready
-	@echo "Installing from Debian: $(TEST_PACKAGES)"
+	@echo "Installing from Debian: $(TEST_PACKAGES) $(DEB_PACKAGES)"
 	@echo "and from PyPI, into $(VENV): what setup.cfg lists for tests"
-	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(TEST_PACKAGES)
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(TEST_PACKAGES) $(DEB_PACKAGES)
 	$(VENV)/bin/pip install --quiet --editable '.[test]'
 	@touch $@
 
@@ -74,6 +79,31 @@ build/man/%: packaging/man/%.rst Makefile
 	@mkdir -p build/man
 	$(RST2MAN) $< $@
 	sed -i '/^\.TH /a .nr HY 0\n.hy 0\n.ad l' $@
+
+# What is committed, and nothing else; of a release, which has no history, what is there.
+build/source: FORCE
+	@rm -rf build/nwfilter-hook-$(VERSION) && mkdir -p build/nwfilter-hook-$(VERSION)
+	@if test -e .git; then changed=$$(git status --porcelain -- $(SOURCES)) || exit 1; \
+		if test -n "$$changed"; then printf 'not built: commit these changes, or stash them\n%s\n' "$$changed" >&2; exit 1; fi; \
+		git archive HEAD -- $(SOURCES); \
+	else tar --exclude=__pycache__ --exclude='*.egg-info' -cf - $(SOURCES); fi | tar -xf - -C build/nwfilter-hook-$(VERSION)
+	@test -e build/nwfilter-hook-$(VERSION)/Makefile
+.PHONY: FORCE
+
+# dist/nwfilter-hook_VERSION_all.deb, for every release of Debian and Ubuntu.
+deb: build/deb-ready build/source
+	rm -rf build/deb && mkdir -p build/deb dist
+	cp -r build/nwfilter-hook-$(VERSION) build/deb/
+	cp -r packaging/debian build/deb/nwfilter-hook-$(VERSION)/
+	cd build/deb/nwfilter-hook-$(VERSION) && dpkg-buildpackage --build=binary --no-sign
+	lintian --fail-on error,warning --allow-root build/deb/*.changes
+	cp build/deb/*.deb dist/
+
+build/deb-ready: Makefile
+	@mkdir -p build
+	dpkg --status $(DEB_PACKAGES) >/dev/null 2>&1 || { apt-get update -qq && \
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(DEB_PACKAGES); }
+	@touch $@
 
 # Into a system as root, or with DESTDIR into a package; over an older one, with guests that run. The package changes as a
 # whole, and `files` tells the hook whether it has. Last comes what libvirt starts, in one step and never half: all that
@@ -93,6 +123,11 @@ install:
 	install -m 644 packaging/prometheus/* $(DESTDIR)$(PREFIX)/share/nwfilter-hook/prometheus/
 	install -D -m 644 packaging/journald/nwfilter-hook.catalog \
 		$(DESTDIR)$(PREFIX)/lib/systemd/catalog/nwfilter-hook.catalog
+	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(ZSH_FUNCTIONS)
+	install -D -m 644 packaging/tmpfiles.d/nwfilter-hook.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/nwfilter-hook.conf
+	install -m 644 packaging/completion/nwfilter-hook.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/nwfilter-hook
+	install -m 644 packaging/completion/_nwfilter-hook $(DESTDIR)$(ZSH_FUNCTIONS)/
+	install -D -m 644 packaging/completion/nwfilter-hook.fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/nwfilter-hook.fish
 	install -D -m 755 hooks/qemu $(DESTDIR)$(PROGRAM)
 	install -D -m 755 hooks/launch $(DESTDIR)$(PREFIX)/share/nwfilter-hook/hooks/launch
 	install -d $(DESTDIR)$(PREFIX)/share/nwfilter-hook/filters $(DESTDIR)/etc/nwfilter-hook/filters
@@ -116,4 +151,4 @@ trees: $(VENV)/test-ready
 		$(VENV)/bin/python -m nwfilter_hook tree $$name --filters packaging/examples --svg packaging/pictures/$$name.svg || exit 1; done
 
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) build dist *.egg-info

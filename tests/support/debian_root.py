@@ -5,8 +5,9 @@ In:  the release's name, and debootstrap, which apt-get installs.
 Out: a `DebianRoot`; what runs in it sees that root as its own, with the machine's kernel, network and devices.
 
 The root is kept in the cache directory of `stock_kernel`, as `debian-RELEASE`, complete if it is there; a test may
-change it, since all that it needs it installs. It is given the machine's way to packages each time: resolver,
-certificates, configuration of apt and pip. Mounts are made in a mount namespace of each process, so none is left.
+change it, since all that it needs it installs. It begins as a copy of `fresh-RELEASE`, which nobody changes. It
+is given the machine's way to packages each time: resolver, certificates, configuration of apt and pip. Mounts are made
+in a mount namespace of each process, so none is left.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -109,19 +112,47 @@ def debian_root(release: str) -> DebianRoot:
     Raises:
         NoDebianRoot: it can't be made.
     """
+    return _made(f"debian-{release}", release, lambda work: _copy(fresh_root(release).path, work))
+
+
+def fresh_root(release: str) -> DebianRoot:
+    """
+    A root as debootstrap leaves it, made if it isn't there yet, and configured; to be copied, not changed.
+
+    Raises:
+        NoDebianRoot: it can't be made.
+    """
+    return _made(f"fresh-{release}", release, lambda work: _debootstrap(release, work))
+
+
+@contextmanager
+def root_for_a_test(release: str) -> Iterator[DebianRoot]:
+    """A copy of a fresh root, which is gone afterwards. Raises NoDebianRoot."""
+    fresh = fresh_root(release).path
+    with tempfile.TemporaryDirectory(prefix=f".test-{release}-", dir=fresh.parent, ignore_cleanup_errors=True) as path:
+        _copy(fresh, Path(path))
+        Path(path).chmod(0o755)
+        yield DebianRoot(Path(path))
+
+
+def _made(name: str, release: str, make: Callable[[Path], None]) -> DebianRoot:
     cache = Path(os.environ.get("NWFILTER_HOOK_TEST_CACHE") or DEFAULT_CACHE)
     cache.mkdir(parents=True, exist_ok=True)
-    root = DebianRoot(cache / f"debian-{release}")
-    with locked(cache / f"lock-{release}"):
+    root = DebianRoot(cache / name)
+    with locked(cache / f"lock-{name}"):
         if not root.path.is_dir():
-            for abandoned in cache.glob(f".debian-{release}-*"):  # by a process that was killed: we hold the lock
+            for abandoned in cache.glob(f".{name}-*"):  # by a process that was killed: we hold the lock
                 shutil.rmtree(abandoned)
-            work = Path(tempfile.mkdtemp(prefix=f".debian-{release}-", dir=cache))
+            work = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=cache))
+            make(work)
             work.chmod(0o755)
-            _debootstrap(release, work)
             work.rename(root.path)
     root.configure()
     return root
+
+
+def _copy(source: Path, target: Path) -> None:
+    subprocess.run(["cp", "-a", f"{source}/.", target], check=True)
 
 
 def _debootstrap(release: str, directory: Path) -> None:

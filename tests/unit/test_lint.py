@@ -47,4 +47,4 @@ def test_a_page_of_the_manual_is_rendered(path: Path) -> None:
     name, section = path.stem.rsplit(".", 1)
     assert re.search(rf'(?im)^\.TH "{name}" "?{section}"? ', page)
     assert re.search(rf"(?im)^\.SH Name\n{name} \\- ", page)
-    assert not re.search(r"`|\\\(ga|\*\*", page)
+    assert not re.search(r"`|\\\(ga|\*\*\w", page)

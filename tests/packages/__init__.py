@@ -1,0 +1,1 @@
+"""What is installed: built, put into fresh roots, compared."""
