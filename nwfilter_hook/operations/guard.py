@@ -24,6 +24,7 @@ from ..network.links import Link, list_links, open_route
 from ..ruleset.model import Attachment
 from ..storage.guard import configured, write_guard
 from ..storage.records import Binding, Record
+from ..storage.watching import read_watching
 from .compile import CompiledTap, compile_unfiltered, unfiltered
 from .floors import read_domain
 from .kernel import known_of
@@ -51,12 +52,14 @@ class Status:
         configured: what `switch_on` would put on; None if the configuration has it off.
         faults: sentences: of what the kernel has otherwise; of a guard that is off, that it is there.
         unknown: ports that it cuts off; if it is off, those that it would cut off.
+        shielded: the service holds the shield now.
     """
 
     guard: Guard | None
     configured: Guard | None
     faults: tuple[str, ...]
     unknown: tuple[Unknown, ...]
+    shielded: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """For programs; the keys are a contract."""
@@ -66,6 +69,7 @@ class Status:
             "configured": as_dict(self.configured),
             "faults": list(self.faults),
             "unknown": [as_dict(each) for each in self.unknown],
+            "shielded": self.shielded,
         }
 
 
@@ -79,6 +83,8 @@ def describe_guard(found: Status) -> Iterator[str]:
         yield f"the guard is on, mode {now.mode}{where}; interfaces without a filter: {now.unfiltered}"
         if wish is None or not now.is_as(wish):
             yield "the configuration has it otherwise: nwfilter-hook guard on"
+        if now.shield or found.shielded:
+            yield f"the shield is {'up' if found.shielded else 'DOWN: it is up while nwfilter-hook-watch runs'}"
     yield from (f"fault: {each}" for each in found.faults)
     if found.unknown and now is None:
         yield "it would cut off:"
@@ -98,7 +104,9 @@ def read_status(host: Host) -> Status:
     elif host.backend.guard.fingerprint():
         faults = ("it is off, but the kernel has one",)
     shown = guard or wish
-    return Status(guard, wish, faults, find_unknown(host, shown, host.backend.taps()) if shown else ())
+    unknown = find_unknown(host, shown, host.backend.taps()) if shown else ()
+    watching = read_watching(host.config.state_dir)
+    return Status(guard, wish, faults, unknown, bool(watching and watching.running and watching.shield))
 
 
 def put_back(host: Host) -> None:

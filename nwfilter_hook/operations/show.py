@@ -154,8 +154,6 @@ def format_service(found: Watching | None) -> list[str]:
         by = f" by {', '.join(drifted.who)}" if drifted.who else ""
         back = "NOT all are back" if drifted.ms is None else f"back after {drifted.ms} ms"
         lines.append(f"watch: rules of {drifted.taps} taps changed{by} at {_local(drifted.at)}, {back}")
-    if found.shield and found.running:
-        lines.append("watch: the shield is up")
     return [*lines, *(f"watch: {line}" for line in found.refused)]
 
 

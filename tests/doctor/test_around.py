@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from nwfilter_hook.guards import Guard
+from nwfilter_hook.nftables.shield import script as shield_script
 from tests.doctor.conftest import ABLE, IP, LACKS_CT, WEB, Ward
 from tests.support.domains import interface
 from tests.support.frames import OTHER
@@ -175,6 +177,10 @@ def foreign_tables_elsewhere(ward: Ward) -> None:
     )
 
 
+def the_shield(ward: Ward) -> None:
+    ward.nft(f"{shield_script(Guard('generated', shield=True)).replace('flags owner; ', '')}\n")
+
+
 def hook_that_prints(ward: Ward) -> None:
     other_hook(ward, "10-backup", "#!/bin/sh\n# echo nothing\necho started $1 >>/var/log/backup\n  echo done\n")
 
@@ -283,6 +289,7 @@ CASES: dict[Callable[[Ward], None], tuple[str, str, str, str]] = {
         "nft list table netdev y",
     ),
     foreign_tables_elsewhere: ("foreign-tables", "", "", ""),
+    the_shield: ("foreign-tables", "", "", ""),
     hook_that_prints: ("other-hooks", "hint", "qemu.d/10-backup:4 seems to print to standard output: echo done", ""),
     hook_in_python_that_prints: ("other-hooks", "hint", "10-backup:3 seems to print", ""),
     hooks_that_print_elsewhere: ("other-hooks", "", "", ""),

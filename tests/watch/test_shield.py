@@ -74,7 +74,9 @@ def test_nothing_slips_through(shielded: Hypervisor) -> None:
         assert shielded.wire.passes(HONEST, to="uplink")
         assert shielded.command("verify").stdout == ""
         shown = json.loads(shielded.command("show", "--json", "--host").stdout)
-        assert shown["watch"]["shield"] is True
+        assert (shown["watch"]["shield"], shown["guard"]["shielded"]) == (True, True)
+        for command in (("show",), ("guard", "status")):
+            assert "the shield is up\n" in shielded.command(*command).stdout
         configure(shielded, "no")
         assert shielded.command("guard", "on", "--yes", "--boot").returncode == 0
         wait_for("the shield goes", lambda: not up(shielded), 10)
@@ -109,6 +111,7 @@ def test_who_is_known_passes(shielded: Hypervisor) -> None:
         assert not wire.passes(ether(src=THIRD), "vnet2", "uplink")
         assert service.end() == 0
     assert not up(shielded)
+    assert "the shield is DOWN: it is up while nwfilter-hook-watch runs\n" in shielded.command("guard", "status").stdout
     assert wire.passes(HONEST, to="uplink")
 
 
