@@ -23,7 +23,7 @@ define INSTALL_LAUNCHER
 endef
 
 .DELETE_ON_ERROR:
-.PHONY: demo picture test lint debian13 bench bench-libvirt soak conformance man deb install hook trees clean
+.PHONY: demo picture test lint debian13 bench soak conformance man deb install hook trees clean
 
 demo: $(VENV)/demo-ready
 	$(VENV)/bin/python tests/demo.py
@@ -42,13 +42,9 @@ lint: $(VENV)/test-ready
 debian13: $(VENV)/test-ready
 	$(VENV)/bin/python -m pytest tests/debian13
 
-# Figures as one table: tests/bench/README.md. BENCH='hook --json FILE' is for its arguments.
 bench: $(VENV)/test-ready
-	$(VENV)/bin/python tests/bench/run.py $(BENCH)
-
-# The same, against libvirt's own driver; it needs minutes to get its rules in place.
-bench-libvirt: $(VENV)/test-ready
-	$(VENV)/bin/python tests/bench/run.py libvirt $(BENCH)
+	$(VENV)/bin/python tests/bench/run.py
+	$(VENV)/bin/python tests/bench/redefine.py
 
 # The evaluator against the kernel, longer than in `make test`, with another seed each time.
 conformance: $(VENV)/test-ready
@@ -136,6 +132,8 @@ install:
 	install -D -m 755 hooks/launch $(DESTDIR)$(PREFIX)/share/nwfilter-hook/hooks/launch
 	install -d $(DESTDIR)$(PREFIX)/share/nwfilter-hook/filters $(DESTDIR)/etc/nwfilter-hook/filters
 	install -m 644 filters/*.xml $(DESTDIR)$(PREFIX)/share/nwfilter-hook/filters/
+	install -d $(DESTDIR)$(PREFIX)/share/nwfilter-hook/filters/tests
+	install -m 644 filters/tests/*.yaml $(DESTDIR)$(PREFIX)/share/nwfilter-hook/filters/tests/
 	test -e $(DESTDIR)/etc/nwfilter-hook/nwfilter-hook.conf || \
 		install -m 644 packaging/nwfilter-hook.conf $(DESTDIR)/etc/nwfilter-hook/nwfilter-hook.conf
 	@if command -v $(RST2MAN) >/dev/null; then $(MAKE) --no-print-directory man && \

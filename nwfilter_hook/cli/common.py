@@ -42,6 +42,15 @@ def read_input(path: str) -> bytes:
             return file.read(hook.MAX_BYTES)
 
 
+def write_output(path: str, data: bytes) -> None:
+    """What a command makes, to a file; "-" is standard output. Raises NwfilterHookError."""
+    if path == "-":
+        sys.stdout.buffer.write(data)
+        return
+    with SystemErrorAs(NwfilterHookError, path), open(path, "wb") as file:
+        file.write(data)
+
+
 def print_error(error: NwfilterHookError) -> None:
     """A line on stderr for each fault."""
     for line in error.lines():

@@ -14,14 +14,14 @@ from ..base.errors import NwfilterHookError, Source, SystemErrorAs
 from ..explain.capture import Judge
 from ..explain.explain import explain as explain_frame
 from ..filters.model import FilterRef
-from ..operations.explain import Subject, of_filter, of_tap
+from ..operations.explain import Subject, decode, of_filter, of_tap, way_of
 from ..packets.connections import Connections
 from ..packets.given import KINDS
 from ..packets.hexdump import parse_hex
 from ..packets.state import guess_state
 from ..packets.words import build
 from ..ruleset.evaluate import Context, State, Way
-from ..ruleset.frame import ETHERNET_BYTES, Frame, decode_frame
+from ..ruleset.frame import ETHERNET_BYTES
 from ..ruleset.model import Attachment
 from ..storage.captures import Capture, Captured
 from ..storage.library import Library
@@ -152,9 +152,9 @@ class _Command:
         else:
             data, inbound = self._given(assumed)
             if way is None:
-                way, why = _way_of(data, inbound, subject)
+                way, why = way_of(data, inbound, subject.guest.mac)
                 assumed.append(f"--{'from' if way is Way.FROM_GUEST else 'to'}-guest ({why})")
-        frame = _decode(subject, data, way)
+        frame = decode(subject, data, way)
         guess = guess_state(frame)
         state, reply = guess.state, guess.reply
         if options["state"] is None:
@@ -185,8 +185,8 @@ class _Command:
             if len(captured.data) < ETHERNET_BYTES:
                 short += 1
                 continue
-            of_frame = way or _way_of(captured.data, captured.inbound, subject)[0]
-            frame = _decode(subject, captured.data, of_frame)
+            of_frame = way or way_of(captured.data, captured.inbound, subject.guest.mac)[0]
+            frame = decode(subject, captured.data, of_frame)
             judge.add(captured.number, frame, of_frame, connections.guess(frame))
         notes = [capture.fault] if capture.fault else []
         if cut:
@@ -204,21 +204,6 @@ class _Command:
         if self.options["from_host"]:
             return Way.TO_GUEST
         return {"from": Way.FROM_GUEST, "to": Way.TO_GUEST}.get(self.options["sends"])
-
-
-def _decode(subject: Subject, data: bytes, way: Way) -> Frame:
-    try:
-        return decode_frame(data, in_tag=subject.ruleset.attachment is Attachment.MACVTAP and way is Way.FROM_GUEST)
-    except ValueError as error:
-        raise NwfilterHookError(str(error)) from None
-
-
-def _way_of(data: bytes, inbound: bool | None, subject: Subject) -> tuple[Way, str]:
-    """Which way a frame went of which nobody says it, and how that is known."""
-    if inbound is not None:
-        return (Way.FROM_GUEST if inbound else Way.TO_GUEST), "so it was captured"
-    sends = int.from_bytes(data[6:12], "big") == subject.guest.mac
-    return (Way.FROM_GUEST if sends else Way.TO_GUEST), "by its source MAC"
 
 
 def _one_of(capture: Capture, number: int | None) -> Captured:

@@ -41,6 +41,7 @@ COMMANDS = {
     "schema": "schema.schema",
     "set": "address_sets.set_",
     "show": "show.show",
+    "test": "test.test",
     "unadopt": "adopt.unadopt_",
     "trace": "trace.trace",
     "tree": "tree.tree",

@@ -12,12 +12,12 @@ from typing import Any
 import click
 
 from ..base.dataclass import as_dict
-from ..base.errors import NwfilterHookError, SystemErrorAs
+from ..base.errors import NwfilterHookError
 from ..base.text import one_line
 from ..operations.picture import ORDER, picture
 from ..operations.tree import Reference, Step, Tree, tree_of_filter, tree_of_tap
 from ..storage.library import Library
-from .common import json_option, open_cli_host
+from .common import json_option, open_cli_host, write_output
 from .options import filters_option, parameter_option, read_mac
 
 
@@ -47,7 +47,7 @@ def tree(
     if as_json:
         click.echo(json.dumps(as_dict(found), indent=2))
     elif svg is not None:
-        _write(svg, _draw(picture(found)))
+        write_output(svg, _draw(picture(found)))
     else:
         _print(found)
 
@@ -73,14 +73,6 @@ def _draw(source: str) -> bytes:
         raise NwfilterHookError(hint) from None
     except graphviz.CalledProcessError as error:
         raise NwfilterHookError(f"Graphviz can't draw it: {error}") from error
-
-
-def _write(path: str, data: bytes) -> None:
-    if path == "-":
-        sys.stdout.buffer.write(data)
-        return
-    with SystemErrorAs(NwfilterHookError, path), open(path, "wb") as file:
-        file.write(data)
 
 
 # --- for people -------------------------------------------------------------------------------------------------------

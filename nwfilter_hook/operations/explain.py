@@ -18,8 +18,9 @@ from ..base.text import one_line, shortened
 from ..filters.model import FilterRef
 from ..host import Host
 from ..packets.words import Guest
-from ..ruleset.evaluate import SetElement
+from ..ruleset.evaluate import SetElement, Way
 from ..ruleset.fields import ValueType
+from ..ruleset.frame import Frame, decode_frame
 from ..ruleset.model import Attachment, NamedSet, Rule, Ruleset, SetPurpose
 from ..storage.library import Library
 from ..storage.records import Binding, Record
@@ -67,6 +68,7 @@ def of_filter(
     mac: str,
     library: Library,
     *,
+    tap: str = "tap",
     attachment: Attachment = Attachment.BRIDGE_PORT,
     learned: Iterable[str] = (),
     sets: Mapping[str, tuple[str, ...]] | None = None,
@@ -82,7 +84,7 @@ def of_filter(
         InputError: it can't be compiled.
         NwfilterHookError: an element of a set is none.
     """
-    ruleset = compile_reference(reference, "tap", attachment, mac, library, end_of_chain=host.config.end_of_chain)
+    ruleset = compile_reference(reference, tap, attachment, mac, library, end_of_chain=host.config.end_of_chain)
     given = dict(sets or {})
     known = {each.name for each in ruleset.sets if each.purpose is SetPurpose.IPSET}
     stray = next((name for name in given if name not in known), None)
@@ -142,6 +144,22 @@ def recorded(host: Host, tap: str) -> tuple[Record, Binding]:
                 return record, binding
     hint = "" if is_tap_name(tap) else ", which can't be a tap's name"
     raise NwfilterHookError(f"nothing is installed for a tap {one_line(tap)!r}{hint}")
+
+
+def decode(subject: Subject, data: bytes, way: Way) -> Frame:
+    """A frame as the subject's device has it. Raises NwfilterHookError: it is none."""
+    try:
+        return decode_frame(data, in_tag=subject.ruleset.attachment is Attachment.MACVTAP and way is Way.FROM_GUEST)
+    except ValueError as error:
+        raise NwfilterHookError(str(error)) from None
+
+
+def way_of(data: bytes, inbound: bool | None, mac: int) -> tuple[Way, str]:
+    """Which way a frame went of which nobody says it, and how that is known; `mac` is the guest's."""
+    if inbound is not None:
+        return (Way.FROM_GUEST if inbound else Way.TO_GUEST), "so it was captured"
+    sends = int.from_bytes(data[6:12], "big") == mac
+    return (Way.FROM_GUEST if sends else Way.TO_GUEST), "by its source MAC"
 
 
 def can_learn(ruleset: Ruleset) -> bool:

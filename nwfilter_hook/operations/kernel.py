@@ -11,7 +11,6 @@ from collections.abc import Iterable, Sequence
 from ..backend import Installed
 from ..host import Host
 from ..storage.tallies import TRANSACTIONS
-from .noted import note_removed
 
 
 def own(host: Host, uuid: str, installed: Iterable[Installed]) -> list[Installed]:
@@ -60,9 +59,6 @@ def remove_installed(host: Host, uuid: str, installed: Iterable[Installed]) -> N
     mine = own(host, uuid, installed)
     if mine:
         with host.state.tallies.measured(TRANSACTIONS, "remove"):
-            before = host.backend.generation()
-            changes = host.backend.apply(host.backend.remove(mine, host.guard))
-        if host.backend.generation() == before + changes:
-            note_removed(host, uuid, before, before + changes)
+            host.backend.apply(host.backend.remove(mine, host.guard))
     for each in mine:
         host.state.clear_owner(each.tap)

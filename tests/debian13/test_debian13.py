@@ -38,7 +38,7 @@ TIMEOUT_S = 1500
 PREPARE = """
 apt-get install -y -qq --no-install-recommends busybox-static dnsmasq-base file git kmod openvswitch-switch procps \
     systemd
-.venv/bin/pip install --quiet docutils hypothesis prometheus-client pytest pytest-timeout
+.venv/bin/pip install --quiet docutils hypothesis prometheus-client pytest pytest-timeout pyyaml
 """
 # what is about our own processes, files and locks, whatever nft is
 OURS = (

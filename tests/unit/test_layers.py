@@ -17,7 +17,7 @@ FLOORS = (
     {"hook", "watch", "doctor"},
     {"operations"},
     {"host", "lint"},
-    {"compiler", "nftables", "domain", "storage", "explain"},
+    {"compiler", "nftables", "domain", "storage", "explain", "cases"},
     {"filters", "backend", "packets", "capabilities"},
     {"ruleset", "commits", "config", "guards", "messages", "libvirtd", "network"},
     {"base", "settings", "trust"},
@@ -130,7 +130,7 @@ STARTS_PROCESSES = {"subprocess", "multiprocessing", "pty", "popen", "system", "
 
 
 def test_one_module_starts_processes() -> None:
-    """The back end's process.py starts processes; beside the hook's path remote.py starts ssh, and click an editor."""
+    """The back end's process.py starts processes; beside the hook's path remote.py starts ssh, private.py ip."""
 
     def starts(module: str) -> bool:
         tree = tree_of(module)
@@ -138,7 +138,7 @@ def test_one_module_starts_processes() -> None:
         called = {name for name in called if name in STARTS_PROCESSES or name.startswith(("exec", "spawn"))}
         return bool(STARTS_PROCESSES & foreign(tree) or called)
 
-    assert [module for module in MODULES if starts(module)] == ["network.remote", "nftables.process"]
+    assert [module for module in MODULES if starts(module)] == ["network.private", "network.remote", "nftables.process"]
 
 
 # of module os, of pathlib's paths, of shutil
@@ -171,13 +171,13 @@ def writes(module: str) -> bool:
 
 
 def test_who_writes_files() -> None:
-    """Storage writes, and the command line a copy for the editor and pictures."""
-    assert {module for module in MODULES if writes(module)} - {"cli.edit", "cli.tree"} <= {
+    """Storage writes; the command line a copy for the editor and results; a network of our own has its settings."""
+    assert {module for module in MODULES if writes(module)} - {"cli.edit", "cli.common", "network.private"} <= {
         module for module in MODULES if room_of(module) == "storage"
     }
 
 
-PURE_ROOMS = ("base", "ruleset", "filters", "domain", "compiler", "packets", "explain", "lint")
+PURE_ROOMS = ("base", "ruleset", "filters", "domain", "compiler", "packets", "explain", "lint", "cases")
 PURE_PARTS = ("names", "fields", "expressions", "sets", "script")
 """Of a back end."""
 PURE = [

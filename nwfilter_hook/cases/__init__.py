@@ -1,0 +1,1 @@
+"""Tests for filters: what a file says, and whether it holds; knows no back end."""
