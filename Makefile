@@ -23,7 +23,7 @@ define INSTALL_LAUNCHER
 endef
 
 .DELETE_ON_ERROR:
-.PHONY: demo picture test lint debian13 bench soak conformance man deb install hook trees clean
+.PHONY: demo picture test lint debian13 bench bench-libvirt soak conformance man deb install hook trees clean
 
 demo: $(VENV)/demo-ready
 	$(VENV)/bin/python tests/demo.py
@@ -42,9 +42,13 @@ lint: $(VENV)/test-ready
 debian13: $(VENV)/test-ready
 	$(VENV)/bin/python -m pytest tests/debian13
 
+# Figures as one table: tests/bench/README.md. BENCH='hook --json FILE' is for its arguments.
 bench: $(VENV)/test-ready
-	$(VENV)/bin/python tests/bench/run.py
-	$(VENV)/bin/python tests/bench/redefine.py
+	$(VENV)/bin/python tests/bench/run.py $(BENCH)
+
+# The same, against libvirt's own driver; it needs minutes to get its rules in place.
+bench-libvirt: $(VENV)/test-ready
+	$(VENV)/bin/python tests/bench/run.py libvirt $(BENCH)
 
 # The evaluator against the kernel, longer than in `make test`, with another seed each time.
 conformance: $(VENV)/test-ready

@@ -301,6 +301,10 @@ class Backend:
         """The number of the last change that anybody made to the kernel's rules."""
         raise NotImplementedError
 
+    def namespace(self) -> str:
+        """Which ruleset that is: the same in no other boot or network namespace; "" if that can't be told."""
+        raise NotImplementedError
+
     def monitor(self) -> Monitor:
         """What tells of changes from now on."""
         raise NotImplementedError

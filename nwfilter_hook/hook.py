@@ -74,7 +74,7 @@ def run(guest: str, operation: str, data: bytes, *, bound: Callable[[], None] = 
     fatal = operation in CHECKING + INSTALLING
     try:
         config = _configuration(guest, operation, fatal)
-        if not has_work(operation, data, config):
+        if not has_work(operation, data, config) or (operation in VERIFYING and _unchanged(guest, data, config)):
             return 0
     except Exception as error:  # configuration; every later one is caught below
         return _failed(guest, operation, data, error, fatal)
@@ -170,6 +170,12 @@ def has_work(operation: str, data: bytes, config: Config) -> bool:
     if operation in REMOVING:
         return False
     return any(quote + tap.encode() + quote in data for tap in taps for quote in (b"'", b'"'))
+
+
+def _unchanged(guest: str, data: bytes, config: Config) -> bool:
+    from .operations.unchanged import is_unchanged
+
+    return is_unchanged(config, guest, data)
 
 
 def _read_stdin() -> bytes:

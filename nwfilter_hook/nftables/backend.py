@@ -18,7 +18,7 @@ from ..commits import Monitor
 from ..guards import Guard, GuardBackend
 from ..ruleset.judged import Sought, Tracer
 from ..ruleset.model import Attachment, NamedSet, Ruleset
-from . import bounds, learned, script, segments
+from . import bounds, generation, learned, script, segments
 from .commands import Operation, Script
 from .expressions import with_counts
 from .features import SYMBOLS, Features, Remember, needs_of, needs_of_statements
@@ -31,7 +31,6 @@ from .netlink import (
     KernelRule,
     read_chains,
     read_elements,
-    read_generation,
     read_rules,
     read_sets,
     read_verdicts,
@@ -260,7 +259,13 @@ class NftBackend(Backend):
         return frozenset(tap for base in LOOKUPS for tap in read_verdicts(base.map) if tap)
 
     def generation(self) -> int:
-        return read_generation()
+        try:
+            return generation.ask_generation()
+        except OSError as error:
+            raise NftError(f"the kernel's ruleset can't be read: {error.strerror or error}") from error
+
+    def namespace(self) -> str:
+        return generation.namespace()
 
     def monitor(self) -> Monitor:
         from .events import NftMonitor

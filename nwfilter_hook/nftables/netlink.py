@@ -22,7 +22,7 @@ from .names import TABLE
 _NETLINK_NETFILTER = 12
 _SUBSYSTEM = 10 << 8  # NFNL_SUBSYS_NFTABLES
 _GET_TABLE, _NEW_CHAIN, _GET_CHAIN, _NEW_RULE, _GET_RULE, _NEW_SET, _GET_SET = 1, 3, 4, 6, 7, 9, 10
-_NEW_ELEMENT, _GET_ELEMENT, _NEW_GENERATION, _GET_GENERATION = 12, 13, 15, 16
+_NEW_ELEMENT, _GET_ELEMENT = 12, 13
 _ERROR, _DONE = 2, 3
 _REQUEST, _DUMP, _MULTI, _INTERRUPTED = 0x1, 0x300, 0x2, 0x10
 _NESTED, _IS_NESTED = 0x3FFF, 0x8000  # the other bits of an attribute's type are flags
@@ -86,13 +86,6 @@ class KernelElement:
     def text(self) -> str:
         """Of an interface's name, which stands for itself."""
         return _text(self.key)
-
-
-def read_generation() -> int:
-    """The number of the last transaction that anybody made, in this network namespace. Raises NftError."""
-    for _, attributes in _ask(_GET_GENERATION, "", dump=False):
-        return int.from_bytes(attributes[1], "big")
-    raise NftError("the kernel doesn't tell the generation of its ruleset")
 
 
 def read_chains(table: str) -> dict[str, Hook | None]:

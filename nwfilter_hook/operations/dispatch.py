@@ -53,6 +53,7 @@ def reconnect(
     *,
     narrow: Callable[[Domain], Domain] = lambda domain: domain,
     recheck: Check = unchecked,
+    noted: bool = False,
 ) -> None:
     """
     A guest that runs has what its XML asks for; see reconnect.reconcile.
@@ -60,6 +61,7 @@ def reconnect(
     Args:
         narrow: what of the guest counts.
         recheck: called under the lock, before anything is done; what it raises, too.
+        noted: such an event is one that `unchanged` is asked about.
 
     Raises:
         NwfilterHookError: it can't be done.
@@ -70,10 +72,16 @@ def reconnect(
         _keep_or_quarantine(host, guest, data, error, recheck)
         raise
     from .reconnect import reconcile
+    from .unchanged import digest_of
 
     if domain.problem:
         host.report(Said(str(domain.problem), FAILED))
-    reconcile(host, domain, operation, recheck)
+    event = digest_of(host.config, guest, data) if noted else ""
+    reconcile(host, domain, operation, recheck, event=event)
+
+
+def _reconnect(host: Host, guest: str, operation: str, data: bytes) -> None:
+    reconnect(host, guest, operation, data, noted=True)
 
 
 def _remove(host: Host, guest: str, operation: str, data: bytes) -> None:
@@ -87,7 +95,7 @@ _OPERATIONS = {
     "restore": _check,
     "start": _install,
     "attach": _install,
-    "reconnect": reconnect,
+    "reconnect": _reconnect,
     "stopped": _remove,
     "release": _remove,
 }

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from ..backend import Installed
 from ..host import Host
 from ..storage.tallies import TRANSACTIONS
+from .noted import note_removed
 
 
 def own(host: Host, uuid: str, installed: Iterable[Installed]) -> list[Installed]:
@@ -59,6 +60,9 @@ def remove_installed(host: Host, uuid: str, installed: Iterable[Installed]) -> N
     mine = own(host, uuid, installed)
     if mine:
         with host.state.tallies.measured(TRANSACTIONS, "remove"):
-            host.backend.apply(host.backend.remove(mine, host.guard))
+            before = host.backend.generation()
+            changes = host.backend.apply(host.backend.remove(mine, host.guard))
+        if host.backend.generation() == before + changes:
+            note_removed(host, uuid, before, before + changes)
     for each in mine:
         host.state.clear_owner(each.tap)

@@ -7,7 +7,7 @@ Out: every tap of the guest has its filter, or its old one, or a quarantine.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from ..base.dataclass import replace
 from ..base.errors import NOWHERE, InputError, NftError, NwfilterHookError, Overtaken, StateError, quarantine_effect
@@ -22,11 +22,12 @@ from .devices import Device, Whereabouts, attachment_of, bridge_of, locate
 from .floors import describe, floor_below
 from .kernel import known_of
 from .lifecycle import Check, sweep, unchecked
-from .transaction import GuestChange, Plan, carry_out, known_under, plan, plan_domain
+from .noted import has_been_seen, is_in_force, note_in_force, shall_look_around
+from .transaction import REPAIR, GuestChange, Plan, carry_out, known_under, plan, plan_domain
 from .zones import zones_for
 
 
-def reconcile(host: Host, domain: Domain, operation: str, recheck: Check = unchecked) -> None:
+def reconcile(host: Host, domain: Domain, operation: str, recheck: Check = unchecked, *, event: str = "") -> None:
     """
     See that the kernel has what the guest's record holds, if that is what the guest asks for and its devices are what
     they were; put back what it hasn't. Else make the guest's filters anew, for its devices as they are now. A tap whose
@@ -35,17 +36,25 @@ def reconcile(host: Host, domain: Domain, operation: str, recheck: Check = unche
 
     Args:
         recheck: called under the lock, before anything is done; what it raises, too.
+        event: what it is noted as, see unchanged.py; "" if it isn't.
 
     Raises:
         NftError, DomainError: it failed. StateError: it could not be written down.
     """
+    around = _own_taps(domain)
     try:
         with host.state.locked():
             recheck()
+            if has_been_seen(host, event):  # while we waited for the lock
+                around = []
+                return
             sweep(host)
             record = _settled_record(host, domain.uuid)
             domain = _relocated(host, domain, record)
-            if record and _restore(host, domain, record):
+            around = _own_taps(domain)
+            if event and record:
+                around = list(dict.fromkeys((*around, *host.state.taps()))) if shall_look_around(host) else []
+            if record and _restore(host, domain, record, event):
                 return
         compiled = compile_domain(host, domain, tolerant=True)
         with host.state.locked():
@@ -58,8 +67,25 @@ def reconcile(host: Host, domain: Domain, operation: str, recheck: Check = unche
         _enforce_unrecorded(host, domain)
         raise
     finally:
-        for bypass in find_bypasses(*(each.tap for each in domain.interfaces if each.tap and each.reference)):
-            host.report(Said(f"{bypass.tap}: {bypass.text}", BYPASSED, tap=bypass.tap))
+        _tell_bypasses(host, domain, around)
+
+
+def _own_taps(domain: Domain) -> list[str]:
+    return [each.tap for each in domain.interfaces if each.tap and each.reference]
+
+
+def _tell_bypasses(host: Host, domain: Domain, taps: Sequence[str]) -> None:
+    """Ways past these taps' filters: of this guest's to its administrator, of others' to the journal."""
+    own = _own_taps(domain)
+    for bypass in find_bypasses(*taps):
+        text = f"{bypass.tap}: {bypass.text}"
+        if bypass.tap in own:
+            host.report(Said(text, BYPASSED, tap=bypass.tap))
+            continue
+        record = host.state.read(host.state.owner(bypass.tap) or "")
+        if record and any(each.tap == bypass.tap and not each.unfiltered for each in record.bindings):
+            said = Said(f"{record.guest}: {text}", BYPASSED, guest=record.guest, uuid=record.uuid, tap=bypass.tap)
+            host.log(said)
 
 
 def _settled_record(host: Host, uuid: str) -> Record | None:
@@ -113,14 +139,23 @@ def _enforce_unrecorded(host: Host, domain: Domain) -> None:
         host.report(Said(f"{tap}: not filtered as it should be: {error}", UNFILTERED, tap=tap))
 
 
-def _restore(host: Host, domain: Domain, record: Record) -> bool:
+def _restore(host: Host, domain: Domain, record: Record, event: str) -> bool:
     """Whether the guest has what it wants, if need be from its record."""
     if not _as_wished(host, domain, record):
         return False
-    altered = _altered(host, record)
-    if altered and not _put_back(host, record):
+    generation = host.backend.generation()
+    altered = set() if is_in_force(host, record) else _altered(host, record)
+    if not altered:
+        if host.backend.generation() == generation:
+            note_in_force(host, domain, record, event, generation)
+        return True
+    if not _put_back(host, record):
         return False
     _tell_repaired(host, altered)
+    _put_back_others(host, record.uuid)
+    generation = host.backend.generation()
+    if is_in_force(host, record):  # which sees what has been changed since the line above
+        note_in_force(host, domain, record, event, generation)
     return True
 
 
@@ -157,12 +192,47 @@ def _put_back(host: Host, record: Record) -> bool:
         return False
     change = GuestChange(record.guest, record.uuid, record.operation, (), record.bindings, ())
     try:
-        carry_out(host, plan(host, [change], put_back=True), operation="repair")
+        carry_out(host, plan(host, [change], put_back=True), operation=REPAIR)
     except NftError as error:
         if error.unsure:
             raise
         return False
     return True
+
+
+def _put_back_others(host: Host, uuid: str) -> None:
+    """
+    Who has changed this guest's rules has perhaps flushed everybody's: in one transaction, what isn't in the kernel as
+    recorded of other guests whose devices are what they were. What fails is left to their own events.
+    """
+    others = [each for each in host.state.records() if each.uuid != uuid and _can_be_put_back(host, each)]
+    found = host.backend.compare([(each.installed, each.fingerprint) for other in others for each in other.bindings])
+    altered = {each.uuid: taps for each in others if (taps := [tap.tap for tap in each.bindings if found.get(tap.tap)])}
+    returning = [each for each in others if each.uuid in altered]
+    if not returning:
+        return
+    changes = [GuestChange(each.guest, each.uuid, each.operation, (), each.bindings, ()) for each in returning]
+    try:
+        carry_out(host, plan(host, changes, put_back=True), operation=REPAIR)
+    except NftError as error:
+        if error.unsure:
+            raise
+        return
+    for each in returning:
+        host.state.tallies.add(REPAIRED_TAPS, "reconnect", "done", count=len(altered[each.uuid]))
+        for tap in altered[each.uuid]:
+            text = f"{each.guest}: {tap}: its filter was not in force as recorded; repaired"
+            host.log(Said(text, REPAIRED, guest=each.guest, uuid=each.uuid, tap=tap))
+
+
+def _can_be_put_back(host: Host, record: Record) -> bool:
+    """Whether what is recorded is all there is to know of the guest, and is for the devices that are there."""
+    return host.state.read_pending(record.uuid) is None and all(
+        binding.installed.whole
+        and _locate(binding)[0] is Whereabouts.THERE
+        and host.state.owner(binding.tap) == record.uuid
+        for binding in record.bindings
+    )
 
 
 def _tell(host: Host, planned: Plan, before: Mapping[str, Binding], altered: set[str]) -> None:

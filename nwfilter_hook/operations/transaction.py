@@ -31,8 +31,11 @@ from ..storage.records import Binding, Record
 from ..storage.tallies import TRANSACTIONS
 from .compile import CompiledGuest, CompiledTap
 from .kernel import known_of
+from .noted import note_applied
 from .told import log_installed
 from .zones import zones_for
+
+REPAIR = "repair"
 
 
 @dataclass(frozen=True)
@@ -221,7 +224,7 @@ def carry_out(host: Host, planned: Plan, file: FileChange | None = None, *, oper
     Make the plan true; the lock is held. It is counted, and its time.
 
     Args:
-        operation: what it is counted as; else as what the first record says.
+        operation: what it is counted as, REPAIR where all is as recorded; else as what the first record says.
 
     Raises:
         NftError, StateError: nothing has changed. If nft was given up, what it may have done is remembered. If only
@@ -229,10 +232,10 @@ def carry_out(host: Host, planned: Plan, file: FileChange | None = None, *, oper
     """
     name = operation or next((record.operation for record in planned.records), "none")
     with host.state.tallies.measured(TRANSACTIONS, name):
-        _carry_out(host, planned, file)
+        _carry_out(host, planned, file, put_back=operation == REPAIR)
 
 
-def _carry_out(host: Host, planned: Plan, file: FileChange | None) -> None:
+def _carry_out(host: Host, planned: Plan, file: FileChange | None, *, put_back: bool) -> None:
     nothing = not any(record.bindings or record.stale for record in planned.records)
     if file is None and nothing and not planned.transaction.text:
         commit(host, planned)
@@ -258,7 +261,10 @@ def _carry_out(host: Host, planned: Plan, file: FileChange | None) -> None:
         host.report(Said(text, LEARNED, tap=(tap, other)))
     if file is not None:
         file.commit()
-    commit(host, _with_fingerprints(host, planned, before + changes))
+    done, sure = _with_fingerprints(host, planned, before + changes)
+    commit(host, done)
+    if sure:
+        note_applied(host, done.records, done.settled, before, before + changes, put_back=put_back)
     for record in planned.records:
         log_installed(host, record, planned.settled)
     if file is not None:
@@ -276,27 +282,19 @@ def _of_guest(host: Host, tap: str) -> str:
     return f", of guest {record.guest}," if record else ""
 
 
-def _with_fingerprints(host: Host, planned: Plan, generation: int) -> Plan:
-    """`planned`, its records with what the kernel made of it; unless somebody else may have changed that already."""
+def _with_fingerprints(host: Host, planned: Plan, generation: int) -> tuple[Plan, bool]:
+    """`planned`, its records with what the kernel made of it; as it is, if somebody else may have changed that."""
     try:
         found = host.backend.fingerprints(_settled(planned))
         if host.backend.generation() != generation:
-            return planned
+            return planned, False
     except NftError:
-        return planned
-    return replace(
-        planned,
-        records=tuple(
-            replace(
-                record,
-                bindings=tuple(
-                    replace(binding, fingerprint=found.get(binding.tap, binding.fingerprint))
-                    for binding in record.bindings
-                ),
-            )
-            for record in planned.records
-        ),
-    )
+        return planned, False
+    records = []
+    for record in planned.records:
+        bindings = (replace(each, fingerprint=found.get(each.tap, each.fingerprint)) for each in record.bindings)
+        records.append(replace(record, bindings=tuple(bindings)))
+    return replace(planned, records=tuple(records)), True
 
 
 def write_pending(host: Host, planned: Plan, file: FileChange | None = None) -> None:

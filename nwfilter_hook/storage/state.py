@@ -3,7 +3,7 @@ What we know of running guests: the only module that writes under /run.
 
     STATE_DIR/                    0700, ours
         lock                      flock: one transaction at a time, held until its record is written
-        capabilities.json         what kernel and nft can do
+        capabilities.json, seen   what kernel and nft can do; what is known to be in force: seen.py
         guard, configuration      how it is on, and the text of the last good one: guard.py, configuration.py
         domains/UUID.json         what is in the kernel for a guest
         domains/UUID.pending      the same, while a transaction runs; renamed to UUID.json when nft has accepted
@@ -38,6 +38,7 @@ from .tallies import Tallies
 
 LOCK_WAIT_S = 60.0
 _MAX_RECORD = 4 * 1024 * 1024
+_READING = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class State:
@@ -118,8 +119,8 @@ class State:
 
     def read_everything(self, uuid: str) -> list[Record]:
         """All that may be in the kernel of the guest: its record, a cut-off transaction, what a failed stop left."""
-        names = (f"{uuid}{suffix}" for suffix in (".json", ".pending", ".json.leftover", ".pending.leftover"))
-        return [record for record in map(self._read, names) if record]
+        suffixes = (".json", ".pending", ".json.leftover", ".pending.leftover")
+        return [record for suffix in suffixes if (record := self._read(f"{uuid}{suffix}"))]
 
     def write_pending(self, record: Record) -> None:
         """Say what is about to be in the kernel. Raises StateError (then nothing may be done)."""
@@ -198,22 +199,23 @@ class State:
         """UUID of the guest that `tap`'s chains belong to."""
         if not is_tap_name(tap):
             return None
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         try:
-            with open(os.open(os.path.join(self._taps, tap), flags), "rb") as file:
+            with open(os.open(os.path.join(self._taps, tap), _READING), "rb") as file:
                 regular = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
                 text = file.read(64).decode("ascii").strip() if regular else ""
         except (OSError, UnicodeDecodeError):
             return None
         return text if UUID.fullmatch(text) else None
 
+    def taps(self) -> list[str]:
+        """The taps whose chains belong to guests."""
+        with contextlib.suppress(OSError):
+            return sorted(name for name in os.listdir(self._taps) if is_tap_name(name))
+        return []
+
     def taps_of(self, uuid: str) -> list[str]:
         """The taps whose chains belong to the guest."""
-        try:
-            names = sorted(os.listdir(self._taps))
-        except OSError:
-            return []
-        return [name for name in names if self.owner(name) == uuid]
+        return [name for name in self.taps() if self.owner(name) == uuid]
 
     def set_owner(self, tap: str, uuid: str) -> None:
         """Raises StateError."""
@@ -227,8 +229,7 @@ class State:
     def read_capabilities(self) -> dict[str, Any]:
         """What was found out before; {} if nothing was, or it can't be read."""
         try:
-            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-            with open(os.open(os.path.join(self.path, "capabilities.json"), flags), encoding="utf-8") as file:
+            with open(os.open(os.path.join(self.path, "capabilities.json"), _READING), encoding="utf-8") as file:
                 found = json.load(file)
             return found if isinstance(found, dict) and self._is_ours() else {}
         except (OSError, ValueError):
@@ -249,7 +250,7 @@ class State:
         """Keep the text of a configuration that was good, if that is possible; storage.configuration reads it."""
         path = os.path.join(self.path, "configuration")
         with contextlib.suppress(StateError, OSError, UnicodeDecodeError):
-            if text is not None and (not os.path.exists(path) or _text(path) != text):
+            if text is not None and not (os.path.exists(path) and _text(path) == text):
                 self._write(path, text)
 
     def _is_ours(self) -> bool:
@@ -270,7 +271,7 @@ class State:
     def _read(self, name: str) -> Record | None:
         path = os.path.join(self._domains, name)
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+            descriptor = os.open(path, _READING)
         except FileNotFoundError:
             return None
         except OSError as error:

@@ -59,9 +59,19 @@ class FloodedWire:
         """Put all taps under filter."""
         self._wire.apply(self._script)
 
+    def install_by_hand(self) -> None:
+        """The least that keeps the sender from being another, as people write it by hand: three rules, no other tap."""
+        self._wire.apply(
+            "add table bridge by-hand\n"
+            "add chain bridge by-hand forward { type filter hook prerouting priority -300; }\n"
+            f'add rule bridge by-hand forward iifname "sender" ether saddr != {GUEST} drop\n'
+            'add rule bridge by-hand forward iifname "sender" ip saddr != 192.0.2.1 drop\n'
+            'add rule bridge by-hand forward iifname "sender" arp saddr ip != 192.0.2.1 drop\n'
+        )
+
     def flush(self) -> None:
-        """Take our table away."""
-        self._wire.nft("delete", "table", "bridge", "nwfilter")
+        """Take all rules away."""
+        self._wire.nft("flush", "ruleset")
 
     def blast(self, frames: int) -> float:
         """Frames per second of `frames` small legitimate UDP packets."""

@@ -1,22 +1,20 @@
 """
 Figures, not tests: how long things take here, as ratios of two things measured in turn in one run.
 
-    python tests/bench/run.py [--taps 1,100,400] [--libvirt-taps N] [--packets]
+    python tests/bench/run.py [GROUP ...] [--json FILE] [--taps N] [--rounds N]
 
-Everything happens in private namespaces. `--libvirt-taps N` also gives N taps libvirt's own filter (that takes it more
-than a second each) and then times `nwfilter-binding-create` beside our hook. Nothing fails here.
+Groups: hook, growth, reconnect, at-once, redefine, packets, and (only if named) libvirt. Everything happens in private
+namespaces. README.md beside this file says how it is measured, and what the last figures were. Nothing fails here but
+what doesn't work at all.
 """
 
 from __future__ import annotations
 
 import os
-import resource
-import statistics
-import subprocess
 import sys
-import time
-import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import click
@@ -24,226 +22,171 @@ import click
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+from tests.bench.figures import HEAD, Figure, absolute, as_json, compare, line, of_pairs  # noqa: E402
+from tests.bench.guests import Guests  # noqa: E402
+from tests.bench.libvirt import against_libvirt  # noqa: E402
 from tests.bench.packets import FloodedWire  # noqa: E402
-from tests.support.libvirtd import Libvirtd, PrivateHost  # noqa: E402
+from tests.bench.redefine import redefinitions  # noqa: E402
 
-PYTHON = "/usr/bin/python3"
-HOOK = "/etc/libvirt/hooks/qemu.d/50-nwfilter-hook"
-ROUNDS = 15
-
-
-def domain(number: int, *, reference: bool = True) -> str:
-    """The XML of a guest with one interface on tap `vnetNUMBER`."""
-    address = f"10.{number >> 8}.{number & 255}.1"
-    inner = f"<filterref filter='clean-traffic'><parameter name='IP' value='{address}'/></filterref>"
-    return (
-        f"<domain type='qemu'><name>guest-{number}</name><uuid>{uuid.UUID(int=number + 1)}</uuid><devices>"
-        f"<interface type='bridge'><mac address='{mac(number)}'/><source bridge='br0'/><target dev='vnet{number}'/>"
-        f"{inner if reference else ''}</interface></devices></domain>"
-    )
+AT_ONCE = 200
+RECONNECTS = 400
+MANY = 1000
+FRAMES = 50_000
 
 
-def mac(number: int) -> str:
-    """The MAC of guest `number`."""
-    return f"52:54:00:00:{number >> 8:02x}:{number & 255:02x}"
+def bench_hook(taps: int, rounds: int) -> Iterator[Figure]:
+    """A hook that has nothing to do, and each that has, with `taps` taps under filter."""
+    with closing(Guests(taps + 1)) as guests:
+        guests.fill(taps)
+        bare = guests.python()
+        idle, unfiltered = guests.hook(taps, "started"), guests.hook(taps, "start", reference=False)
+        prepare, start, stopped = (guests.hook(taps, each) for each in ("prepare", "start", "stopped"))
+        python = partial(guests.ms, bare)
+        by = f"python3 -I -c pass, {taps} taps"
+        yield compare("hook: nothing to do (started)", by, lambda: guests.ms(idle), python, goal=1.5, rounds=rounds)
+        name = "hook: nothing to do (no filterref)"
+        yield compare(name, by, lambda: guests.ms(unfiltered), python, goal=1.5, rounds=rounds)
+        yield compare("hook: prepare", by, lambda: guests.ms(prepare), python, goal=3, rounds=rounds)
+        make = guests.nft(guests.script(taps, "start"), "make")
+        guests.run([start])
+        unmake = guests.nft(guests.script(taps, "stopped"), "unmake")
+        guests.run([stopped])
+
+        def by_hand() -> float:
+            took = guests.ms(bare, make)
+            guests.run([unmake])
+            return took
+
+        times: list[tuple[float, float]] = []
+
+        def started() -> float:
+            times.append((guests.ms(start), guests.ms(stopped)))
+            return times[-1][0]
+
+        yield compare("hook: start of one tap", "the same, and nft -f", started, by_hand, goal=2, rounds=rounds)
+        yield of_pairs("hook: stopped", "start", [(end, begin) for begin, end in times], goal=1)
+        memory = []
+        for _ in range(3):
+            memory.append(guests.megabytes(start))
+            guests.run([stopped])
+        yield absolute("hook: memory of a start", memory, goal=24, unit="MB")
 
 
-def timed(action: Callable[[], object]) -> float:
-    """Milliseconds of one call."""
-    start = time.perf_counter()
-    action()
-    return (time.perf_counter() - start) * 1000
+def bench_growth(rounds: int) -> Iterator[Figure]:
+    """A start among many taps, and among few."""
+    with closing(Guests(MANY + 1)) as many, closing(Guests(11)) as few:
+        many.fill(MANY)
+        few.fill(10)
+
+        def started(guests: Guests, number: int) -> float:
+            took = guests.ms(guests.hook(number, "start"))
+            guests.run([guests.hook(number, "stopped")])
+            return took
+
+        ours, reference = partial(started, many, MANY), partial(started, few, 10)
+        yield compare(f"growth: start at {MANY} taps", "start at 10", ours, reference, goal=1.5, rounds=rounds)
 
 
-def in_turn(actions: dict[str, Callable[[], object]], rounds: int = ROUNDS) -> dict[str, float]:
-    """The median of each action's milliseconds; the actions take turns, so that a noisy machine is noisy for all."""
-    found: dict[str, list[float]] = {name: [] for name in actions}
-    for _ in range(rounds):
-        for name, action in actions.items():
-            found[name].append(timed(action))
-    return {name: statistics.median(values) for name, values in found.items()}
-
-
-class Bench:
-    """A private host with our hook, and guests on it that exist only as events."""
-
-    def __init__(self) -> None:
-        self.host = PrivateHost()
-        self.installed = 0
-        self.host.write("/etc/nwfilter-hook/nwfilter-hook.conf", "")
-        self.host.run("make", "--silent", "-C", str(ROOT), "hook")
-        self.prefix = ["nsenter", "--target", self.host.root.parent.name, "--mount", "--net", "--pid", "--"]
-
-    def command(self, *command: str, stdin: str = "") -> Callable[[], object]:
-        """A call that runs `command` on the private host; what entering it costs is in every figure."""
-
-        def call() -> object:
-            done = subprocess.run([*self.prefix, *command], input=stdin, capture_output=True, text=True, check=False)
-            assert done.returncode == 0, f"{command}: {done.stderr}"
-            return done
-
-        return call
-
-    def hook(self, number: int, operation: str, **more: bool) -> Callable[[], object]:
-        """A call of our hook as a process."""
-        return self.command(HOOK, f"guest-{number}", operation, "begin", "-", stdin=domain(number, **more))
-
-    def fill(self, taps: int) -> None:
-        """See that `taps` taps are under filter."""
-        for number in range(self.installed, taps):
-            self.hook(number, "start")()
-        self.installed = max(self.installed, taps)
-
-    def script(self, number: int) -> str:
-        """The transaction of a start."""
-        command = [str(ROOT / ".venv/bin/python"), "-m", "nwfilter_hook", "replay", f"guest-{number}", "start"]
-        done = subprocess.run(
-            [*command, "--xml", "-", "--dry-run"],
-            input=domain(number),
-            capture_output=True,
-            text=True,
-            check=True,
-            cwd=ROOT,
+def bench_reconnect(taps: int, rounds: int) -> Iterator[Figure]:
+    """Guests that run are looked at, as libvirtd does it when it is restarted."""
+    with closing(Guests(max(taps, RECONNECTS))) as guests:
+        guests.fill(taps)
+        reconnect, idle = guests.hook(taps - 1, "reconnect"), guests.hook(taps - 1, "started")
+        guests.run([reconnect])
+        name = f"reconnect: everything in place, {taps} taps"
+        yield compare(
+            name, "hook, nothing to do", lambda: guests.ms(reconnect), lambda: guests.ms(idle), goal=1.5, rounds=rounds
         )
-        return done.stdout
+        guests.fill(RECONNECTS)
+        every = [guests.hook(number, "reconnect") for number in range(RECONNECTS)]
+        untouched = [guests.run(every)[1] / 1000 for _ in range(3)]
+        yield absolute(f"reconnect: {RECONNECTS} at once, untouched", untouched, goal=15, unit="s")
+        flushed = []
+        for _ in range(3):
+            guests.host.run("nft", "flush", "ruleset")
+            flushed.append(guests.run(every)[1] / 1000)
+        yield absolute(f"reconnect: {RECONNECTS} at once, after a flush", flushed, goal=30, unit="s")
 
 
-def report(line: str, ratio: float, budget: str) -> None:
-    """One line of the result."""
-    click.echo(f"{line:<86} {ratio:6.2f}   {budget}")
-
-
-def bench_hook(bench: Bench, taps: int) -> None:
-    """A hook that has nothing to do, and a start, with `taps` taps under filter."""
-    bench.fill(taps)
-    script = bench.script(taps)
-    found = in_turn(
-        {
-            "python": bench.command(PYTHON, "-I", "-c", "pass"),
-            "nft": bench.command("nft", "-f", "-", stdin=script),
-            "true": bench.command("true"),
-            "started": bench.hook(taps, "started"),
-            "no filterref": bench.hook(taps, "start", reference=False),
-            "start": bench.hook(taps, "start"),
-            "stopped": bench.hook(taps, "stopped"),
-        }
-    )
-    entering = found.pop("true")
-    ms = {name: value - entering for name, value in found.items()}
-    click.echo(f"\n{taps} taps; milliseconds: " + ", ".join(f"{name} {value:.1f}" for name, value in ms.items()))
-    report("hook with nothing to do (started) : python3 -I -c pass", ms["started"] / ms["python"], "budget 1.5")
-    report(
-        "hook with nothing to do (no filterref) : python3 -I -c pass", ms["no filterref"] / ms["python"], "budget 1.5"
-    )
-    report(
-        "start of one tap : python3 -I -c pass + nft -f of the script",
-        ms["start"] / (ms["python"] + ms["nft"]),
-        "goal 2",
-    )
-
-
-def bench_memory(bench: Bench) -> None:
-    """Peak memory of a start."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    done = bench.command(
-        PYTHON,
-        "-c",
-        "import resource, subprocess, sys\n"
-        "subprocess.run(sys.argv[1:], stdin=sys.stdin, check=True)\n"
-        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)",
-        HOOK,
-        "guest-9999",
-        "start",
-        "begin",
-        "-",
-        stdin=domain(9999),
-    )()
-    assert isinstance(done, subprocess.CompletedProcess)
-    report(
-        f"peak memory of a start, MB (all of it; this process had {before // 1024})",
-        int(done.stdout) / 1024,
-        "budget 60",
-    )
-
-
-def bench_libvirt(bench: Bench, taps: int, rounds: int = 5) -> None:
-    """libvirt's own driver beside ours, `taps` taps under each one's filter."""
-    host = bench.host
-    libvirtd = Libvirtd(host)
-    stock = Path("/etc/libvirt/nwfilter")
-    if not stock.is_dir():
-        raise click.ClickException("libvirt's own filters (package libvirt-daemon-config-nwfilter) are not here")
-    for path in stock.glob("*.xml"):
-        host.write(f"/etc/libvirt/nwfilter/{path.name}", path.read_text())
-    libvirtd.start()
-    host.ip(
-        "link add br0 type bridge",
-        *(
-            line
-            for n in range(taps + 1)
-            for line in (f"tuntap add vnet{n} mode tap", f"link set vnet{n} master br0 up")
-        ),
-    )
-
-    def bind(number: int) -> None:
-        host.write(
-            "/run/binding.xml",
-            f"<filterbinding><owner><name>guest-{number}</name><uuid>{uuid.UUID(int=number + 1)}</uuid></owner>"
-            f"<portdev name='vnet{number}'/><mac address='{mac(number)}'/><filterref filter='clean-traffic'>"
-            f"<parameter name='IP' value='10.{number >> 8}.{number & 255}.1'/></filterref></filterbinding>",
-        )
-        libvirtd.virsh("nwfilter-binding-create", "/run/binding.xml")
-
-    start = time.monotonic()
-    for number in range(taps):
-        bind(number)
-    click.echo(f"\nlibvirt: {taps} bindings made in {time.monotonic() - start:.0f} s")
-    bench.fill(taps)
-    theirs, ours = [], []
-    for _ in range(rounds):
-        theirs.append(timed(lambda: bind(taps)))
-        libvirtd.virsh("nwfilter-binding-delete", f"vnet{taps}")
-        ours.append(timed(bench.hook(taps, "start")))
-        bench.hook(taps, "stopped")()
-    them, us = statistics.median(theirs), statistics.median(ours)
-    click.echo(f"{taps} taps; milliseconds: libvirt {them:.0f}, ours {us:.0f}")
-    report("virsh nwfilter-binding-create : our hook's start, clean-traffic, one tap", them / us, "at least 15")
-
-
-def bench_packets(taps: int, frames: int = 50_000, rounds: int = 25) -> None:
-    """Small UDP packets from the last of `taps` taps through the bridge, with our table and without."""
-    with FloodedWire(taps) as wire:
-        with_table, without = [], []
+def bench_at_once(rounds: int) -> Iterator[Figure]:
+    """Many guests start, and stop, at the same moment."""
+    with closing(Guests(AT_ONCE)) as guests:
+        whole: dict[str, list[tuple[float, float]]] = {"start": [], "stopped": []}
+        waits: dict[str, list[tuple[float, float]]] = {"start": [], "stopped": []}
         for _ in range(rounds):
-            wire.install()
-            with_table.append(wire.blast(frames))
-            wire.flush()
-            without.append(wire.blast(frames))
-    ours, bare = statistics.median(with_table), statistics.median(without)
-    click.echo(f"\n{taps} taps; kpps: filtered {ours / 1000:.0f}, no table {bare / 1000:.0f}")
-    report("packets through the last tap : the same bridge without a table", ours / bare, "at least 0.8")
+            one_by_one = {}
+            for operation in whole:
+                commands = [guests.hook(number, operation) for number in range(AT_ONCE)]
+                one_by_one[operation] = guests.ms(*commands)
+            for operation, pairs in whole.items():
+                each, took = guests.run([guests.hook(number, operation) for number in range(AT_ONCE)])
+                pairs.append((took, one_by_one[operation]))
+                times = sorted(wall for wall, *_ in each)
+                waits[operation].append((times[-1], times[len(times) // 2]))
+        for operation, pairs in whole.items():
+            name = f"at once: {AT_ONCE} x {operation}"
+            yield of_pairs(name, "one after another, the sum", pairs, goal=1.3)
+            yield of_pairs(f"{name}, who waits longest", "the median wait", waits[operation], goal=2)
+
+
+def bench_redefine(rounds: int) -> Iterator[Figure]:
+    """A filter is redefined that many taps use."""
+    for taps, seconds, megabytes in redefinitions((400, MANY), rounds):
+        goal_s, goal_mb = {400: (1, 150), MANY: (3, 150)}[taps]
+        yield absolute(f"redefinition: {taps} taps", seconds, goal=goal_s, unit="s")
+        yield absolute(f"redefinition: {taps} taps, memory with nft", megabytes, goal=goal_mb, unit="MB")
+
+
+def bench_packets(taps: int, rounds: int) -> Iterator[Figure]:
+    """Small UDP packets from the last of `taps` taps through the bridge."""
+    with FloodedWire(taps) as wire:
+
+        def blasted(prepare: Callable[[], None]) -> float:
+            prepare()
+            try:
+                return wire.blast(FRAMES) / 1000
+            finally:
+                wire.flush()
+
+        ours, hand, bare = (partial(blasted, each) for each in (wire.install, wire.install_by_hand, lambda: None))
+        name = f"packets: through the last of {taps} taps"
+        by_hand = "three rules of nft by hand, one tap"
+        yield compare(name, "a bridge without rules", ours, bare, goal=0.8, rounds=rounds, unit="kpps", more=True)
+        yield compare(name, by_hand, ours, hand, goal=0.8, rounds=rounds, unit="kpps", more=True)
 
 
 @click.command()
-@click.option("--taps", default="1,100,400", show_default=True, help="Numbers of taps under filter.")
-@click.option("--libvirt-taps", type=int, help="Compare with libvirt's own driver at so many taps (slow to set up).")
-@click.option("--packets", is_flag=True, help="Measure packets through 1000 taps.")
-def main(taps: str, libvirt_taps: int | None, packets: bool) -> None:
-    """Print the ratios of the design's speed budgets."""
+@click.argument("groups", nargs=-1)
+@click.option("--json", "path", type=click.Path(path_type=Path), help="Write the figures here for programs, too.")
+@click.option("--taps", default=400, show_default=True, help="So many taps are under filter.")
+@click.option("--rounds", default=11, show_default=True, help="Pairs of which the median is taken.")
+def main(groups: tuple[str, ...], path: Path | None, taps: int, rounds: int) -> None:
+    """Print a table: what, ours, reference, ratio of paired runs, goal, met or not."""
     if os.geteuid() != 0:
         raise click.ClickException("run this as root: it makes namespaces")
-    click.echo(f"{'what':<86} {'ratio':>6}")
-    bench = Bench()
-    try:
-        for number in (int(text) for text in taps.split(",")):
-            bench_hook(bench, number)
-        bench_memory(bench)
-        if libvirt_taps is not None:
-            bench_libvirt(bench, libvirt_taps)
-    finally:
-        bench.host.close()
-    if packets:
-        bench_packets(1000)
+    few = max(1, rounds // 5)
+    benches = {
+        "hook": lambda: bench_hook(taps, rounds),
+        "growth": lambda: bench_growth(rounds),
+        "reconnect": lambda: bench_reconnect(taps, rounds),
+        "at-once": lambda: bench_at_once(few),
+        "redefine": lambda: bench_redefine(few + 1),
+        "packets": lambda: bench_packets(MANY, rounds),
+        "libvirt": lambda: against_libvirt(taps, few + 1),
+    }
+    unknown = [each for each in groups if each not in benches]
+    if unknown:
+        raise click.UsageError(f"no such group: {', '.join(unknown)}; there are {', '.join(benches)}")
+    if rounds < 1 or not 1 <= taps <= MANY:
+        raise click.UsageError(f"--rounds is at least 1, --taps from 1 to {MANY}")
+    click.echo(HEAD)
+    figures: list[Figure] = []
+    for group in groups or [each for each in benches if each != "libvirt"]:
+        for figure in benches[group]():
+            figures.append(figure)
+            click.echo(line(figure))
+    if path:
+        path.write_text(as_json(figures) + "\n")
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from nwfilter_hook.nftables.netlink import read_verdicts  # noqa: E402
-from tests.bench.run import mac  # noqa: E402
+from tests.bench.guests import mac  # noqa: E402
 from tests.libvirt.conftest import CONFIGURATION, Guests, Host, configuration  # noqa: E402
 from tests.libvirt.test_watch import BR0, Watch  # noqa: E402
 from tests.support.domains import interface  # noqa: E402

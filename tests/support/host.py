@@ -65,6 +65,8 @@ OF_BRIDGES = ("zones", "zone-prerouting")
 OF_THE_HOST = (
     "lock",
     "capabilities.json",
+    "seen",
+    "~seen",
     "~capabilities.json",
     "configuration",
     "tallies.json",

@@ -116,6 +116,7 @@ class FakeBackend(NftBackend):
     def __init__(self) -> None:
         super().__init__(Nft("/nonexistent/nft", 1.0), "drops", dict, lambda found: None)
         self.kernel = Kernel()
+        self._number, self._numbered = 0, copy.deepcopy(self.kernel.__dict__)
         self.scripts: list[str] = []
         self.fails: NftError | None = None
         self.takes_it_first = False
@@ -153,7 +154,9 @@ class FakeBackend(NftBackend):
             raise self.fails
         after = copy.deepcopy(self.kernel)
         after.run(transaction.operations)
+        self._number = self.generation() + 1
         self.kernel = after
+        self._numbered = copy.deepcopy(after.__dict__)
         self.scripts.append(transaction.text)
         if self.fails:
             raise self.fails
@@ -168,7 +171,13 @@ class FakeBackend(NftBackend):
         return installed
 
     def generation(self) -> int:
-        return len(self.scripts)
+        if self.kernel.__dict__ != self._numbered:  # somebody else was there
+            self._number += 1
+            self._numbered = copy.deepcopy(self.kernel.__dict__)
+        return self._number
+
+    def namespace(self) -> str:
+        return "fake/1"
 
     def fingerprints(self, installed: Sequence[Installed]) -> dict[str, str]:
         return {one.tap: repr([self._found(each) for each in one.objects]) for one in installed}

@@ -15,9 +15,11 @@ from nwfilter_hook.config import Config
 from nwfilter_hook.domain.model import Domain
 from nwfilter_hook.domain.parse import parse_domain
 from nwfilter_hook.host import Host
+from nwfilter_hook.operations.bypasses import Bypass
 from nwfilter_hook.operations.lifecycle import check, install, plan_removal, remove
 from nwfilter_hook.operations.reconnect import quarantine_known, reconcile
 from nwfilter_hook.operations.show import read_views
+from nwfilter_hook.operations.unchanged import LOOKED_S, now_s
 from nwfilter_hook.ruleset.model import Ruleset
 from nwfilter_hook.storage.library import Library
 from nwfilter_hook.storage.state import State
@@ -445,3 +447,27 @@ def test_a_kernel_without_rules_before_the_bridge(bench: Bench) -> None:
     bench.backend.kernel_has_ingress = True
     (view,) = read_views(bench.host)
     assert [each.way for each in view.bypasses if each.way != "unreadable"] == []
+
+
+def test_ways_past_filters_are_looked_for_once_for_all(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """libvirtd has the hook called for every guest in a row; the first looks for all, and the journal has it."""
+    web, db = guest(A, vnet0="both"), guest(B, vnet1="both", vnet2=None)
+    for each in (web, db):
+        bench.start(each)
+    looked: list[tuple[str, ...]] = []
+
+    def find(*taps: str) -> tuple[Bypass, ...]:
+        looked.append(taps)
+        return tuple(Bypass(tap, "tcx", "a way past") for tap in taps)
+
+    monkeypatch.setattr("nwfilter_hook.operations.reconnect.find_bypasses", find)
+    bench.reports.clear()
+    reconcile(bench.host, web, "reconnect", event="web")
+    assert bench.reports == ["vnet0: a way past", "guest-b: vnet1: a way past"]
+    reconcile(bench.host, db, "reconnect", event="db")
+    assert looked == [("vnet0", "vnet1"), ()]
+    monkeypatch.setattr("nwfilter_hook.operations.noted.now_s", lambda: now_s() + LOOKED_S)
+    reconcile(bench.host, db, "reconnect", event="db")
+    assert looked[2:] == [("vnet1", "vnet0")]
+    reconcile(bench.host, db, "reconnect")  # by the service, of one guest
+    assert looked[3:] == [("vnet1",)]
