@@ -10,7 +10,6 @@ Python's expat reads UTF-8, UTF-16 and encodings of one byte per character.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Union
 from xml.parsers import expat
 
 from .errors import FilterSyntaxError, Source, XmlSyntaxError
@@ -84,7 +83,11 @@ class Element:
         return "" if found is None else found.text.strip()
 
 
-Node = Union[Element, Comment]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Union
+
+    Node = Union[Element, Comment]
 
 
 class _DocumentType(Exception):

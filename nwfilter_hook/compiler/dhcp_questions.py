@@ -10,8 +10,7 @@ Whatever the message is wrapped in: behind one VLAN tag it is looked at alike; w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from ..ruleset.fields import Field
 from ..ruleset.model import Between, Chain, Equals, Match, Rule, Stage, Test, Verdict

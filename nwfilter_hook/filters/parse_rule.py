@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from typing import TypeVar
 
 from ..base.errors import FilterSyntaxError, Source
 from ..base.faults import Faults
@@ -26,7 +25,11 @@ _VARIABLE = re.compile(r"\$([A-Za-z0-9_]+)(?:\[[ \t]*(@?)[ \t]*([0-9]{1,6})[ \t]
 _PLAIN_VARIABLE = re.compile(r"\$[A-Za-z0-9_]+[ \t]+")
 _MAX_ITERATOR = 1000
 
-_E = TypeVar("_E", Action, Direction)
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypeVar
+
+    _E = TypeVar("_E", Action, Direction)
 
 
 def parse_rule(node: XmlElement, path: str, faults: Faults) -> FilterRule | None:

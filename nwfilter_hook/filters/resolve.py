@@ -15,8 +15,7 @@ from __future__ import annotations
 
 import ipaddress
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Callable, Union
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from ..base.addresses import is_link_local, link_local, parse_mac
 from ..base.dataclass import dataclass
@@ -32,8 +31,12 @@ MAX_RULES = 10_000
 MAX_COMBINATIONS = 4096
 """Rules made of one <rule>; libvirt has no bound and would take hours."""
 
-_Item = Union[str, Learned]
-_Items = Mapping[str, tuple[_Item, ...]]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Union
+
+    _Item = Union[str, Learned]
+    _Items = Mapping[str, tuple[_Item, ...]]
 ReadFilter = Callable[[str, Source], Filter]
 """A filter by its name and the place that refers to it; `Library.read`."""
 

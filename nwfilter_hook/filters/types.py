@@ -6,8 +6,7 @@ A type knows how a value is read and written, and what a variable may put there.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Callable
+from collections.abc import Callable, Mapping
 
 from ..base.addresses import format_mac, parse_ipv4, parse_ipv6, parse_mac
 from ..base.dataclass import dataclass
@@ -39,6 +38,10 @@ from .values import (
     parse_tagged,
     parse_tcp_flags,
 )
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 @dataclass(frozen=True)

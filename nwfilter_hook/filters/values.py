@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Mapping
-from typing import Callable
+from collections.abc import Callable, Mapping
 
 from ..base.addresses import parse_ipv4, parse_ipv6, parse_mac, prefix_mask
 from ..ruleset.numbers import EtherType, Protocol

@@ -10,12 +10,17 @@ from __future__ import annotations
 
 import ipaddress
 import struct
-from typing import Union
 
 from .links import find_link
 from .netlink import Netlink, attributes
 
-Address = Union[ipaddress.IPv4Address, ipaddress.IPv6Address]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Union
+
+    Address = Union[ipaddress.IPv4Address, ipaddress.IPv6Address]
+else:
+    Address = object
 
 _NEWADDR, _GETADDR = 20, 22
 _INFO = struct.Struct("=BBBBI")  # family, prefix length, flags, scope, device

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import errno
 import os
-import socket
 import struct
 from collections.abc import Iterable, Iterator
 
 from ..base.dataclass import dataclass
+from .door import Door
 
 ROUTE = 0
 NETFILTER = 12
@@ -27,6 +27,7 @@ _REQUEST, _ACK, _INTERRUPTED, _DUMP = 0x1, 0x4, 0x10, 0x300  # flags
 _NOOP, _ERROR, _DONE = 1, 2, 3  # types
 _NESTED_OR_NETWORK_ORDER = 0xC000
 _LARGEST = 1 << 17
+_TRUNCATED = 0x20  # MSG_TRUNC
 _TRIES = 5
 """A dump that the kernel says was changed meanwhile is asked for again, this often in all."""
 
@@ -59,7 +60,7 @@ class Netlink:
     """
 
     def __init__(self, protocol: int, groups: Iterable[int] = ()) -> None:
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
+        self._socket = Door(protocol)
         try:
             self._socket.bind((0, 0))
             for group in groups:
@@ -77,7 +78,7 @@ class Netlink:
 
     def enlarge(self, octets: int) -> None:
         """Room for so many octets of events that wait to be read, whatever net.core.rmem_max says. Raises OSError."""
-        self._socket.setsockopt(socket.SOL_SOCKET, 33, octets)  # SO_RCVBUFFORCE
+        self._socket.setsockopt(1, 33, octets)  # SOL_SOCKET, SO_RCVBUFFORCE
 
     def fileno(self) -> int:
         """For select and its like."""
@@ -132,7 +133,7 @@ class Netlink:
 
     def _receive(self) -> Iterator[tuple[int, int, int, bytes]]:
         data, _, flags, sender = self._socket.recvmsg(_LARGEST)
-        if flags & socket.MSG_TRUNC:
+        if flags & _TRUNCATED:
             raise OSError(errno.EMSGSIZE, os.strerror(errno.EMSGSIZE))
         if sender[0] != 0:
             return  # not the kernel

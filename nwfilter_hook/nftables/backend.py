@@ -10,7 +10,6 @@ import functools
 import json
 import time
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from typing import Any
 
 from ..backend import Backend, Installed, Object, Rendered, Seen, Transaction, Zones
 from ..base.errors import NftError
@@ -55,7 +54,7 @@ class NftBackend(Backend):
         self,
         nft: Nft,
         counters: str,
-        recall: Callable[[], Mapping[str, Any]],
+        recall: Callable[[], Mapping[str, object]],
         remember: Remember,
         connections: str = "none",
     ) -> None:

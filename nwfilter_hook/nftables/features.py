@@ -8,8 +8,7 @@ Out: what is found out now, or an error that names the rule and the missing conf
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from ..base.errors import MissingFeature, NftError
 from ..ruleset.fields import Field
@@ -17,7 +16,11 @@ from ..ruleset.model import AnyState, CountAbove, Rule, Ruleset, Verdict
 from .names import TABLE
 from .process import Nft
 
-Remember = Callable[[Mapping[str, Any]], None]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+Remember = Callable[["Mapping[str, Any]"], None]
 
 _CHAIN = "add chain bridge {table} c {{ type filter hook prerouting priority 0; }}\nadd rule bridge {table} c "
 _PROBES = {

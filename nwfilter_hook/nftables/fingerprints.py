@@ -6,10 +6,10 @@ In:  what taps have, by name. Out: a digest for each, of the kernel's own form o
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 
 from ..backend import Installed
+from ..base.digests import sha256
 from . import zones
 from .bounds import tracks
 from .names import BASE_CHAINS
@@ -56,7 +56,7 @@ def _digest(
     verdicts: Mapping[tuple[str, str], str | None],
     bases: dict[str, tuple[str, str]],
 ) -> str:
-    digest = hashlib.sha256()
+    digest = sha256()
 
     def add(*parts: object) -> None:
         digest.update(repr(parts).encode())

@@ -1,8 +1,7 @@
 """
 Which ruleset the kernel shows here, and the number of its last change: one question each, and next to no imports.
 
-A hook that has nothing to do asks this. `socket` imports selectors, enum and what those need, which takes longer than
-all the rest of such a hook; `_socket`, below it, is what is needed.
+A hook that has nothing to do asks this.
 
 Formats: linux/netlink.h, linux/netfilter/nfnetlink.h, nf_tables.h (NFT_MSG_GETGEN), asm-generic/socket.h
 """
@@ -11,17 +10,13 @@ from __future__ import annotations
 
 import sys
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    import socket as _socket
-else:
-    import _socket
+from ..network.door import Door
 
 _NETFILTER = 12  # NETLINK_NETFILTER
 _GET_GENERATION, _NEW_GENERATION = 10 << 8 | 16, 10 << 8 | 15  # NFNL_SUBSYS_NFTABLES
 _HEADER, _FAMILY, _ATTRIBUTE = 16, 4, 4
 _REQUEST = 1
-_COOKIE = 71  # SO_NETNS_COOKIE
+_SOL_SOCKET, _COOKIE = 1, 71  # SO_NETNS_COOKIE
 _TIMEOUT_S = 20.0
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
@@ -31,13 +26,10 @@ def ask_generation() -> int:
     length = _HEADER + _FAMILY
     parts = ((length, 4), (_GET_GENERATION, 2), (_REQUEST, 2), (1, 4), (0, 4), (0, 4))
     question = b"".join(value.to_bytes(size, sys.byteorder) for value, size in parts)
-    door = _socket.socket(_socket.AF_NETLINK, _socket.SOCK_RAW | _socket.SOCK_CLOEXEC, _NETFILTER)
-    try:
+    with Door(_NETFILTER) as door:
         door.settimeout(_TIMEOUT_S)
         door.send(question)
         answer = door.recv(1 << 16)
-    finally:
-        door.close()
     first = _HEADER + _FAMILY
     kind = int.from_bytes(answer[4:6], sys.byteorder)
     attribute = int.from_bytes(answer[first + 2 : first + 4], sys.byteorder)  # NFTA_GEN_ID comes first
@@ -55,11 +47,8 @@ def namespace() -> str:
     try:
         with open(_BOOT_ID, encoding="ascii") as file:
             boot = file.read(64).strip()
-        door = _socket.socket(_socket.AF_NETLINK, _socket.SOCK_RAW | _socket.SOCK_CLOEXEC, _NETFILTER)
-        try:
-            cookie = door.getsockopt(_socket.SOL_SOCKET, _COOKIE, 8)
-        finally:
-            door.close()
+        with Door(_NETFILTER) as door:
+            cookie = door.getsockopt(_SOL_SOCKET, _COOKIE, 8)
     except OSError:
         return ""
     return f"{boot}/{int.from_bytes(cookie, sys.byteorder)}" if boot and len(cookie) == 8 else ""

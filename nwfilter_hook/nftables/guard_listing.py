@@ -6,9 +6,9 @@ In:  a `Guard`. Out: what `guards.py` says.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 
+from ..base.digests import sha256
 from ..guards import Guard, GuardBackend, Refused, Shield
 from .features import Features
 from .guard import FROM, RESERVED, RESERVED_HOOKS, SIDES, TO, needs_of_guard
@@ -39,7 +39,7 @@ class NftGuard(GuardBackend):
         verdicts = _verdicts()
         if not any(verdicts.values()):
             return ""
-        digest = hashlib.sha256(repr(sorted(verdicts.items())).encode())
+        digest = sha256(repr(sorted(verdicts.items())).encode())
         for table, name in _CHAINS:
             rules = [(rule.comment, rule.program) for rule in read_rules(table, name)]
             digest.update(repr((table, name, sorted(read_chain(table, name).items()), rules)).encode())

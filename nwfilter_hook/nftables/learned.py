@@ -10,7 +10,6 @@ from __future__ import annotations
 import ipaddress
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Union
 
 from ..backend import Installed, LearnedAddress, Object
 from ..base.addresses import format_mac
@@ -118,7 +117,13 @@ def learned_macs(installed: Installed, now_s: int) -> list[LearnedAddress]:
     ]
 
 
-Since = Callable[[str, str], Mapping[bytes, Union[bytes, str, None]]]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Union
+
+    Since = Callable[[str, str], Mapping[bytes, Union[bytes, str, None]]]
+else:
+    Since = object
 
 
 def since(table: str, name: str) -> Mapping[bytes, bytes | str | None]:

@@ -11,15 +11,15 @@ attributes' numbers; their integers are in network byte order).
 from __future__ import annotations
 
 import os
-import socket
 import struct
 from collections.abc import Iterator
 
 from ..base.dataclass import dataclass
 from ..base.errors import NftError
+from ..network.door import Door
+from ..network.netlink import NETFILTER
 from .names import TABLE
 
-_NETLINK_NETFILTER = 12
 _SUBSYSTEM = 10 << 8  # NFNL_SUBSYS_NFTABLES
 _GET_TABLE, _NEW_CHAIN, _GET_CHAIN, _NEW_RULE, _GET_RULE, _NEW_SET, _GET_SET = 1, 3, 4, 6, 7, 9, 10
 _NEW_ELEMENT, _GET_ELEMENT = 12, 13
@@ -274,7 +274,7 @@ def _ask(
     message = _HEADER.pack(_HEADER.size + len(body), _SUBSYSTEM | request, flags, 1, 0) + body
     try:
         for _ in range(_RETRIES):
-            with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER) as door:
+            with Door(NETFILTER) as door:
                 door.settimeout(_TIMEOUT_S)
                 door.send(message)
                 answer = _answer(door)
@@ -287,7 +287,7 @@ def _ask(
     raise NftError("the kernel's ruleset changes too often to be read")
 
 
-def _answer(door: socket.socket) -> list[tuple[int, dict[int, bytes]]] | None:
+def _answer(door: Door) -> list[tuple[int, dict[int, bytes]]] | None:
     """Every message up to the last; None if the ruleset changed meanwhile. Raises OSError with the kernel's errno."""
     found: list[tuple[int, dict[int, bytes]]] = []
     while True:

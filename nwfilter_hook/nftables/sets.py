@@ -29,12 +29,15 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterator
-from typing import Any
 
 from ..base.addresses import is_tap_name
 from ..base.dataclass import dataclass
 from ..ruleset.fields import ValueType
 from ..ruleset.model import Attachment, NamedSet, Ruleset, SetPurpose, Stage
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 DAY_S = 86400
 IDLE_S = DAY_S

@@ -17,8 +17,7 @@ renamed and settles all guests with a pending record by the files as they are: o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from ..backend import Installed, Rendered, Transaction, subtract
 from ..base.dataclass import dataclass, replace

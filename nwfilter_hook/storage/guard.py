@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import stat
-from typing import Any, Callable
+from collections.abc import Callable
 
 from ..base.dataclass import as_dict, from_dict
 from ..config import Config
@@ -19,6 +19,10 @@ from ..guards import Guard
 from ..settings import MODES, UNFILTERED
 from .state import State
 from .strict import each, tap, text, truth
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 NAME = "guard"
 _MAX_BYTES = 64 * 1024

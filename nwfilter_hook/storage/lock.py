@@ -7,7 +7,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import threading
 
 from ..base.errors import StateError
 
@@ -23,6 +22,8 @@ def take_lock(descriptor: int, path: str, wait_s: float) -> None:
     with contextlib.suppress(BlockingIOError):
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return
+    import threading  # most never wait
+
     waiter = os.dup(descriptor)
     taken = threading.Event()
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
 
 from ..backend import Installed, Object
 from ..base.dataclass import as_dict, dataclass, from_dict
@@ -19,6 +18,10 @@ from ..base.errors import NOWHERE
 from ..filters.model import FilterRef
 from ..ruleset.model import Attachment
 from .strict import each, label, lists_by_name, name, number, optional, tap, text, truth, uuid
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 SCHEMA = 2
 

@@ -25,8 +25,7 @@ import json
 import os
 import stat
 import time
-from collections.abc import Iterator, Mapping
-from typing import Any, Callable
+from collections.abc import Callable, Iterator, Mapping
 
 from ..base.addresses import is_tap_name
 from ..base.errors import StateError, SystemErrorAs
@@ -226,7 +225,7 @@ class State:
         """`tap` has no chains any more."""
         _unlink(os.path.join(self._taps, tap))
 
-    def read_capabilities(self) -> dict[str, Any]:
+    def read_capabilities(self) -> dict[str, object]:
         """What was found out before; {} if nothing was, or it can't be read."""
         try:
             with open(os.open(os.path.join(self.path, "capabilities.json"), _READING), encoding="utf-8") as file:
@@ -235,7 +234,7 @@ class State:
         except (OSError, ValueError):
             return {}
 
-    def write_capabilities(self, capabilities: Mapping[str, Any]) -> None:
+    def write_capabilities(self, capabilities: Mapping[str, object]) -> None:
         """Remember, if that is possible; else it is found out again next time."""
         with contextlib.suppress(StateError):
             if not self._readonly and self._is_ours():

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -13,6 +16,7 @@ from nwfilter_hook.nftables.commands import Script
 from nwfilter_hook.nftables.process import Nft
 from nwfilter_hook.ruleset.fields import ValueType
 from nwfilter_hook.ruleset.model import NamedSet, SetPurpose
+from tests.support.netns import REPOSITORY
 from tests.unit.compiling import compiled, filter_xml, rule_xml, transaction
 
 
@@ -33,7 +37,7 @@ class Program:
 
     def does(self, body: str) -> None:
         """From now on the program logs its call, keeps its input, and then does this."""
-        head = f'#!/bin/sh\necho "$* LC_ALL=$LC_ALL PWD=$(pwd)" >>"{self.log}"\ncat >"{self.given}"\n'
+        head = f'#!/bin/sh\necho "$* LC_ALL=$LC_ALL" >>"{self.log}"\ncat >"{self.given}"\n'
         self.path.write_text(head + body + "\n")
         self.path.chmod(0o755)
 
@@ -67,10 +71,10 @@ def script() -> Script:
 
 
 def test_a_script_goes_in_by_standard_input(nft: Nft, program: Program) -> None:
-    """One process is given the whole transaction on standard input, in the C locale, from the root directory."""
+    """One process is given the whole transaction on standard input, in the C locale."""
     made = script()
     backend(nft).apply(made)
-    assert program.calls == ["-f - LC_ALL=C PWD=/"]
+    assert program.calls == ["-f - LC_ALL=C"]
     assert program.given.read_text() == made.text
 
 
@@ -149,6 +153,49 @@ def test_an_nft_that_is_missing(name: str, reason: str) -> None:
         str(caught.value) == f"{name} can't be started: {reason}; install the package nftables, or set [nftables] nft"
     )
     assert not caught.value.unsure
+
+
+def test_it_has_the_lock_and_nothing_else_open(program: Program, tmp_path: Path) -> None:
+    """What it is to inherit is open in it, though execve would close that; what we have inherited ourselves isn't."""
+    lock, ours = (os.open(tmp_path / name, os.O_RDWR | os.O_CREAT) for name in ("lock", "ours"))
+    try:
+        os.set_inheritable(ours, True)
+        program.does("ls -l /proc/$$/fd")
+        ran = Nft(str(program.path), timeout_s=10, inherited=lambda: (lock,)).run([])
+        assert f" {lock} -> {tmp_path}/lock\n" in ran.out
+        assert f"{tmp_path}/ours" not in ran.out
+    finally:
+        os.close(lock)
+        os.close(ours)
+
+
+def test_much_goes_in_while_much_comes_out(nft: Nft, program: Program) -> None:
+    """More than pipes hold, either way, and on both streams."""
+    program.path.write_text("#!/bin/sh\ntee /dev/stderr\n")
+    text = "add rule äöü\n" * 100_000
+    ran = nft.run([], text)
+    assert (ran.status, ran.out, ran.err) == (0, text, text)
+
+
+def test_closed_standard_descriptors(program: Program) -> None:
+    """A caller without them, as some daemons start programs: what it gives and gets is the same."""
+    program.does("echo out; echo err >&2; exit 3")
+    code = (
+        f"import sys; sys.path.insert(0, {str(REPOSITORY)!r}); from nwfilter_hook.nftables.process import Nft\n"
+        f"ran = Nft({str(program.path)!r}, 10).run(['-f', '-'], 'the text')\n"
+        f"open({str(program.path.parent / 'ran')!r}, 'w').write(repr((ran.status, ran.out, ran.err)))"
+    )
+    subprocess.run(["sh", "-c", '"$0" -c "$1" <&- >&- 2>&-', sys.executable, code], check=True, timeout=30)
+    assert (program.path.parent / "ran").read_text() == repr((3, "out\n", "err\n"))
+    assert program.given.read_text() == "the text"
+
+
+def test_an_nft_that_closes_its_output_and_goes_on(program: Program) -> None:
+    """It is given up all the same, and gone afterwards."""
+    program.does(f"echo $$ >{program.path.parent}/pid; exec sleep 60 >&- 2>&-")
+    with pytest.raises(NftError, match="given up"):
+        Nft(str(program.path), timeout_s=0.3).run([])
+    assert not Path("/proc", (program.path.parent / "pid").read_text().strip()).exists()
 
 
 def test_nft_is_found_in_sbin(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
