@@ -15,8 +15,11 @@ from .base.dataclass import dataclass
 from .base.errors import Source
 from .commits import Monitor
 from .guards import Guard, GuardBackend
-from .ruleset.judged import Sought, Tracer
 from .ruleset.model import Attachment, NamedSet, Ruleset
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .ruleset.judged import Sought, Tracer
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from ..domain.parse import parse_identity
 from ..libvirtd import ask_libvirt
 from ..operations.compile import compile_domain
 from ..operations.floors import read_domain
-from ..operations.lifecycle import check, plan_removal
+from ..operations.lifecycle import check
+from ..operations.removal import plan_removal
 from ..operations.transaction import plan_domain
 from .common import open_cli_host, read_input
 

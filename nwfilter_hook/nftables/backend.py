@@ -12,10 +12,9 @@ import time
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 
 from ..backend import Backend, Installed, Object, Rendered, Seen, Transaction, Zones
-from ..base.errors import NftError
+from ..base.errors import NftError, SystemErrorAs
 from ..commits import Monitor
 from ..guards import Guard, GuardBackend
-from ..ruleset.judged import Sought, Tracer
 from ..ruleset.model import Attachment, NamedSet, Ruleset
 from . import bounds, generation, learned, script, segments
 from .commands import Operation, Script
@@ -38,6 +37,10 @@ from .process import Nft
 from .sets import MAX_SOURCES, counts_connections, declaration, kind_of, set_name, spelled
 from .tracking import bound_of
 from .zones import CHAIN, MAP, zone_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..ruleset.judged import Sought, Tracer
 
 
 class NftBackend(Backend):
@@ -258,10 +261,8 @@ class NftBackend(Backend):
         return frozenset(tap for base in LOOKUPS for tap in read_verdicts(base.map) if tap)
 
     def generation(self) -> int:
-        try:
+        with SystemErrorAs(NftError, "the kernel's ruleset can't be read"):
             return generation.ask_generation()
-        except OSError as error:
-            raise NftError(f"the kernel's ruleset can't be read: {error.strerror or error}") from error
 
     def namespace(self) -> str:
         return generation.namespace()

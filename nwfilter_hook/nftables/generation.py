@@ -34,7 +34,7 @@ def ask_generation() -> int:
     kind = int.from_bytes(answer[4:6], sys.byteorder)
     attribute = int.from_bytes(answer[first + 2 : first + 4], sys.byteorder)  # NFTA_GEN_ID comes first
     if kind != _NEW_GENERATION or attribute != 1:
-        raise OSError(f"the kernel answers {kind} when it is asked for the generation of its ruleset")
+        raise OSError(71, f"it answers {kind} when it is asked for the generation of its ruleset")
     return int.from_bytes(answer[first + _ATTRIBUTE : first + _ATTRIBUTE + 4], "big")
 
 

@@ -30,7 +30,7 @@ from ..storage.adopted import Report
 from .adopt_survey import METADATA_URI, Survey, is_twin_xml
 from .define import define, undefine
 from .hooked import hook_known
-from .lifecycle import remove
+from .removal import remove
 from .resync import FAILED, follow
 from .show import read_service
 from .verify import find_differences

@@ -25,7 +25,7 @@ from ..filters.format import format_filterref
 from ..host import Host
 from ..storage.records import Binding, Record
 from .compile import compile_domain
-from .lifecycle import remove, sweep
+from .removal import remove, sweep
 from .transaction import carry_out, plan_domain
 
 OPERATION = "binding-create"

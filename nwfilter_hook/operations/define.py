@@ -25,7 +25,7 @@ from ..host import Host
 from ..storage.library import Library
 from .bypasses import connections_that_go_on
 from .catalogue import Definition, find_definition, read_definition, tree_of, users_of
-from .lifecycle import sweep
+from .removal import sweep
 from .transaction import FileChange, carry_out
 from .update import TapChanges, plan_update, recover
 from .validate import validate

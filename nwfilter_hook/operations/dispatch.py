@@ -3,6 +3,8 @@ libvirt's operation to what is to be done, for the hook and for those who replay
 
 In:  a `Host`, a guest's name, an operation, the domain XML.
 Out: it is done; what the administrator should know goes to `host.report`.
+
+Each operation imports what it needs: what compiles takes half of all imports, and a guest that stops has no need of it.
 """
 
 from __future__ import annotations
@@ -12,11 +14,12 @@ from collections.abc import Callable
 from ..base.errors import InputError, NwfilterHookError
 from ..base.said import FAILED, QUARANTINED, WARNING, Said
 from ..base.text import one_line
-from ..domain.model import Domain
 from ..host import Host
-from .advice import advice
-from .floors import read_domain
-from .lifecycle import Check, check, install, remove, unchecked
+from .removal import Check, remove, unchecked
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..domain.model import Domain
 
 
 def run_operation(host: Host, guest: str, operation: str, data: bytes) -> None:
@@ -34,10 +37,17 @@ def run_operation(host: Host, guest: str, operation: str, data: bytes) -> None:
 
 
 def _check(host: Host, guest: str, operation: str, data: bytes) -> None:
+    from .floors import read_domain
+    from .lifecycle import check
+
     check(host, read_domain(host, data, _path(guest)))
 
 
 def _install(host: Host, guest: str, operation: str, data: bytes) -> None:
+    from .advice import advice
+    from .floors import read_domain
+    from .lifecycle import install
+
     domain = read_domain(host, data, _path(guest))
     install(host, domain, operation, fresh=operation == "start")
     if operation == "start":
@@ -66,6 +76,8 @@ def reconnect(
     Raises:
         NwfilterHookError: it can't be done.
     """
+    from .floors import read_domain
+
     try:
         domain = narrow(read_domain(host, data, _path(guest), tolerant=True))
     except InputError as error:

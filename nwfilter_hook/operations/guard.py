@@ -28,7 +28,7 @@ from ..storage.watching import read_watching
 from .compile import CompiledTap, compile_unfiltered, unfiltered
 from .floors import read_domain
 from .kernel import known_of
-from .lifecycle import sweep
+from .removal import sweep
 from .resync import device_indexes, resync
 from .transaction import GuestChange, carry_out, plan_under
 

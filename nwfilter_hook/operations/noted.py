@@ -11,11 +11,14 @@ import contextlib
 from collections.abc import Iterable
 
 from ..base.errors import NftError, StateError
-from ..domain.model import Domain
 from ..host import Host
 from ..storage.records import Record
 from ..storage.seen import NAME, NOTHING, Seen, SeenGuest, read_seen, stamp_of
 from .unchanged import devices_of, now_s, stands
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..domain.model import Domain
 
 
 def note_applied(

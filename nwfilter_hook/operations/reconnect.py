@@ -21,8 +21,8 @@ from .compile import CompiledGuest, compile_domain, compile_quarantine, unfilter
 from .devices import Device, Whereabouts, attachment_of, bridge_of, locate
 from .floors import describe, floor_below
 from .kernel import known_of
-from .lifecycle import Check, sweep, unchecked
 from .noted import has_been_seen, is_in_force, note_in_force, shall_look_around
+from .removal import Check, sweep, unchecked
 from .transaction import REPAIR, GuestChange, Plan, carry_out, known_under, plan, plan_domain
 from .zones import zones_for
 

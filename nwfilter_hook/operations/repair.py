@@ -25,7 +25,7 @@ from .compile import CompiledTap, compile_quarantine, recompile
 from .devices import Device, Whereabouts
 from .guard import put_back
 from .kernel import known_of, own
-from .lifecycle import sweep
+from .removal import sweep
 from .transaction import GuestChange, carry_out, plan
 from .verify import GUARD, Difference, find_differences, look_at_guard, records_of
 from .zones import zones_for

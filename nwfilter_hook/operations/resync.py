@@ -24,7 +24,7 @@ from ..host import Host
 from ..libvirtd import Libvirt
 from .bindings import OPERATION as BOUND_BY_HAND
 from .dispatch import reconnect
-from .lifecycle import remove
+from .removal import remove
 
 OPERATION = "resync"
 FOLLOWED, UNCHANGED, REMOVED, NOTHING, FAILED = "followed", "unchanged", "removed", "", "failed"

@@ -16,8 +16,9 @@ from nwfilter_hook.domain.model import Domain
 from nwfilter_hook.domain.parse import parse_domain
 from nwfilter_hook.host import Host
 from nwfilter_hook.operations.bypasses import Bypass
-from nwfilter_hook.operations.lifecycle import check, install, plan_removal, remove
+from nwfilter_hook.operations.lifecycle import check, install
 from nwfilter_hook.operations.reconnect import quarantine_known, reconcile
+from nwfilter_hook.operations.removal import plan_removal, remove
 from nwfilter_hook.operations.show import read_views
 from nwfilter_hook.operations.unchanged import LOOKED_S, now_s
 from nwfilter_hook.ruleset.model import Ruleset
