@@ -203,7 +203,7 @@ def test_no_module_can_be_cut_short_unnoticed(box: Sandbox, installed: Installed
 
 def test_a_break_after_the_start_is_the_programs_to_tell(box: Sandbox, installed: Installed) -> None:
     """A module that fails when it is needed, though it is as installed, is a bug: its traceback comes out."""
-    installed.change("operations/lifecycle.py", "1 / 0\n")
+    installed.change("operations/transaction.py", "1 / 0\n")
     with box.unchanged():
         for operation, status in (("start", 1), ("reconnect", 0)):
             ran = box.finish(box.begin(GUEST, operation, command=(installed.launcher,)), guest_xml())
