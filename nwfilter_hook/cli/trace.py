@@ -178,8 +178,8 @@ def _line(judged: Judged, packet: str) -> str:
     cells = (
         f"{time.strftime('%H:%M:%S', time.localtime(seconds))}.{fraction:06}",
         "from-guest" if judged.way is Way.FROM_GUEST else "to-guest",
-        "pass" if judged.passes else "drop",
-        (deciding.rule or layer_text(deciding)) if deciding else "(no rule)",
+        judged.verdict,
+        (deciding.rule or layer_text(deciding)) if deciding else "(no rule)" if judged.ended else "(not told)",
     )
     layer = f" ({layer_text(deciding)})" if deciding and deciding.rule else ""
     further = "" if judged.ended else "; seen no further"

@@ -1,8 +1,8 @@
 """
 Whole frames, as a rule with `log group` hands them out.
 
-In:  a group of the kernel's log, which nobody else has.
-Out: the frame that has certain headers.
+In:  a group of the kernel's log, which nobody else has; a rule's prefix in it.
+Out: the frame that has certain headers; what nobody has asked for.
 
 linux/netfilter/nfnetlink_log.h; net/netfilter/nfnetlink_log.c: of a device's egress the payload begins with the
 Ethernet header, elsewhere behind it, and a tag that the kernel has taken off is told by itself.
@@ -17,20 +17,19 @@ import struct
 import time
 from collections import deque
 
-from ..network.netlink import NETFILTER, Message, Netlink, Overrun, attribute, attributes
+from ..network.netlink import NETFILTER, Message, Netlink, Overrun, attribute, attributes, text
 from .trace_messages import Headers
 
 _ULOG = 4 << 8  # NFNL_SUBSYS_ULOG
 _PACKET, _CONFIGURE = _ULOG | 0, _ULOG | 1
 _COMMAND, _MODE, _THRESHOLD = 1, 2, 5
 _BIND, _COPY_PACKET, _WHOLE = 1, 2, 0xFFFF
-_HEADER, _PAYLOAD, _HARDWARE, _TAG, _LINK = 1, 9, 16, 20, 21
+_HEADER, _PAYLOAD, _PREFIX, _HARDWARE, _TAG, _LINK = 1, 9, 10, 16, 20, 21
 _NETDEV, _EGRESS = 5, 1
 _GROUPS = range(0x7000, 0x8000)
 _TRIES = 32
 _BUFFER = 4 << 20
 _HELD = 512
-_PATIENCE_S = 1.0
 
 
 class FrameLog:
@@ -44,7 +43,7 @@ class FrameLog:
     def __init__(self) -> None:
         """Raises OSError: this kernel hands out no frames."""
         self._netlink = Netlink(NETFILTER)
-        self._frames: deque[tuple[float, bytes]] = deque(maxlen=_HELD)
+        self._frames: deque[tuple[float, str, bytes]] = deque(maxlen=_HELD)
         try:
             self._netlink.enlarge(_BUFFER)
             self.group = self._bind()
@@ -52,22 +51,26 @@ class FrameLog:
             self.close()
             raise
 
-    def take(self, headers: Headers) -> bytes | None:
-        """The first frame that has them, and wasn't taken; None if there is none."""
+    @property
+    def waiting(self) -> bool:
+        """Whether there are frames that nobody has taken."""
+        return bool(self._frames)
+
+    def take(self, prefix: str, headers: Headers) -> bytes | None:
+        """The first frame of this prefix that has the headers, and wasn't taken; None if there is none."""
         self._read()
-        for position, (_, data) in enumerate(self._frames):
-            if headers.are_of(data):
+        for position, (_, said, data) in enumerate(self._frames):
+            if said == prefix and headers.are_of(data):
                 del self._frames[position]
                 return data
         return None
 
-    def forsaken(self) -> int:
-        """How many frames wait that nobody has taken; they go."""
+    def forsaken(self, patience_s: float) -> list[tuple[str, bytes]]:
+        """Prefix and frame of what nobody has taken for so long; it goes."""
         self._read()
-        late = 0
-        while self._frames and self._frames[0][0] < time.monotonic() - _PATIENCE_S:
-            self._frames.popleft()
-            late += 1
+        late = []
+        while self._frames and self._frames[0][0] <= time.monotonic() - patience_s:
+            late.append(self._frames.popleft()[1:])
         return late
 
     def close(self) -> None:
@@ -97,11 +100,12 @@ class FrameLog:
             with contextlib.suppress(Overrun):
                 for message in self._netlink.events():
                     if message.type == _PACKET:
-                        self._frames.append((time.monotonic(), _frame_of(message)))
+                        found = attributes(message.payload, 4)
+                        prefix, data = text(found.get(_PREFIX, b"")), _frame_of(message, found)
+                        self._frames.append((time.monotonic(), prefix, data))
 
 
-def _frame_of(message: Message) -> bytes:
-    found = attributes(message.payload, 4)
+def _frame_of(message: Message, found: dict[int, bytes]) -> bytes:
     payload = found.get(_PAYLOAD, b"")
     hook = found.get(_HEADER, bytes(4))[2]
     front = found.get(_LINK, found.get(_HARDWARE, b""))

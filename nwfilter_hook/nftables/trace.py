@@ -28,7 +28,7 @@ from .frame_log import FrameLog
 from .netlink import read_counted, read_places
 from .owned import OwnedTables
 from .process import Nft
-from .trace_frames import Frames, Tap
+from .trace_frames import PATIENCE_S, Frames, Tap
 from .trace_messages import GROUP, Headers, parse_told
 
 _PRIORITY = -1000
@@ -46,7 +46,7 @@ class NftTracer(Tracer):
 
     def __init__(self, nft: Nft, installed: Installed, sought: Sought) -> None:
         self.table = f"nwfilter-trace-{os.getpid()}"
-        self._untold = 0
+        self._seen = 0
         self._places: dict[tuple[str, int], str] = {}
         stages = frozenset(_stages(installed))
         hooks = [each for way in sought.ways for each in _hooks(installed.tap, sought.attachment, stages, way)]
@@ -78,7 +78,7 @@ class NftTracer(Tracer):
 
     @property
     def waiting(self) -> bool:
-        return self._frames.waiting
+        return self._frames.waiting or (self._log is not None and self._log.waiting)
 
     def read(self) -> list[Judged]:
         found: list[Judged] = []
@@ -95,11 +95,11 @@ class NftTracer(Tracer):
                     found += self._frames.add(told, now)
         if not self._owned.alive:
             raise NftError("the trace has ended: its nft was killed")
-        return found + self._frames.expire(time.monotonic())
+        return found + self._frames.expire(time.monotonic()) + self._untold_frames()
 
     def untold(self) -> int:
         counted = sum(sum(read_counted(family, self.table).values()) for family in self._families)
-        return max(counted - self._frames.begun, 0)
+        return max(counted - self._frames.begun - self._seen, 0)
 
     def close(self) -> None:
         self._closing.close()
@@ -112,9 +112,24 @@ class NftTracer(Tracer):
             self._places.update({(family, number): comment for number, (_, comment) in found.items()})
         return self._places.get((family, handle), "")
 
-    def _see(self, headers: Headers) -> tuple[int, bytes, bool]:
-        data = self._log.take(headers) if self._log else None
-        return time.time_ns() // 1000, headers.frame() if data is None else data, data is not None
+    def _see(self, chain: str, headers: Headers) -> tuple[int, bytes, bool]:
+        data = self._log.take(chain, headers) if self._log else None
+        return _now_us(), headers.frame() if data is None else data, data is not None
+
+    def _untold_frames(self) -> list[Judged]:
+        """
+        Those that there were, and of which the trace says nothing: nf_tables_trace.c gives up where a header that
+        should be there isn't, and of a tag at a device's egress.
+        """
+        late = self._log.forsaken(PATIENCE_S) if self._log else []
+        self._seen += len(late)
+        return [
+            Judged(_BEGINNINGS[chain], _now_us(), data, True, (), False) for chain, data in late if chain in _BEGINNINGS
+        ]
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1000
 
 
 def _open_log(nft: Nft, stack: contextlib.ExitStack, script: Callable[[int | None], str]) -> FrameLog | None:
@@ -165,8 +180,8 @@ def _script(
 ) -> list[str]:
     """The transaction; a frame that meets one of the conditions doesn't come to the next."""
     parts = [f"add table {family} {table} {{ flags owner; }}" for family in dict.fromkeys(each[0] for each in hooks)]
-    log = "" if group is None else f"log group {group} "
     for family, chain, hook, selector in hooks:
+        log = "" if group is None else f'log prefix "{chain}" group {group} '
         mark = f"counter limit rate {sought.rate}/second burst {sought.rate} packets {log}meta nftrace set 1"
         place = f"{family} {table} {chain}"
         parts += [f"add chain {place}", f"add rule {place} {mark}"]

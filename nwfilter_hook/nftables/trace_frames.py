@@ -78,7 +78,7 @@ class Frames:
 
     Args:
         beginnings: chains of our own table `owner` in which a frame begins, and which way it goes.
-        see: the time, the frame with these headers, and whether it is whole.
+        see: the time, the frame that begins there with these headers, and whether it is whole.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class Frames:
         owner: str,
         beginnings: dict[str, Way],
         rule_of: RuleOf,
-        see: Callable[[Headers], tuple[int, bytes, bool]],
+        see: Callable[[str, Headers], tuple[int, bytes, bool]],
     ) -> None:
         self._tap, self._owner, self._beginnings, self._rule_of, self._see = tap, owner, beginnings, rule_of, see
         self._open: dict[int, _Frame] = {}
@@ -123,7 +123,7 @@ class Frames:
         self.begun += 1
         found = [self._open.pop(told.frame).judged()] if told.frame in self._open else []
         stages = [stage for stage in way.value if stage in self._tap.stages]
-        frame = _Frame(told, way, self._see(told.headers or Headers(b"", b"", b"")), now, stages)
+        frame = _Frame(told, way, self._see(told.chain, told.headers or Headers(b"", b"", b"")), now, stages)
         if frame.ended or len(self._open) >= _MOST:
             return [*found, frame.judged()]
         self._open[told.frame] = frame

@@ -24,6 +24,7 @@ POLICY = 1
 """`Told.kind` of a base chain's end."""
 DROP, ACCEPT, _CONTINUE, RETURN = 0, 1, -1, -5
 """Verdicts: linux/netfilter.h, nf_tables.h."""
+_LEAST_TYPE = b"\x06\x00"
 _TAGS = (EtherType.VLAN, EtherType.VLAN_AD)
 
 
@@ -37,8 +38,15 @@ class Headers:
 
     def are_of(self, data: bytes) -> bool:
         """Whether `data` is a frame that has them."""
-        begin = len(self.link) or _network_of(data)
-        return data.startswith(self.link) and data[begin:].startswith(self.network) and self.transport in data[begin:]
+        # a tag that is all zeros the trace takes for none
+        bare = _is_tagged(data) and data[14:16] == b"\0\0" and self._are_of(data[:12] + data[16:])
+        return bare or self._are_of(data)
+
+    def _are_of(self, data: bytes) -> bool:
+        begin = len(self.link) or ETHERNET_BYTES + 4 * _is_tagged(data)
+        # of a length behind a tag the kernel makes a number of its own
+        link = self.link[:16] if _is_tagged(data) and data[16:18] < _LEAST_TYPE else self.link
+        return data.startswith(link) and data[begin:].startswith(self.network) and self.transport in data[begin:]
 
     def frame(self) -> bytes:
         """What is known of the frame, as long as it says that it is; zeros where nothing is."""
@@ -102,9 +110,8 @@ def parse_told(message: Message) -> Told | None:
     )
 
 
-def _network_of(data: bytes) -> int:
-    tagged = int.from_bytes(data[12:14], "big") in _TAGS
-    return ETHERNET_BYTES + 4 * tagged
+def _is_tagged(data: bytes) -> bool:
+    return int.from_bytes(data[12:14], "big") in _TAGS
 
 
 def _type_by_version(network: bytes) -> bytes:

@@ -106,7 +106,7 @@ def as_json(judged: Judged, packet: str) -> dict[str, Any]:
     return {
         "time": judged.time_us / 1e6,
         "direction": "from-guest" if judged.way is Way.FROM_GUEST else "to-guest",
-        "verdict": "pass" if judged.passes else "drop",
+        "verdict": judged.verdict,
         "rule": deciding.rule if deciding else "",
         "layer": layer_text(deciding) if deciding else "",
         "layers": [

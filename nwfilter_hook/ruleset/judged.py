@@ -49,8 +49,15 @@ class Judged:
 
     @property
     def passes(self) -> bool:
-        """Nothing has dropped it."""
+        """Nothing has dropped it, as far as it is known."""
         return not any(layer.drops for layer in self.layers)
+
+    @property
+    def verdict(self) -> str:
+        """ "pass", "drop", or "unknown" if the kernel told nothing of it."""
+        if not self.ended and not self.layers:
+            return "unknown"
+        return "pass" if self.passes else "drop"
 
     @property
     def deciding(self) -> JudgedLayer | None:

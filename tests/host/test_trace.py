@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import signal
+import struct
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -249,6 +250,17 @@ def test_layer_3_and_another_tables_drop(site: Sandbox) -> None:
         [("layer 2, from the guest", "accept", ""), ("table bridge firewall, chain c", "drop", "")],
         [("layer 2, from the guest", "accept", ""), ("layer 3, from the guest", "accept", "")],
     ]
+
+
+def test_what_the_kernel_doesnt_tell(web: Sandbox) -> None:
+    """A packet that ends within an extension header: the trace is silent about it, and it is shown nevertheless."""
+    whole = ping6()
+    frame = whole[:18] + struct.pack("!HB", 13, 0) + whole[21:54] + b"nwfilter-hook"
+    with tracing(web, "vnet0", "--json", "--from-guest") as running:
+        send(web, frame, udp())
+        found = running.json(2)
+    assert [each["verdict"] for each in found] == ["pass", "unknown"]
+    assert (found[1]["hex"], found[1]["rule"], found[1]["ended"]) == (frame.hex(), "", False)
 
 
 @pytest.mark.parametrize("kind", ["macvtap", "routed"])

@@ -47,7 +47,7 @@ def of(*stages: Stage) -> Frames:
         OWN,
         {"traced-from": Way.FROM_GUEST, "traced-to": Way.TO_GUEST},
         lambda family, handle: RULES.get(handle, ""),
-        lambda headers: (0, headers.frame(), False),
+        lambda chain, headers: (0, headers.frame(), False),
     )
 
 
