@@ -86,7 +86,7 @@ def test_the_installed_filters_and_configuration_are_fine() -> None:
     """The command's modules, all stock filters and the sample configuration are where they are looked for."""
     done = in_private_system(
         "/usr/bin/python3 -I -c 'from nwfilter_hook.config import read_config; print(*read_config().filter_dirs)'\n"
-        "ls /usr/share/nwfilter-hook/filters | wc -l; test -x /usr/bin/nwfilter-hook"
+        "ls /usr/share/nwfilter-hook/filters/*.xml | wc -l; test -x /usr/bin/nwfilter-hook"
     )
     assert done.returncode == 0, done.stderr
     directories, count = done.stdout.strip().splitlines()
