@@ -43,6 +43,12 @@ SLOW_S = 20.0
 """Longer than anything here takes."""
 
 
+def _as_from_a_terminal() -> None:
+    """What runs in the background may ignore these, and so would what it starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 class Running:
     """A trace that runs, as a process."""
 
@@ -54,6 +60,7 @@ class Running:
                 stderr=subprocess.PIPE,
                 env=site.environment(),
                 text=True,
+                preexec_fn=_as_from_a_terminal,
             )
         assert self.process.stderr
         self.note = self.process.stderr.readline()

@@ -17,7 +17,7 @@ ENVIRONMENT = {
     "LC_ALL": "C.UTF-8",
     "GIT_CONFIG_GLOBAL": os.devnull,
 }
-NOT_COPIED = (".git", ".venv", "*.egg-info", "__pycache__", ".*_cache", ".hypothesis", "build", "dist", "tests")
+NOT_COPIED = (".git", ".venv", "*.egg-info", "__pycache__", ".*_cache", ".hypothesis", "build", "dist")
 
 
 def run(directory: Path, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
@@ -42,6 +42,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A repository of one commit with what is in this one now."""
     path = tmp_path_factory.mktemp("source") / "tree"
     shutil.copytree(REPOSITORY, path, symlinks=True, ignore=shutil.ignore_patterns(*NOT_COPIED))
+    shutil.rmtree(path / "tests")
     author = ("-c", "user.name=test", "-c", "user.email=test@example.org")
     for words in (["init", "-q"], ["add", "-A"], [*author, "commit", "-q", "-m", "all"]):
         run(path, "git", *words)

@@ -1,4 +1,4 @@
-"""nwfilter-hook test --kernel where the kernel follows connections: each packet is sent in the state that its case says."""
+"""nwfilter-hook test --kernel where the kernel follows connections: packets are sent in the states that cases say."""
 
 from __future__ import annotations
 
