@@ -57,10 +57,11 @@ class Nft:
         Raises:
             NftError: it can't be started; or, `.unsure`, it was killed or didn't answer in time.
         """
+        until = time.monotonic() + self._timeout_s
         try:
             with _Child(self._path(), [self._program, *arguments], self._environment(), self._inherited()) as child:
-                answers = child.converse(text.encode(errors="replace"), time.monotonic() + self._timeout_s)
-                status = child.wait(time.monotonic() + self._timeout_s)
+                answers = child.converse(text.encode(errors="replace"), until)
+                status = child.wait(until)
         except _TooLate as error:
             message = f"{self._program} did not answer within {self._timeout_s:g} s and was given up"
             raise NftError(message, unsure=True) from error

@@ -213,12 +213,12 @@ def test_checking_asks_nft_only_what_it_must(box: Sandbox, name: str) -> None:
 
 
 def test_nft_gets_no_descriptors_and_no_secrets(box: Sandbox) -> None:
-    """nft runs with the script on stdin and LC_ALL=C; the state directory is no open file of its."""
+    """nft runs with the script on stdin, / as its directory, LC_ALL=C; the state directory is no open file of its."""
     report = box.directory / "seen"
-    box.fake_nft(f'{{ echo "$LC_ALL"; ls -l /proc/$$/fd; }} >>{report}; exec $NFT "$@"')
-    box.start()
+    box.fake_nft(f'{{ pwd; echo "$LC_ALL"; ls -l /proc/$$/fd; }} >>{report}; exec $NFT "$@"')
+    box.hook(GUEST, "start", guest_xml()).fine()
     seen = report.read_text().splitlines()
-    assert seen[0] == "C"
+    assert seen[:2] == ["/", "C"]
     assert not [line for line in seen if "domains" in line or "taps" in line]
 
 
