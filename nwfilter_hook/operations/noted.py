@@ -14,7 +14,7 @@ from ..base.errors import NftError, StateError
 from ..host import Host
 from ..storage.records import Record
 from ..storage.seen import NAME, NOTHING, Seen, SeenGuest, read_seen, stamp_of
-from .unchanged import devices_of, now_s, stands
+from .unchanged import LOOKED_S, devices_of, now_s, stands
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -113,8 +113,6 @@ def shall_look_around(host: Host) -> bool:
         return True
     if not ruleset:
         return True
-    from .unchanged import LOOKED_S
-
     if seen and seen.ruleset == ruleset:
         if 0 <= now_s() - seen.looked_s < LOOKED_S:
             return False

@@ -17,6 +17,7 @@ NAME = "seen"
 _HEAD = "nwfilter-hook seen 1"
 _MAX_BYTES = 4 * 1024 * 1024
 _REGULAR, _TYPE = 0o100000, 0o170000
+_OTHERS = 0o022
 NOTHING = "-"
 
 
@@ -59,8 +60,11 @@ class Seen:
 
 
 def read_seen(state_dir: str) -> Seen | None:
-    """What was seen; None if nothing was, or it can't be read."""
+    """What was seen; None if nothing was, it can't be read, or others than root could have put it there."""
     try:
+        around = os.stat(state_dir)
+        if around.st_uid != os.geteuid() or around.st_mode & _OTHERS:
+            return None
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         descriptor = os.open(os.path.join(state_dir, NAME), flags)
         try:

@@ -97,6 +97,7 @@ CHANGES: dict[str, Callable[[Sandbox], object]] = {
     "no-text": lambda box: (box.state_dir / "seen").write_bytes(b"\xff\0"),
     "link": replace_by_link,
     "a-directory": replace_by_directory,
+    "others-may-write-there": lambda box: box.state_dir.chmod(0o722),
     "another-version-of-it": lambda box: edit(box, lambda lines: lines.__setitem__(0, "nwfilter-hook seen 2")),
 }
 """What must lead to a look, even if it finds everything in place."""
