@@ -15,7 +15,7 @@ import socket
 import struct
 import subprocess
 
-from ..base.errors import NwfilterHookError
+from ..base.errors import NwfilterHookError, SystemErrorAs
 
 GUEST, OUTSIDE, ASIDE = "vnet0", "peer", "aside"
 """The tap under filter; who sends to it; who opens connections of which the filter sees nothing."""
@@ -43,8 +43,8 @@ class PrivateBridge:
     def __init__(self) -> None:
         self._home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         self._files: dict[str, int] = {}
-        _call("unshare", _CLONE_NEWNET)
         try:
+            _call("unshare", _CLONE_NEWNET)
             self._make()
         except OSError as error:
             self.close()
@@ -54,8 +54,9 @@ class PrivateBridge:
             raise
 
     def send(self, tap: str, frame: bytes) -> None:
-        """What is behind `tap` sends a frame."""
-        os.write(self._files[tap], frame)
+        """What is behind `tap` sends a frame. Raises NwfilterHookError: it is none for a tap."""
+        with SystemErrorAs(NwfilterHookError, f"a frame of {len(frame)} octets can't be sent"):
+            os.write(self._files[tap], frame)
 
     def index(self, tap: str) -> int:
         """Of its device."""

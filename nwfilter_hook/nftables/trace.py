@@ -63,10 +63,8 @@ class NftTracer(Tracer):
             except OSError as error:
                 raise NftError(f"the kernel doesn't tell what it traces: {error.strerror}") from error
             self._log = _open_log(nft, stack, script)
-            text, tables = (
-                script(self._log.group if self._log else None),
-                [(each, self.table) for each in self._families],
-            )
+            text = script(self._log.group if self._log else None)
+            tables = [(family, self.table) for family in self._families]
             self._owned = OwnedTables(nft, text, tables, "the table that traces")
             stack.callback(self._owned.close)
             tap = Tap(installed.tap, sought.index, stages)

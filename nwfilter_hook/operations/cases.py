@@ -197,8 +197,11 @@ class Trial:
         tracer.read()
         bridge.send(GUEST if case.way is Way.FROM_GUEST else OUTSIDE, frame.data)
         judged = _next(tracer, case.way)
-        if judged is None:
-            return Outcome(self.suite, case, fault="the kernel tells of no such frame: the bridge itself drops it")
+        if judged is None or (judged.passes and not judged.ended):
+            what = "the bridge itself takes this packet, before all rules have seen it"
+            if case.passes:
+                return Outcome(self.suite, case, untried=what)
+            return Outcome(self.suite, case, fault=what)
         by = [layer.rule for layer in judged.layers if layer.rule]
         return Outcome(self.suite, case, judged.passes, _deciding(judged.passes, by))
 

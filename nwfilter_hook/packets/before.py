@@ -19,6 +19,8 @@ from .state import guess_state
 _SYN, _ACK = 0x02, 0x10
 _WITH_PORTS = (Protocol.TCP, Protocol.UDP, Protocol.SCTP, Protocol.DCCP, Protocol.UDPLITE)
 _TCP_FLAGS_AT, _TCP_SUM_AT = 13, 16
+_HEADER_OCTETS = {Protocol.TCP: 20, Protocol.ICMP: 8, Protocol.ICMPV6: 8}
+_PORT_OCTETS = 4
 _ANSWERS = {Protocol.ICMP: (8, 0), Protocol.ICMPV6: (128, 129)}
 _ERROR_HEADER = 8
 
@@ -42,8 +44,10 @@ def frames_before(frame: Frame, state: State, *, reply: bool) -> list[bytes] | N
         return None
     if reply:
         opening = _turned(frame)
-        return None if opening is None else [_opens(opening)]
-    opening = _opens(frame.data)
+        return None if opening is None else [_opens(decode_frame(opening))]
+    if not _is_whole(frame):
+        return None
+    opening = _opens(frame)
     answer = _turned(decode_frame(opening))
     if answer is None or (guess.state is State.NEW and frame.transport.protocol == Protocol.TCP):
         return None  # a further syn is none of an established connection
@@ -63,7 +67,7 @@ def _about(frame: Frame) -> list[bytes] | None:
 def _turned(frame: Frame) -> bytes | None:
     """The packet that travels the other way in the same connection; None if there is none."""
     transport = frame.transport
-    if transport is None or transport.offset is None:
+    if transport is None or transport.offset is None or not _is_whole(frame):
         return None
     data, network, at = bytearray(frame.data), frame.network, transport.offset
     data[0:6], data[6:12] = data[6:12], data[0:6]
@@ -87,13 +91,20 @@ def _turned(frame: Frame) -> bytes | None:
     return bytes(data)
 
 
-def _opens(data: bytes) -> bytes:
-    """The packet as its connection's first."""
-    frame = decode_frame(data)
+def _is_whole(frame: Frame) -> bool:
+    """Whether the transport header is there, as far as connections go by it."""
+    transport = frame.transport
+    if transport is None or transport.offset is None:
+        return False
+    return len(frame.data) >= transport.offset + _HEADER_OCTETS.get(transport.protocol, _PORT_OCTETS)
+
+
+def _opens(frame: Frame) -> bytes:
+    """The packet as its connection's first; the frame is whole."""
     transport = frame.transport
     if transport is None or transport.offset is None or transport.protocol != Protocol.TCP:
-        return data
-    made = bytearray(data)
+        return frame.data
+    made = bytearray(frame.data)
     _set(made, transport.offset + _TCP_FLAGS_AT - 1, transport.offset + _TCP_SUM_AT, _SYN)
     return bytes(made)
 

@@ -36,6 +36,7 @@ cases:
   - {from-guest: {udp: true, src: 10.0.0.1}, expect: pass, rule: clean-traffic}
   - {from-guest: {udp: true, src: 10.0.0.2}, expect: drop, rule: no-ip-spoofing}
 """
+TO_THE_BRIDGE = "{ethertype: lldp, dst-mac: 01:80:c2:00:00:0e}"
 CASE = "{from-guest: {icmp: 8}, expect: pass}"
 
 
@@ -225,4 +226,7 @@ def test_in_the_kernel(able: None, eth0: Sandbox) -> None:
     packet = f"{{icmp: 8, src: {OTHER_IP}, src-mac: {OTHER}}}"
     text = f"filter: no-mac-spoofing\ncases:\n  - {{to-guest: {packet}, from-host: true, expect: pass}}\n"
     assert "1 not tried" in tried(eth0, text, "--kernel").fine().out
+    text = f"filter: no-mac-spoofing\ncases:\n  - {{from-guest: {TO_THE_BRIDGE}, expect: pass}}\n"
+    assert "not tried: 1, since the bridge itself takes this packet" in tried(eth0, text, "--kernel").fine().out
+    assert tried(eth0, text.replace("expect: pass", "expect: drop"), "--kernel").status == 1
     assert Path("/proc/self/ns/net").readlink() == home
