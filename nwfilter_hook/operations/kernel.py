@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from ..backend import Installed
+from ..base.errors import NftError
 from ..host import Host
 from ..storage.tallies import TRANSACTIONS
 from .noted import note_removed
@@ -60,9 +61,17 @@ def remove_installed(host: Host, uuid: str, installed: Iterable[Installed]) -> N
     mine = own(host, uuid, installed)
     if mine:
         with host.state.tallies.measured(TRANSACTIONS, "remove"):
-            before = host.backend.generation()
+            before = _generation(host)
             changes = host.backend.apply(host.backend.remove(mine, host.guard))
-        if host.backend.generation() == before + changes:
+        if before is not None and _generation(host) == before + changes:
             note_removed(host, uuid, before, before + changes)
     for each in mine:
         host.state.clear_owner(each.tap)
+
+
+def _generation(host: Host) -> int | None:
+    """None if the kernel doesn't tell: then nothing is noted, which is no reason to leave rules where they are."""
+    try:
+        return host.backend.generation()
+    except NftError:
+        return None

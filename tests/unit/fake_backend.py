@@ -154,7 +154,7 @@ class FakeBackend(NftBackend):
             raise self.fails
         after = copy.deepcopy(self.kernel)
         after.run(transaction.operations)
-        self._number = self.generation() + 1
+        self._number = self._counted() + 1
         self.kernel = after
         self._numbered = copy.deepcopy(after.__dict__)
         self.scripts.append(transaction.text)
@@ -171,6 +171,9 @@ class FakeBackend(NftBackend):
         return installed
 
     def generation(self) -> int:
+        return self._counted()
+
+    def _counted(self) -> int:
         if self.kernel.__dict__ != self._numbered:  # somebody else was there
             self._number += 1
             self._numbered = copy.deepcopy(self.kernel.__dict__)

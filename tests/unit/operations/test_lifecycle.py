@@ -247,6 +247,20 @@ def test_what_cannot_be_removed_now_is_removed_later(bench: Bench) -> None:
     assert bench.state.leftovers() == []
 
 
+def test_what_is_noted_hinders_no_removal(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel that doesn't tell its ruleset's generation is no reason to leave rules where they are."""
+
+    def untold() -> int:
+        raise REFUSED
+
+    web = guest(A, vnet0="both")
+    bench.start(web)
+    monkeypatch.setattr(bench.backend, "generation", untold)
+    bench.stop(web)
+    assert bench.backend.kernel.taps() == set()
+    assert bench.state.leftovers() == []
+
+
 @pytest.mark.parametrize("failure", [REFUSED, GIVEN_UP])
 def test_a_failed_start_does_not_hide_what_another_left(bench: Bench, failure: NftError) -> None:
     """
