@@ -37,6 +37,7 @@ _SUITE_KEYS = ("filter", "mac", "parameters", "attachment", "learned", "sets", "
 _WAYS = {"from-guest": Way.FROM_GUEST, "to-guest": Way.TO_GUEST}
 _CASE_KEYS = ("name", *_WAYS, "expect", "rule", "state", "reply", "from-host")
 _CAPTURE_KEYS = ("pcap", "number")
+_MOST_DIGITS = 9
 _TRUTH = {"true": True, "yes": True, "false": False, "no": False}
 
 
@@ -130,7 +131,7 @@ class _Reader:
         return Suite(
             self.path,
             Source(self.path, found.line),
-            tuple(self._checked(check_filter_name, each, found) for each in self._texts("filter", filters, found)),
+            tuple(self._checked(check_filter_name, each, found) for each in self._some("filter", filters, found)),
             self._mac(found),
             self._parameters(found),
             self._attachment(found),
@@ -167,12 +168,12 @@ class _Reader:
             raise self._error("reply needs state", found)
         rule = found.get("rule")
         return Case(
-            str(found.get("name") or ""),
+            "" if found.get("name") is None else self._text("name", found),
             Source(self.path, found.line),
             way,
             self._packet(found[ways[0]], found),
             self._one_of("expect", ("pass", "drop"), found["expect"], found) == "pass",
-            None if rule is None else str(rule),
+            None if rule is None else self._text("rule", found),
             None if state is None else State(self._one_of("state", [each.value for each in State], state, found)),
             reply,
             from_host,
@@ -185,13 +186,16 @@ class _Reader:
             )
         if "hex" in found:
             self._known(found, ("hex",), "a packet by hex")
-            return {"hex": str(found["hex"])}
+            return {"hex": self._text("hex", found)}
         if "pcap" in found:
             self._known(found, _CAPTURE_KEYS, "a packet of a capture")
-            number = str(found.get("number", "1"))
-            if not (number.isascii() and number.isdigit()) or int(number) < 1:
-                raise self._error(f"number: {number!r} is no number from 1", found)
-            return {"pcap": str(found["pcap"]), "number": int(number)}
+            number = self._text("number", found) if "number" in found else "1"
+            if not (number.isascii() and number.isdigit() and len(number) <= _MOST_DIGITS and int(number)):
+                raise self._error(f"number: {number!r} is no number from 1", found["number"])
+            path = self._text("pcap", found)
+            if "\0" in path:
+                raise self._error(f"pcap: {one_line(path)!r} is no name of a file", found["pcap"])
+            return {"pcap": path, "number": int(number)}
         words = {str(word): self._word(value) for word, value in found.items()}
         try:
             read_words(words)
@@ -220,6 +224,19 @@ class _Reader:
                 near = did_you_mean(key, known)
                 raise self._error(f"{one_line(key)!r} is no key of {what}{near}; keys: {', '.join(known)}", key)
 
+    def _text(self, name: str, around: _Mapping) -> str:
+        found = around[name]
+        if not isinstance(found, _Text) or not found:
+            raise self._error(f"{name}: is no text", found, around)
+        return str(found)
+
+    def _some(self, name: str, found: Any, around: _Mapping) -> tuple[str, ...]:
+        """As `_texts`, one at least."""
+        texts = self._texts(name, found, around)
+        if not texts:
+            raise self._error(f"{one_line(name)}: is an empty list", found, around)
+        return texts
+
     def _texts(self, name: str, found: Any, around: _Mapping) -> tuple[str, ...]:
         if isinstance(found, _Text):
             return (str(found),)
@@ -247,11 +264,11 @@ class _Reader:
         return str(found)
 
     def _mac(self, found: _Mapping) -> str:
-        text = found.get("mac", _DEFAULT_MAC)
+        text = self._text("mac", found) if "mac" in found else _DEFAULT_MAC
         try:
-            return format_mac(parse_mac(str(text)))
+            return format_mac(parse_mac(text))
         except ValueError as error:
-            raise self._error(f"mac: {one_line(str(text))!r} is not {error}", text, found) from None
+            raise self._error(f"mac: {one_line(text)!r} is not {error}", found["mac"]) from None
 
     def _attachment(self, found: _Mapping) -> Attachment:
         known = [each.value for each in Attachment]
@@ -261,7 +278,7 @@ class _Reader:
     def _parameters(self, found: _Mapping) -> dict[str, tuple[str, ...]]:
         made = {}
         for name, given in self._mapping("parameters", found.get("parameters"), found).items():
-            values = self._texts(name, given, found)
+            values = self._some(name, given, found)
             for value in values:
                 check_parameter(str(name), value, Source(self.path, name.line), networks=True)
             made[str(name)] = values

@@ -24,15 +24,20 @@ def format_suite(head: Mapping[str, Any], cases: Iterable[Mapping[str, Any]]) ->
     return found
 
 
-def junit(outcomes: Sequence[Outcome], seconds: float) -> bytes:
-    """https://github.com/testmoapp/junitxml: what Jenkins, GitLab and their like read."""
+def junit(outcomes: Sequence[Outcome], errors: Sequence[str], seconds: float) -> bytes:
+    """
+    https://github.com/testmoapp/junitxml: what Jenkins, GitLab and their like read.
+
+    Args:
+        errors: why whole documents couldn't be tried; a case each, or their absence would look like success.
+    """
     failures, skipped = sum(each.failed for each in outcomes), sum(each.untried is not None for each in outcomes)
     suite = ElementTree.Element(
         "testsuite",
         name="nwfilter-hook test",
-        tests=str(len(outcomes)),
+        tests=str(len(outcomes) + len(errors)),
         failures=str(failures),
-        errors="0",
+        errors=str(len(errors)),
         skipped=str(skipped),
         time=f"{seconds:.3f}",
     )
@@ -49,6 +54,9 @@ def junit(outcomes: Sequence[Outcome], seconds: float) -> bytes:
             ElementTree.SubElement(case, "skipped", message=one_line(each.untried))
         elif each.failed:
             ElementTree.SubElement(case, "failure", message=one_line(each.wrong))
+    for error in errors:
+        case = ElementTree.SubElement(suite, "testcase", classname="nwfilter-hook test", name="can't be tried")
+        ElementTree.SubElement(case, "error", message=one_line(error))
     whole = ElementTree.Element("testsuites")
     whole.append(suite)
     made: bytes = ElementTree.tostring(whole, encoding="utf-8", xml_declaration=True)

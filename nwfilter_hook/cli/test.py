@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from ..base.addresses import format_mac
 from ..base.errors import NwfilterHookError, Source
@@ -31,6 +32,14 @@ from .options import attachment_option, check_name, filters_option, parameter_op
 
 _WIDTH = 80
 _NO_ANSWER = 2
+_OF_RECORD = {
+    "filter": "--filter",
+    "mac": "--mac",
+    "parameters": "-p",
+    "attachment": "--attachment",
+    "learned": "--learned",
+    "sends": "--from-guest or --to-guest",
+}
 
 
 @click.command()
@@ -70,11 +79,10 @@ def _run(options: dict[str, Any]) -> int:
     paths = options["paths"]
     if not paths:
         raise click.UsageError("give test files, or directories with some")
-    for key in ("filter", "mac", "parameters", "learned", "sends"):
-        if options[key]:
-            raise click.UsageError(
-                f"{'-p' if key == 'parameters' else f'--{key}'} goes with --record; a test file says it itself"
-            )
+    given = click.get_current_context().get_parameter_source
+    for key, option in _OF_RECORD.items():
+        if given(key) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"{option} goes with --record; a test file says it itself")
     host = open_cli_host(readonly=True)
     directories = (*options["filters"], *host.config.filter_dirs)
     began = time.monotonic()
@@ -99,8 +107,6 @@ def _run(options: dict[str, Any]) -> int:
             bridge.close()
         dots.end()
     seconds = time.monotonic() - began
-    if options["junit_file"] is not None:
-        write_output(options["junit_file"], junit(outcomes, seconds))
     for each_error in wrong:
         print_error(each_error)
     if options["as_json"]:
@@ -109,7 +115,9 @@ def _run(options: dict[str, Any]) -> int:
         for number, outcome in enumerate(outcomes):
             if outcome.failed:
                 _print_failure(outcome, trials[number])
-        _print_end(outcomes, seconds)
+        _print_end(outcomes, len(wrong), seconds)
+    if options["junit_file"] is not None:
+        write_output(options["junit_file"], junit(outcomes, list(map(str, wrong)), seconds))
     return _NO_ANSWER if wrong else int(any(each.failed for each in outcomes))
 
 
@@ -147,7 +155,7 @@ def _print_failure(outcome: Outcome, trial: Trial) -> None:
     print_answer(trial.subject, Question(frame, outcome.case.way, context, ()), trial.explain(outcome.case))
 
 
-def _print_end(outcomes: Sequence[Outcome], seconds: float) -> None:
+def _print_end(outcomes: Sequence[Outcome], wrong: int, seconds: float) -> None:
     failed, untried = sum(each.failed for each in outcomes), [each for each in outcomes if each.untried is not None]
     for reason in dict.fromkeys(str(each.untried) for each in untried):
         number = sum(each.untried == reason for each in untried)
@@ -156,6 +164,8 @@ def _print_end(outcomes: Sequence[Outcome], seconds: float) -> None:
     counts.append(f"{len(outcomes) - failed - len(untried)} passed")
     if untried:
         counts.append(f"{len(untried)} not tried")
+    if wrong:
+        counts.append(f"{wrong} can't be tried")
     click.echo(f"{', '.join(counts)} in {seconds:.2f} s")
 
 

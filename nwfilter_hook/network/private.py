@@ -24,12 +24,15 @@ _CLONE_NEWNET = 0x40000000
 _TUNSETIFF = 0x400454CA
 _IFF_TAP_NO_PI = 0x0002 | 0x1000
 _SETTINGS = {
+    # br_netfilter would drop malformed packets behind the rules, and is on in every new namespace (kernel 5.3)
+    **{f"bridge/bridge-nf-call-{each}": "0" for each in ("iptables", "ip6tables", "arptables")},
     "ipv6/conf/all/disable_ipv6": "1",
     "ipv6/conf/default/disable_ipv6": "1",
     "netfilter/nf_conntrack_tcp_be_liberal": "1",
 }
 _FORGET = struct.pack("=IHHIIBBH", 20, 1 << 8 | 2, 1 | 4, 1, 0, 0, 0, 0)  # IPCTNL_MSG_CT_DELETE of all, NLM_F_ACK
 _LONGEST_ANSWER = 4096
+_LONGEST_FRAME = 1 << 17
 
 
 class PrivateBridge:
@@ -57,6 +60,19 @@ class PrivateBridge:
         """What is behind `tap` sends a frame. Raises NwfilterHookError: it is none for a tap."""
         with SystemErrorAs(NwfilterHookError, f"a frame of {len(frame)} octets can't be sent"):
             os.write(self._files[tap], frame)
+
+    def received(self, tap: str) -> list[bytes]:
+        """
+        What has come to it since this was asked last.
+
+        A frame that gets there has done so when `send` returns: drivers/net/tun.c hands it on in the writer's context.
+        """
+        found = []
+        while True:
+            try:
+                found.append(os.read(self._files[tap], _LONGEST_FRAME))
+            except BlockingIOError:
+                return found
 
     def index(self, tap: str) -> int:
         """Of its device."""

@@ -26,6 +26,7 @@ from ..packets.hexdump import parse_hex
 from ..packets.state import guess_state
 from ..packets.words import build
 from ..ruleset.evaluate import Context, Way, evaluate_frame
+from ..ruleset.fields import Field
 from ..ruleset.frame import ETHERNET_BYTES, Frame
 from ..ruleset.judged import Judged, Sought, Tracer
 from ..ruleset.model import Attachment
@@ -39,6 +40,8 @@ _TREE = "nwfilter-hook-test"
 _RATE = 1_000_000
 _PATIENCE_S = 2.0
 _MOST_RECORDED = 10_000
+_MORE_OR_OFFSET = 0x3FFF
+"""Of the IPv4 header's flags and fragment offset."""
 
 
 def read_files(paths: tuple[str, ...]) -> Iterator[Suite]:
@@ -90,13 +93,19 @@ class Trial:
             name = _TREE
             references = tuple(FilterRef(each, {}, suite.source) for each in suite.filters)
             library = library.with_filter(Filter(name, None, "root", 0, references, suite.source))
-        self.subject = of_filter(
-            *(host, FilterRef(name, suite.parameters, suite.source), suite.mac, library),
-            tap=GUEST,
-            attachment=suite.attachment,
-            learned=suite.learned,
-            sets=suite.sets,
-        )
+        try:
+            self.subject = of_filter(
+                *(host, FilterRef(name, suite.parameters, suite.source), suite.mac, library),
+                tap=GUEST,
+                attachment=suite.attachment,
+                learned=suite.learned,
+                sets=suite.sets,
+            )
+        except InputError:
+            raise
+        except NwfilterHookError as error:
+            raise InputError(str(error), suite.source) from None
+        self._captured: dict[str, tuple[Mapping[int, bytes], str | None]] = {}
 
     def question(self, case: Case) -> tuple[Frame, Context]:
         """
@@ -117,12 +126,19 @@ class Trial:
         if "hex" in packet:
             return parse_hex(packet["hex"])
         if "pcap" in packet:
-            path = os.path.join(os.path.dirname(self.suite.path), packet["pcap"])
-            for captured in Capture(path):
-                if captured.number == packet["number"]:
-                    return captured.data
-            raise NwfilterHookError(f"{path} has no frame {packet['number']}")
+            return self._frame_of(packet["pcap"], packet["number"])
         return build(packet, self.subject.guest, case.way).data
+
+    def _frame_of(self, name: str, number: int) -> bytes:
+        """Of a capture, which is read once for all cases, as far as one of them asks."""
+        path = os.path.join(os.path.dirname(self.suite.path), name)
+        if name not in self._captured:
+            wanted = {case.packet["number"] for case in self.suite.cases if case.packet.get("pcap") == name}
+            self._captured[name] = _frames(Capture(path), wanted)
+        found, fault = self._captured[name]
+        if number not in found:
+            raise NwfilterHookError(f"no frame {number}: {fault}" if fault else f"{path} has no frame {number}")
+        return found[number]
 
     def explain(self, case: Case) -> Explanation:
         """Why it ends as it does, by the evaluator."""
@@ -195,15 +211,40 @@ class Trial:
         for each in before:
             bridge.send(ASIDE, each)
         tracer.read()
-        bridge.send(GUEST if case.way is Way.FROM_GUEST else OUTSIDE, frame.data)
-        judged = _next(tracer, case.way)
-        if judged is None or (judged.passes and not judged.ended):
-            what = "the bridge itself takes this packet, before all rules have seen it"
-            if case.passes:
+        sender, receiver = (GUEST, OUTSIDE) if case.way is Way.FROM_GUEST else (OUTSIDE, GUEST)
+        bridge.received(receiver)
+        bridge.send(sender, frame.data)
+        judged = _next(tracer, case.way, frame.data)
+        arrives = frame.data in bridge.received(receiver)
+        if not arrives and (judged is None or judged.passes):
+            what = "the kernel keeps this packet, though the rules that it has met let it pass"
+            if case.passes or _is_fragment(frame):
                 return Outcome(self.suite, case, untried=what)
             return Outcome(self.suite, case, fault=what)
+        if judged is None:
+            return Outcome(self.suite, case, fault="it arrives, and the kernel doesn't tell that rules have seen it")
+        if judged.verdict == "unknown":
+            if case.rule is not None:
+                return Outcome(self.suite, case, untried="of such a packet the kernel doesn't tell which rule decides")
+            return Outcome(self.suite, case, arrives)
+        if arrives and not judged.passes:
+            return Outcome(self.suite, case, fault="the rules drop it, but it arrives")
         by = [layer.rule for layer in judged.layers if layer.rule]
         return Outcome(self.suite, case, judged.passes, _deciding(judged.passes, by))
+
+
+def _frames(capture: Capture, wanted: set[int]) -> tuple[Mapping[int, bytes], str | None]:
+    """Frames by number; and why the capture has no more, unless it ends well."""
+    found = {}
+    try:
+        for captured in capture:
+            if captured.number in wanted:
+                found[captured.number] = captured.data
+            if captured.number >= max(wanted):
+                break
+    except NwfilterHookError as error:
+        return found, str(error)
+    return found, capture.fault
 
 
 def _deciding(passes: bool, rules: list[str]) -> tuple[str, ...]:
@@ -212,11 +253,18 @@ def _deciding(passes: bool, rules: list[str]) -> tuple[str, ...]:
     return tuple(decided if passes else decided[-1:])
 
 
-def _next(tracer: Tracer, way: Way) -> Judged | None:
+def _is_fragment(frame: Frame) -> bool:
+    """Then it can be that it waits for the others: connection tracking puts them together."""
+    offset = frame.value(Field.IP_FRAGMENT)
+    return bool(offset and offset & _MORE_OR_OFFSET) or frame.value(Field.IP6_FRAGMENT) is not None
+
+
+def _next(tracer: Tracer, way: Way, data: bytes) -> Judged | None:
+    """What became of the frame; late news of others is passed over."""
     end = time.monotonic() + _PATIENCE_S
     while time.monotonic() < end:
         for judged in tracer.read():
-            if judged.way is way:
+            if judged.way is way and (judged.data == data or not judged.whole):
                 return judged
         time.sleep(0.0005)
     return None
@@ -238,7 +286,7 @@ def record(subject: Subject, path: str, way: Way | None) -> tuple[list[Mapping[s
     capture, connections = Capture(path), Connections()
     cases: list[Mapping[str, Any]] = []
     seen: set[tuple[bytes, Way, str]] = set()
-    short = more = 0
+    short = more = cut = 0
     for captured in capture:
         if len(captured.data) < ETHERNET_BYTES:
             short += 1
@@ -253,6 +301,7 @@ def record(subject: Subject, path: str, way: Way | None) -> tuple[list[Mapping[s
             more += 1
             continue
         seen.add(key)
+        cut += captured.missing > 0
         known = Context(guess.state, guess.reply, subject.sets)
         found = evaluate_frame(subject.ruleset, frame, of_frame, known)
         by = found.decided_by
@@ -267,6 +316,8 @@ def record(subject: Subject, path: str, way: Way | None) -> tuple[list[Mapping[s
             }
         )
     notes = [capture.fault] if capture.fault else []
+    if cut:
+        notes.append(f"{cut} frames are cut off in the capture: what it lacks is taken for zeros")
     if short:
         notes.append(f"{short} frames are shorter than an Ethernet header: no case is made of them")
     if more:

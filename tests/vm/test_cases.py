@@ -42,6 +42,15 @@ cases:
   - {from-guest: {udp: true, ipv6: true}, expect: drop, rule: six:2}
   - {from-guest: {udp: true, ipv6: true}, state: established, expect: drop, rule: six:2}
 """
+KEPT = """
+filter: test-eth0
+parameters: {IP: 192.0.2.10}
+cases:
+  - {to-guest: {udp: true, dst: ":53", fragment: first}, expect: drop}
+  - {to-guest: {udp: true, fragment: later}, expect: drop}
+  - {from-guest: {udp: true, dst: ":53", fragment: first}, expect: drop}
+  - {to-guest: {tcp: true, dst: ":80"}, expect: pass, rule: test-eth0:7}
+"""
 FILTER = (
     "<filter name='six' chain='root'><rule action='accept' direction='out'><icmpv6/></rule>\n"
     "<rule action='drop' direction='inout'><all-ipv6/></rule></filter>"
@@ -60,3 +69,13 @@ def test_states(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> N
         found = json.loads(CliRunner().invoke(cli, arguments).output)
         assert [each for each in found if each["outcome"] != "passed"] == []
         assert len(found) == text.count("expect:")
+
+
+def test_a_packet_that_the_kernel_keeps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fragment waits for the others before the rules see it: that is no verdict, and the next packet has its own."""
+    (tmp_path / "none.conf").touch()
+    monkeypatch.setenv("NWFILTER_HOOK_CONF", str(tmp_path / "none.conf"))
+    (tmp_path / "cases.yaml").write_text(KEPT)
+    arguments = ["test", "--kernel", str(tmp_path), "--filters", str(FILTERS), "--json"]
+    found = json.loads(CliRunner().invoke(cli, arguments).output)
+    assert [each["outcome"] for each in found] == ["untried", "untried", "untried", "passed"], found

@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from nwfilter_hook.cases.read import read_suites
 from nwfilter_hook.cli.main import cli
+from nwfilter_hook.ruleset.evaluate import Way
 from tests.support.netns import REPOSITORY
 
 FILTERS = REPOSITORY / "filters"
@@ -18,13 +19,14 @@ REST = "no-other-l2-traffic"
 
 
 def test_every_stock_filter_is_tried() -> None:
-    """No filter of ours goes without frames that pass and frames that don't, each with the rule that decides."""
+    """No filter goes without frames that pass and that don't, sent and received, each with the rule that decides."""
     assert {path.stem for path in TESTS.glob("*.yaml")} == {path.stem for path in FILTERS.glob("*.xml")}
     for path in TESTS.glob("*.yaml"):
         (suite,) = read_suites(path.read_text(), str(path))
         assert suite.filters[0] == path.stem
         assert {case.passes for case in suite.cases} == ({False} if path.stem == REST else {True, False}), path
         assert all(case.rule for case in suite.cases), path
+        assert {case.way for case in suite.cases} == set(Way), path
 
 
 @pytest.mark.netns
