@@ -9,9 +9,8 @@ Out: a `Config`; every key has a default.
     filter_dirs = /etc/nwfilter-hook/filters:/usr/share/nwfilter-hook/filters
     [nftables]
     counters = drops
-    nft = nft
-    timeout_s = 20
     connections = 1/32
+    optimise = yes
     [language]
     end_of_chain = return
     [learning]
@@ -23,8 +22,6 @@ Out: a `Config`; every key has a default.
     unfiltered = accept
     [watch]
     uri = qemu:///system
-    poll_s = 60
-    verify_s = 300
     status_dir = /run/libvirt/qemu
     listen = none
     [defaults]
@@ -93,6 +90,7 @@ class Config:
         nft: the program, a path or a name to look up.
         timeout_s: after which an nft that doesn't answer is given up.
         connections: how many a guest may have open: a number, "1/N" of the kernel's table, or "none" for any number.
+        optimise: "yes" for rules with fewer steps for a packet, or "no".
         end_of_chain: what happens to a frame at the end of a sub-chain: "return" to the root chain, or "accept".
         never: addresses that no guest learns: version of IP, first, last.
         guard_mode: which ports the guard claims once it is on: "off" (it can't be put on), "generated" (named by
@@ -124,6 +122,7 @@ class Config:
         "listen",
         "never",
         "nft",
+        "optimise",
         "poll_s",
         "state_dir",
         "status_dir",
@@ -140,6 +139,7 @@ class Config:
         self.nft = "nft"
         self.timeout_s = 20.0
         self.connections = "1/32"
+        self.optimise = "yes"
         self.end_of_chain = "return"
         self.defaults: tuple[Default, ...] = ()
         self.floors: tuple[Default, ...] = ()

@@ -46,6 +46,10 @@ def _counters(value: str, key: str) -> str:
     return _one_of(COUNTERS, value, key)
 
 
+def _yes_or_no(value: str, key: str) -> str:
+    return _one_of(("yes", "no"), value, key)
+
+
 def _end_of_chain(value: str, key: str) -> str:
     return _one_of(ENDS_OF_CHAIN, value, key)
 
@@ -178,7 +182,13 @@ _MARKS = {ord(mark): "x" for mark in "_.-"}
 
 SECTIONS: dict[str, dict[str, Callable[[str, str], object]]] = {
     "paths": {"state_dir": _path, "filter_dirs": _paths},
-    "nftables": {"counters": _counters, "nft": _program, "timeout_s": _seconds, "connections": _connections},
+    "nftables": {
+        "counters": _counters,
+        "nft": _program,
+        "timeout_s": _seconds,
+        "connections": _connections,
+        "optimise": _yes_or_no,
+    },
     "language": {"end_of_chain": _end_of_chain},
     "learning": {"never": _networks},
     "guard": {

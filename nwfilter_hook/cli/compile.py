@@ -8,7 +8,7 @@ import click
 
 from ..base.errors import Source
 from ..filters.model import FilterRef
-from ..operations.compile import compile_reference
+from ..operations.compile import compile_reference, in_force
 from ..ruleset.model import Attachment
 from ..storage.library import Library
 from .common import open_cli_host
@@ -33,4 +33,4 @@ def compile_(
     ruleset = compile_reference(reference, tap, Attachment(attachment), mac, library, end_of_chain=end)
     for note in ruleset.notes:
         click.echo(f"nwfilter-hook: warning: {note}", err=True)
-    click.echo(host.backend.install([host.backend.render(ruleset)], fresh=True).text, nl=False)
+    click.echo(host.backend.install([host.backend.render(in_force(host, ruleset))], fresh=True).text, nl=False)

@@ -25,6 +25,7 @@ from ..ruleset.model import (
     Masked,
     Match,
     NamedSet,
+    OneOf,
     Present,
     SameAs,
     SetPurpose,
@@ -146,6 +147,8 @@ def text_of(match: Match, context: Context) -> str:
         return f"{'not ' if match.negated else ''}more than {test.limit} connections of {name}"
     if isinstance(test, Uncounted):
         return f"no room to count connections of {name}"
+    if isinstance(test, OneOf):
+        return f"{name} {sign}{', '.join(value_text(field, value) for value in test.values)}"
     return _in_set(match, test, context)
 
 

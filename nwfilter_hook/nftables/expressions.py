@@ -18,6 +18,7 @@ from ..ruleset.model import (
     InSet,
     Masked,
     Match,
+    OneOf,
     Present,
     Rule,
     Ruleset,
@@ -52,6 +53,7 @@ class _Frame:
     Attributes:
         apart: fields whose "!=" must not be merged with another one: nft (1.0.6 at least) makes of `A != 1 B != 2`,
             where A and B are neighbours in a header, `A.B != 1.2`, which is "not both". A mask keeps them apart.
+        by_place: what the frame is has been asked before: for a field by name nft would ask again.
     """
 
     is_rarp: bool
@@ -59,6 +61,7 @@ class _Frame:
     port_header: str
     apart: frozenset[Field]
     interface: str
+    by_place: bool
 
 
 def render_rule(ruleset: Ruleset, stage: Stage, rule: Rule, counters: str) -> tuple[str, ...]:
@@ -66,7 +69,7 @@ def render_rule(ruleset: Ruleset, stage: Stage, rule: Rule, counters: str) -> tu
     `rule` of a tap as nft statements, without "add rule …" in front: one, or several if a negated comparison needs
     them.
     """
-    frame = _frame(ruleset, stage, rule.matches)
+    frame = _frame(ruleset, stage, rule.matches, rule.given)
     end = _stores(ruleset, rule, frame) if rule.verdict is Verdict.LEARN else _verdict(ruleset.tap, stage, rule)
     counter = _counter(rule, counters)
     variants = _variants(ruleset.tap, rule.matches, frame)
@@ -90,18 +93,20 @@ def _variants(tap: str, matches: Sequence[Match], frame: _Frame) -> list[list[st
 
 def comment_of(rule: Rule) -> str:
     """Where the rule comes from, for people."""
-    return f'comment "{rule.provenance}"'
+    return f'comment "{rule.comment}"'
 
 
-def _frame(ruleset: Ruleset, stage: Stage, matches: Sequence[Match]) -> _Frame:
+def _frame(ruleset: Ruleset, stage: Stage, asked: Sequence[Match], given: Sequence[Match] = ()) -> _Frame:
+    matches = (*given, *asked)
     exact = {match.field: match.test.value for match in matches if isinstance(match.test, Equals) and not match.negated}
     protocol = exact.get(Field.IP_PROTOCOL, exact.get(Field.L4_PROTOCOL))
-    unequal = [match.field for match in matches if isinstance(match.test, Equals) and match.negated]
+    unequal = [match.field for match in asked if isinstance(match.test, Equals) and match.negated]
     apart = frozenset(field for field in unequal[1:] if field.bits % 8 == 0 and field not in _NOT_IN_A_HEADER)
     interface = interface_field(stage, ruleset.attachment)
     is_rarp = EtherType.RARP in (exact.get(Field.ETHER_TYPE), exact.get(Field.VLAN_TYPE))
     tagged = Field.VLAN_TYPE in exact
-    return _Frame(is_rarp, tagged, _PORT_HEADERS.get(protocol or 0, "th"), apart, interface)
+    by_place = any(match.field.header is not Header.ETHERNET or match.field is Field.ETHER_TYPE for match in given)
+    return _Frame(is_rarp, tagged, _PORT_HEADERS.get(protocol or 0, "th"), apart, interface, by_place)
 
 
 def _counter(rule: Rule, counters: str) -> tuple[str, ...]:
@@ -118,7 +123,8 @@ def with_counts(statement: str, packets: int, octets: int) -> str:
 
 
 def _verdict(tap: str, stage: Stage, rule: Rule) -> str:
-    return f"jump {chain_name(tap, stage, rule.target)}" if rule.verdict is Verdict.JUMP else rule.verdict.value
+    leads = rule.verdict in (Verdict.JUMP, Verdict.GOTO)
+    return f"{rule.verdict.value} {chain_name(tap, stage, rule.target)}" if leads else rule.verdict.value
 
 
 def _stores(ruleset: Ruleset, rule: Rule, frame: _Frame) -> str:
@@ -153,6 +159,9 @@ def _match(tap: str, match: Match, frame: _Frame) -> tuple[str, ...]:
         low, high = number(field, test.low, raw=raw), number(field, test.high, raw=raw)
         # nft makes two comparisons of "A low-high" before 1.1.2, one of another kind since
         return (f"{name} != {low}-{high}" if match.negated else f"{name} >= {low} {name} <= {high}",)
+    if isinstance(test, OneOf):
+        values = ", ".join(number(field, value, raw=name.startswith("@")) for value in test.values)
+        return (f"{name} {sign}{{ {values} }}",)
     if isinstance(test, Present):
         return (f"{name} {test.kind} {'missing' if match.negated else 'exists'}",)
     if isinstance(test, SameAs):
@@ -186,6 +195,8 @@ def _field(field: Field, frame: _Frame) -> str:
         return place(field)
     if field is Field.TAP:
         return frame.interface
+    if frame.by_place and field.header not in (Header.ETHERNET, Header.TAG, Header.NONE):
+        return place(field)
     if field in (Field.SRC_PORT, Field.DST_PORT):
         return f"{frame.port_header} {'sport' if field is Field.SRC_PORT else 'dport'}"
     return name_of(field)

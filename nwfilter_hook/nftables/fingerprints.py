@@ -13,7 +13,7 @@ from ..base.digests import sha256
 from . import zones
 from .bounds import tracks
 from .names import BASE_CHAINS
-from .netlink import Hook, KernelRule, read_chain, read_chains, read_rules, read_verdict, read_verdicts
+from .netlink import Hook, KernelRule, read_chain, read_chains, read_elements, read_rules, read_verdict, read_verdicts
 
 _FEW_CHAINS = 64
 """Up to so many chains are read one by one, more with the whole table."""
@@ -64,7 +64,10 @@ def _digest(
     for each in installed.objects:
         if each.kind == "chain":
             add(each.table, each.name, repr(hooks.get((each.table, each.name), "missing")))
-            add(*((rule.comment, rule.program) for rule in rules.get((each.table, each.name), ())))
+            found = rules.get((each.table, each.name), ())
+            add(*((rule.comment, rule.program) for rule in found))
+            for name in (name for rule in found for name in rule.sets):
+                add(*sorted(element.key for element in read_elements(each.table, name)))
         elif each.kind == "element":
             add(each.name, verdicts.get((each.name, installed.tap)))
             # a bound is looked up only while connections are tracked

@@ -29,6 +29,7 @@ _NESTED, _IS_NESTED = 0x3FFF, 0x8000  # the other bits of an attribute's type ar
 _INTERFACE_BYTES = 16  # IFNAMSIZ, linux/if.h
 _FAMILIES = {"inet": 1, "arp": 3, "bridge": 7, "netdev": 5}
 _ENOENT = 2
+_ANONYMOUS = "__set"
 _RETRIES = 20
 _TIMEOUT_S = 20.0
 
@@ -52,7 +53,9 @@ class KernelRule:
 
     Attributes:
         comment: as nft stores it in the rule's user data.
-        program: its expressions, in the kernel's own form, without what its counter counted.
+        program: its expressions, in the kernel's own form, without what its counter counted and the names of sets that
+            are its own: the kernel makes them up.
+        sets: these.
         stops: it drops or rejects.
         packets, octets: of its counter; None without one.
     """
@@ -63,6 +66,7 @@ class KernelRule:
     stops: bool
     packets: int | None
     octets: int | None
+    sets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -182,6 +186,7 @@ def _rule(attributes: dict[int, bytes]) -> KernelRule:
     program = bytearray()
     packets = octets = None
     stops = False
+    sets: list[str] = []
     for _, expression in _attributes(attributes.get(4, b"")):
         parts = dict(_attributes(expression))
         name, body = _text(parts[1]), parts.get(2, b"")
@@ -189,13 +194,17 @@ def _rule(attributes: dict[int, bytes]) -> KernelRule:
             counted = dict(_attributes(body))
             octets, packets = (int.from_bytes(counted[key], "big") for key in (1, 2))
             body = b""
+        elif name == "lookup" and _text(dict(_attributes(body))[1]).startswith(_ANONYMOUS):
+            sets.append(_text(dict(_attributes(body))[1]))
+            body = b"".join(value for kind, value in _attributes(body) if kind != 1)
         stops = (
             stops
             or name == "reject"
             or (name == "immediate" and _verdict(dict(_attributes(body)).get(2, b"")) == "drop")
         )
         program += struct.pack("=HI", len(name), len(body)) + name.encode() + body
-    return KernelRule(_text(attributes[2]), _comment(attributes.get(7, b"")), bytes(program), stops, packets, octets)
+    comment = _comment(attributes.get(7, b""))
+    return KernelRule(_text(attributes[2]), comment, bytes(program), stops, packets, octets, tuple(sets))
 
 
 def _comment(userdata: bytes) -> str:

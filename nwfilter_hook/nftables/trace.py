@@ -22,7 +22,7 @@ from ..base.errors import NftError
 from ..network.netlink import NETFILTER, Netlink, Overrun
 from ..ruleset.evaluate import Way
 from ..ruleset.judged import Judged, Sought, Tracer
-from ..ruleset.model import Attachment, Ruleset, Stage
+from ..ruleset.model import AFTER, Attachment, Ruleset, Stage
 from .expressions import conditions
 from .frame_log import FrameLog
 from .netlink import read_counted, read_places
@@ -107,7 +107,7 @@ class NftTracer(Tracer):
     def _rule(self, family: str, handle: int) -> str:
         if (family, handle) not in self._places:
             found = read_places(family)
-            self._places.update({(family, number): comment for number, (_, comment) in found.items()})
+            self._places.update({(family, number): _deciding(comment) for number, (_, comment) in found.items()})
         return self._places.get((family, handle), "")
 
     def _see(self, chain: str, headers: Headers) -> tuple[int, bytes, bool]:
@@ -128,6 +128,11 @@ class NftTracer(Tracer):
 
 def _now_us() -> int:
     return time.time_ns() // 1000
+
+
+def _deciding(comment: str) -> str:
+    """Of a rule's comment (ruleset.model.Rule), what may have decided."""
+    return comment.partition(AFTER)[0]
 
 
 def _open_log(nft: Nft, stack: contextlib.ExitStack, script: Callable[[int | None], str]) -> FrameLog | None:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any, Callable
 
-from ..backend import Installed
+from ..backend import Rendered
 from ..base.errors import InputError, NwfilterHookError, Source, SystemErrorAs
 from ..cases.model import NO_RULE, Case, Outcome, Suite
 from ..cases.read import ENDS, read_suites
@@ -28,11 +28,12 @@ from ..packets.words import build
 from ..ruleset.evaluate import Context, Way, evaluate_frame
 from ..ruleset.fields import Field
 from ..ruleset.frame import ETHERNET_BYTES, Frame
-from ..ruleset.judged import Judged, Sought, Tracer
+from ..ruleset.judged import Judged, Sought, Tracer, told_apart
 from ..ruleset.model import Attachment
 from ..storage.captures import Capture
 from ..storage.library import Library
 from .address_sets import parse_element
+from .compile import in_force
 from .explain import Subject, can_learn, decode, of_filter, way_of
 
 _MAX_BYTES = 8 << 20
@@ -177,24 +178,24 @@ class Trial:
             return
         backend = self._host.backend
         backend.check([self.subject.ruleset])
-        rendered = backend.render(self.subject.ruleset)
-        self._install(rendered.installed)
+        rendered = backend.render(in_force(self._host, self.subject.ruleset))
+        self._install(rendered)
         sought = Sought(self.suite.attachment, bridge.index(GUEST), tuple(Way), (), _RATE)
         tracer = backend.trace(rendered.installed, sought)
         try:
             for number, case in enumerate(self.suite.cases):
                 if number and can_learn(self.subject.ruleset):
-                    self._install(rendered.installed)
+                    self._install(rendered)
                 yield self._tried(case, lambda each: self._send(each, bridge, tracer))
         finally:
             tracer.close()
             backend.apply(backend.remove([rendered.installed]))
 
-    def _install(self, installed: Installed) -> None:
+    def _install(self, rendered: Rendered) -> None:
         """Put the rules into force, as if nothing had been learned but what the file says."""
-        backend, suite = self._host.backend, self.suite
+        backend, suite, installed = self._host.backend, self.suite, rendered.installed
         backend.apply(backend.remove([installed]))
-        backend.apply(backend.install([backend.render(self.subject.ruleset)], fresh=True))
+        backend.apply(backend.install([rendered], fresh=True))
         if suite.learned:
             backend.set_learned(installed, backend.learnable(installed), suite.learned)
         for name, elements in suite.sets.items():
@@ -229,6 +230,7 @@ class Trial:
             return Outcome(self.suite, case, arrives)
         if arrives and not judged.passes:
             return Outcome(self.suite, case, fault="the rules drop it, but it arrives")
+        judged = told_apart(judged, self.subject.ruleset, frame)
         by = [layer.rule for layer in judged.layers if layer.rule]
         return Outcome(self.suite, case, judged.passes, _deciding(judged.passes, by))
 

@@ -13,6 +13,7 @@ from ..base.dataclass import dataclass, replace
 from ..base.errors import NOWHERE, BadValue, DomainError, InputError, MissingFeature, NwfilterHookError, Source
 from ..base.said import BYPASSED, WARNING, Said
 from ..compiler.compile import compile_tap
+from ..compiler.optimise import optimised
 from ..domain.model import Carrier, Domain, Interface, check_tap
 from ..filters.bound import BoundRule
 from ..filters.connections import CONNECTIONS, read_connections, under_floor
@@ -171,7 +172,17 @@ def recorded_ruleset(host: Host, binding: Binding, uuid: str) -> tuple[Ruleset, 
     if binding.quarantined:
         return quarantine(binding.tap, binding.attachment, NOWHERE, ingress=ingress), True
     ruleset = _ruleset(host, binding, binding.reference, uuid, ingress=ingress)
-    return ruleset, host.backend.render(ruleset).installed == binding.installed
+    # what was made before the configuration said otherwise is no other filter
+    either = (host.backend.render(each).installed for each in (in_force(host, ruleset), ruleset, optimised(ruleset)))
+    return ruleset, binding.installed in either
+
+
+def in_force(host: Host, ruleset: Ruleset) -> Ruleset:
+    """
+    What is put into the kernel for `ruleset`. Where every rule counts, each stays by itself.
+    """
+    asked = host.config.optimise == "yes" and host.config.counters != "all"
+    return optimised(ruleset) if asked else ruleset
 
 
 def check_domain(host: Host, domain: Domain) -> None:
@@ -223,7 +234,7 @@ def _compile(host: Host, wanted: Binding, reference: FilterRef, uuid: str) -> Co
 
 
 def _rendered(host: Host, wanted: Binding, ruleset: Ruleset, rules: int) -> CompiledTap:
-    rendered = host.backend.render(ruleset)
+    rendered = host.backend.render(in_force(host, ruleset))
     return CompiledTap(replace(wanted, installed=rendered.installed), rendered, rules)
 
 

@@ -19,8 +19,9 @@ from ..packets.wanted import read_wanted
 from ..ruleset.evaluate import NO_CONTEXT, Way, failing
 from ..ruleset.fields import Field
 from ..ruleset.frame import ETHERNET_BYTES, Frame, decode_frame
-from ..ruleset.judged import Judged, JudgedLayer, Sought
-from ..ruleset.model import Attachment, Match, Rule, SameAs, Verdict
+from ..ruleset.judged import Judged, JudgedLayer, Sought, told_apart
+from ..ruleset.model import OR, Attachment, Match, Rule, Ruleset, SameAs, Verdict
+from .compile import recorded_ruleset
 from .explain import recorded
 
 _SHORTEST_OPTIONS = Field.DHCP_OPTIONS.bits // 8
@@ -58,11 +59,13 @@ class Trace:
         self._here = [tuple(filter(_is_seen_here, group)) for group in wanted]
         in_kernel = tuple(tuple(match for match in group if not _is_seen_here(match)) for group in wanted)
         sought = Sought(binding.attachment, index, tuple(ways) or tuple(Way), in_kernel, rate)
+        self._recorded = host, binding, record.uuid
+        self._ruleset: list[Ruleset | None] = []
         self.tracer = host.backend.trace(binding.installed, sought)
 
     def read(self) -> list[Judged]:
         """The frames of which all is known by now. Raises NftError."""
-        return [judged for judged in self.tracer.read() if self._is_wanted(judged)]
+        return [self._told_apart(judged) for judged in self.tracer.read() if self._is_wanted(judged)]
 
     @property
     def tap_is_there(self) -> bool:
@@ -80,6 +83,20 @@ class Trace:
         """The frame in one line."""
         frame = self.frame(judged)
         return "a frame that ends within its Ethernet header" if frame is None else describe(frame)
+
+    def _told_apart(self, judged: Judged) -> Judged:
+        """With one rule in each layer, where the filters still are what is in force."""
+        frame = self.frame(judged)
+        if frame is None or all(OR not in layer.rule for layer in judged.layers):
+            return judged
+        if not self._ruleset:
+            try:
+                ruleset, is_in_force = recorded_ruleset(*self._recorded)
+            except NwfilterHookError:
+                is_in_force = False
+            self._ruleset = [ruleset] if is_in_force else [None]
+        (plain,) = self._ruleset
+        return told_apart(judged, plain, frame) if plain else judged
 
     def _is_wanted(self, judged: Judged) -> bool:
         if not any(self._here) or not judged.whole:

@@ -29,6 +29,7 @@ from .model import (
     Masked,
     Match,
     NamedSet,
+    OneOf,
     Present,
     Rule,
     Ruleset,
@@ -222,6 +223,8 @@ class _Walk:
                 decisive = self._chain(chains[rule.target], chains, steps)
                 if decisive is not None:
                     return decisive
+            elif rule.verdict is Verdict.GOTO:
+                return self._chain(chains[rule.target], chains, steps)
             elif rule.verdict is Verdict.RETURN:
                 return rule if chain.name is None else None
             else:
@@ -280,6 +283,8 @@ class _Walk:
             return value & test.mask == test.value
         if isinstance(test, Between):
             return test.low <= value <= test.high
+        if isinstance(test, OneOf):
+            return value in test.values
         if isinstance(test, SameAs):
             other = self.value(test.other)
             return None if other is None else value == other

@@ -4,9 +4,10 @@ What the kernel did with a frame, as it told of it: the counterpart of evaluate.
 
 from __future__ import annotations
 
-from ..base.dataclass import dataclass
-from .evaluate import Way
-from .model import Attachment, Match, Stage
+from ..base.dataclass import dataclass, replace
+from .evaluate import NO_CONTEXT, Way, failing
+from .frame import Frame
+from .model import OR, Attachment, Between, Equals, Masked, Match, Rule, Ruleset, Stage
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class JudgedLayer:
     Attributes:
         stage: None for what is none of the tap's layers, and drops: `place` says what.
         drops: it ended the frame.
-        rule: FILTER:LINE; "" if the frame came to the layer's end.
+        rule: FILTER:LINE, or several with OR between, see `told_apart`; "" if the frame came to the layer's end.
     """
 
     stage: Stage | None
@@ -81,6 +82,33 @@ class Sought:
     ways: tuple[Way, ...]
     wanted: tuple[tuple[Match, ...], ...]
     rate: int
+
+
+def told_apart(judged: Judged, ruleset: Ruleset, frame: Frame) -> Judged:
+    """
+    The same, with one rule in each layer: of those that an optimised rule stands for, the one that this frame passes.
+
+    Args:
+        ruleset: as compiled.
+    """
+    if all(OR not in layer.rule for layer in judged.layers):
+        return judged
+    layers = tuple(replace(layer, rule=_that_decides(layer, ruleset, frame)) for layer in judged.layers)
+    return replace(judged, layers=layers)
+
+
+def _that_decides(layer: JudgedLayer, ruleset: Ruleset, frame: Frame) -> str:
+    names = layer.rule.split(OR)
+    if len(names) == 1:
+        return layer.rule
+    rules = [rule for chain in ruleset.chains if chain.stage is layer.stage for rule in chain.rules]
+    return next((rule.provenance for rule in rules if rule.provenance in names and _asks(rule, frame)), layer.rule)
+
+
+def _asks(rule: Rule, frame: Frame) -> bool:
+    """Whether the frame has the values that the rule asks for."""
+    matches = tuple(each for each in rule.matches if isinstance(each.test, (Equals, Masked, Between)))
+    return not failing(replace(rule, matches=matches), frame, NO_CONTEXT)
 
 
 class Tracer:

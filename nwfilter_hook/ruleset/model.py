@@ -38,6 +38,13 @@ class Between:
 
 
 @dataclass(frozen=True)
+class OneOf:
+    """field is one of the values, which rise; in optimised rulesets only."""
+
+    values: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Present:
     """A header option of this kind is there (TCP_OPTION)."""
 
@@ -86,9 +93,10 @@ class Uncounted:
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Union
 
-    Test = Union[Equals, Masked, Between, Present, SameAs, AnyState, InSet, CountAbove, Uncounted]
+    Test = Union[Equals, Masked, Between, OneOf, Present, SameAs, AnyState, InSet, CountAbove, Uncounted]
 else:
     Test = object  # typing takes 2 ms of a hook's time
 
@@ -187,7 +195,8 @@ class AddressRange:
 class Verdict(enum.Enum):
     """
     What a rule does with the packet. LEARN stores and goes on, as CONTINUE does: not what is somebody else's in the
-    segment; that is taken out again. See NamedSet for a full set.
+    segment; that is taken out again. See NamedSet for a full set. GOTO (optimised rulesets) is a JUMP from which nobody
+    comes back: the end of its target is that of the chain that it stands in.
     """
 
     ACCEPT = "accept"
@@ -196,7 +205,14 @@ class Verdict(enum.Enum):
     RETURN = "return"
     CONTINUE = "continue"
     JUMP = "jump"
+    GOTO = "goto"
     LEARN = "learn"
+
+
+MAX_COMMENT = 128
+"""Octets that a back end keeps of a rule's comment, of nft(8)."""
+OR, AFTER = " or ", " after "
+"""Of Rule.comment."""
 
 
 @dataclass(frozen=True)
@@ -206,10 +222,14 @@ class Rule:
 
     Attributes:
         matches: in the order they must be tested (link layer before network before transport).
-        target: sub-chain of the same stage to jump to (JUMP).
+        target: sub-chain of the same stage to jump to (JUMP, GOTO).
         stores: the sets the field goes to, in this order; nothing more is stored once a set is full (LEARN).
         rechecks: store nothing; only take out what has become somebody else's (LEARN).
         filter, source: where it comes from.
+        given: conditions that hold for every frame that comes here, and so aren't tested (optimised rulesets).
+        others: further rules that it stands for, by filter and source; any of them may be the one that decides
+            (optimised rulesets).
+        after: rules that let a frame come to this one, and are part of it (optimised rulesets).
     """
 
     matches: tuple[Match, ...]
@@ -219,12 +239,39 @@ class Rule:
     target: str | None = None
     stores: tuple[tuple[Field, NamedSet], ...] = ()
     rechecks: bool = False
+    given: tuple[Match, ...] = ()
+    others: tuple[tuple[str, Source], ...] = ()
+    after: tuple[tuple[str, Source], ...] = ()
 
     @property
     def provenance(self) -> str:
         """ "FILTER:LINE"; only the name if it is none of a filter."""
-        line = self.source.kept or self.source.line
-        return f"{self.filter}:{line}" if line else self.filter
+        return provenance_of(self.filter, self.source)
+
+    @property
+    def provenances(self) -> tuple[str, ...]:
+        """Of it, and of all others that may decide by it, each once."""
+        return _each_once(((self.filter, self.source), *self.others))
+
+    @property
+    def comment(self) -> str:
+        """
+        For people: "FILTER:LINE", "FILTER:LINE or FILTER:LINE after FILTER:LINE". What doesn't decide is left out where
+        a back end couldn't keep all of it.
+        """
+        deciding = OR.join(self.provenances)
+        whole = AFTER.join((deciding, *filter(None, [OR.join(_each_once(self.after))])))
+        return whole if len(whole.encode()) <= MAX_COMMENT else deciding
+
+
+def _each_once(origins: Iterable[tuple[str, Source]]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(provenance_of(filter, source) for filter, source in origins))
+
+
+def provenance_of(filter: str, source: Source) -> str:
+    """See Rule.provenance."""
+    line = source.kept or source.line
+    return f"{filter}:{line}" if line else filter
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from nwfilter_hook.compiler.optimise import optimised
 from nwfilter_hook.nftables.names import chain_name
 from nwfilter_hook.nftables.sets import set_name
 from nwfilter_hook.ruleset.evaluate import NO_CONTEXT, Context, Evaluation, SetElement, Way, evaluate
@@ -149,10 +150,16 @@ def host_sends(wire: Wire, frame: bytes) -> bool | None:
 
 
 def compare(
-    wire: Wire, tree: Tree, frames: Sequence[bytes], tally: Tally | None = None, send: Send = over_the_bridge
+    wire: Wire,
+    tree: Tree,
+    frames: Sequence[bytes],
+    tally: Tally | None = None,
+    send: Send = over_the_bridge,
+    *,
+    optimise: bool = False,
 ) -> list[Difference]:
-    """Send `frames` through `tree`, as the kernel and as the evaluator have it."""
-    ruleset = tree.compile()
+    """Send `frames` through `tree`, as the kernel and as the evaluator have it; `optimise`: as it is put into force."""
+    ruleset = optimised(tree.compile()) if optimise else tree.compile()
     refusal = install(wire, ruleset)
     if refusal:
         return [Difference(tree, None, None, f"refuses it: {refusal}", "has a verdict")]
@@ -186,7 +193,7 @@ def _count(counts: Counts, evaluation: Evaluation) -> None:
             # and what learns has chains of its own, for frames of which it has seen none within the last minute
             several = several or step.rule.verdict is Verdict.LEARN
             if step.applies:
-                counts[chain_name(TAP, layer.stage, step.chain), step.rule.provenance] += math.inf if several else 1
+                counts[chain_name(TAP, layer.stage, step.chain), step.rule.comment] += math.inf if several else 1
 
 
 def _compare_counters(wire: Wire, tree: Tree, expected: Counts, frame: bytes | None) -> list[Difference]:

@@ -40,6 +40,14 @@ def test_generated_filters_mean_the_same_to_the_kernel(able: None) -> None:
     assert {kind: tally.kinds[kind] for kind in STATELESS_KINDS if tally.kinds[kind] < LEAST_OF_A_KIND} == {}
 
 
+def test_optimised_filters_mean_the_same_to_the_kernel(able: None) -> None:
+    """What is put into force, of the same kinds: no verdict differs, and no rule's counter (test_optimise)."""
+    with Wire(TAPS) as wire:
+        tally = run(wire, filters=60, count=FRAMES // 2, seed=SEED + 1, optimise=True)
+    assert not tally.differences, "\n\n".join(map(str, tally.differences))
+    assert 0.1 < tally.dropped / tally.frames < 0.9
+
+
 def test_filters_of_a_device_that_is_no_bridge_port(able: None) -> None:
     """The same at the ingress and egress of the tap itself, with layer 2 rules."""
     with Wire(TAPS) as wire:

@@ -2,7 +2,8 @@
 A directory for each case: domain.xml and filters/ go in, expected.nft or expected.err comes out.
 
 A case shows one thing and is named for it. Filters that a case doesn't have itself come from the stock filters; a case
-may have a configuration of its own, nwfilter-hook.conf.
+may have a configuration of its own, nwfilter-hook.conf. What is expected are rules as the filters have them; where
+optimised.nft is, too, it is what is put into the kernel (`optimise = yes`).
 """
 
 from __future__ import annotations
@@ -47,10 +48,11 @@ def _no_bridges(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nwfilter_hook.operations.transaction.zones_for", lambda *_: None)
 
 
-def script_of_case() -> str:
+def script_of_case(optimise: str = "no") -> str:
     """The transaction that starts the guest of the case in the working directory."""
     conf = Path("nwfilter-hook.conf")
     config = parse_config(conf.read_text(), conf.name) if conf.exists() else Config()
+    config.optimise = optimise
     state = State("/nonexistent", print, readonly=True)
     backend = Unasked(Nft("/nonexistent", 1), config.counters, dict, print)
     host = Host(config, Library(["filters", STOCK]), backend, state, print, print)
@@ -82,6 +84,38 @@ def test_compiles_to_what_is_expected(case: Path, update_golden: bool, monkeypat
         (case / name).write_text(actual)
     assert (case / name).is_file(), f"no {name} in {case}, but this came out:\n{actual}"
     assert (case / name).read_text() == actual
+
+
+OPTIMISED = [case for case in CASES if (case / "optimised.nft").exists()]
+
+
+@pytest.mark.parametrize("case", OPTIMISED, ids=lambda case: case.name)
+def test_optimised(case: Path, update_golden: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is put into the kernel, where nobody asks for rules as they are written."""
+    monkeypatch.chdir(case)
+    actual = script_of_case("yes")
+    if update_golden:
+        (case / "optimised.nft").write_text(actual)
+    assert (case / "optimised.nft").read_text() == actual
+
+
+def test_some_are_optimised() -> None:
+    """Of layer 2 and 3, with addresses given and learned, on a tap and a macvtap."""
+    assert len(OPTIMISED) >= 6
+
+
+@pytest.mark.netns
+def test_nft_takes_every_script_optimised(monkeypatch: pytest.MonkeyPatch) -> None:
+    """nft and the kernel take what every case is optimised to, and its own listing of that."""
+    scripts = []
+    for case in CASES:
+        if (case / "expected.nft").exists():
+            monkeypatch.chdir(case)
+            scripts.append(script_of_case("yes"))
+    text = "".join(scripts)
+    devices = sorted(set(re.findall(r'device "([^"]+)"', text)))
+    assert complaints(text, devices) == []
+    assert complaints_about_listing(text, devices) == ""
 
 
 @pytest.mark.netns

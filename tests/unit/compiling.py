@@ -34,12 +34,12 @@ from nwfilter_hook.ruleset.model import (
     InSet,
     Masked,
     Match,
+    OneOf,
     Present,
     Rule,
     Ruleset,
     SameAs,
     Uncounted,
-    Verdict,
 )
 
 TAP = "vnet0"
@@ -169,7 +169,7 @@ def spell(rule: Rule) -> str:
     """One rule: its conditions, its verdict, and the chain it jumps to or the sets it stores in."""
     words = [spell_match(match) for match in rule.matches]
     words.append(rule.verdict.value)
-    if rule.verdict is Verdict.JUMP:
+    if rule.target is not None:
         words.append(str(rule.target))
     words += [f"{field.value[0]}->{named.purpose.value}" for field, named in rule.stores]
     return " ".join(words)
@@ -187,6 +187,8 @@ def spell_match(match: Match) -> str:
         return f"{name}{equals}{_number(field, test.low)}..{_number(field, test.high)}"
     if isinstance(test, Present):
         return f"{name}{equals}{test.kind}"
+    if isinstance(test, OneOf):
+        return f"{name}{equals}{'|'.join(_number(field, value) for value in test.values)}"
     if isinstance(test, SameAs):
         return f"{name}{equals}{test.other.value[0]}"
     if isinstance(test, AnyState):

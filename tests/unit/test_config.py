@@ -46,6 +46,7 @@ DEFAULTS = {
     "nft": "nft",
     "timeout_s": 20.0,
     "connections": "1/32",
+    "optimise": "yes",
     "end_of_chain": "return",
     "defaults": [],
     "floors": [],
@@ -82,6 +83,7 @@ counters = all
 nft = /usr/sbin/nft
 timeout_s = 0.5
 connections = 5000
+optimise = no
 [language]
 end_of_chain = accept
 [learning]
@@ -112,6 +114,7 @@ floor.br-* = no-mac-spoofing
         "nft": "/usr/sbin/nft",
         "timeout_s": 0.5,
         "connections": "5000",
+        "optimise": "no",
         "end_of_chain": "accept",
         "uri": "none",
         "poll_s": 5.0,
@@ -119,17 +122,17 @@ floor.br-* = no-mac-spoofing
         "status_dir": "/run/other",
         "listen": "[::1]:9918",
         "defaults": [
-            ("bridge", "br0", "clean-traffic", (), "c:28"),
-            ("bridge", "br.1", "no-mac-spoofing", (), "c:29"),
+            ("bridge", "br0", "clean-traffic", (), "c:29"),
+            ("bridge", "br.1", "no-mac-spoofing", (), "c:30"),
             (
                 "network",
                 "my net",
                 "clean-traffic",
                 (("CTRL_IP_LEARNING", "dhcp"), ("DHCPSERVER", "10.0.0.1"), ("DHCPSERVER", "10.0.0.2")),
-                "c:30",
+                "c:31",
             ),
         ],
-        "floors": [("floor", "br-*", "no-mac-spoofing", (), "c:31")],
+        "floors": [("floor", "br-*", "no-mac-spoofing", (), "c:32")],
         "never": (
             (4, 0xC0000201, 0xC0000201),
             (4, 0xC0000208, 0xC000020F),
@@ -162,6 +165,8 @@ floor.br-* = no-mac-spoofing
         ("[paths]\nfilter_dirs = /a::/b", "c:2: filter_dirs: '' is not an absolute path"),
         ("[paths]\nfilter_dirs = /a:b", "c:2: filter_dirs: 'b' is not an absolute path"),
         ("[nftables]\ncounters = some", "c:2: counters = 'some' is not one of none drops all"),
+        ("[nftables]\noptimise = true", "c:2: optimise = 'true' is not one of yes no"),
+        ("[nftables]\noptimise =", "c:2: optimise = '' is not one of yes no"),
         ("[language]\nend_of_chain = drop", "c:2: end_of_chain = 'drop' is not one of return accept"),
         ("[nftables]\nnft =", "c:2: nft needs a path"),
         ("[learning]\nnever =", "c:2: never takes 1 to 256 addresses or networks, not 0"),

@@ -233,7 +233,7 @@ def test_a_failed_start_leaves_nothing(wire: Wire, tmp_path: Path, fault: str) -
     if fault == "kernel":
         # a base chain: no rule can jump there
         hook = f'type filter hook ingress device "{LOWER}" priority 0;'
-        wire.apply(f"table netdev nwfilter {{ chain from/{PEER_TAP}/arp-ip {{ {hook} }}; }}")
+        wire.apply(f"table netdev nwfilter {{ chain from/{PEER_TAP}/o-arp {{ {hook} }}; }}")
     before = wire.ruleset()
     second = macvtap(PEER_TAP, "nothing-like-it" if fault == "filter" else "own", mac=PEER, ip=PEER_IP)
     finished = wire.hook("web", "start", domain("web", [macvtap(TAP), second]))

@@ -47,6 +47,7 @@ def test_rules_that_learn(wire: Wire, parameters: list[tuple[str, str]]) -> None
 
 def test_a_dump_that_was_written_back(wire: Wire) -> None:
     """nft's listing leaves out the frame's type, so these rules would match inside a VLAN tag: ours are put back."""
+    wire.configure("[nftables]\noptimise = no\n")
     xml = domain("web", [interface("vnet0", "clean-traffic", [("IP", "10.0.0.1")])])
     wire.start("web", xml)
     before = wire.nft("--debug=netlink", "list", "chain", "bridge", "nwfilter", "from/vnet0/ipv4-ip")
