@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from ..base.dataclass import replace
 from ..filters.bound import BoundRule
 from ..filters.protocols import chain_prefix
 from ..ruleset.fields import Field
@@ -55,7 +56,9 @@ class StageBuilder:
             return  # a filter that is referred to twice; the first of two equal rules decides
         self._known.add((chain, rule))
         if chain == "root":
-            self._root.append((priority, rule))
+            # who returns from the root has passed, and by this rule
+            ends = replace(rule, verdict=Verdict.ACCEPT) if rule.verdict is Verdict.RETURN else rule
+            self._root.append((priority, ends))
         else:
             self._sub.setdefault(chain, []).append(rule)
 

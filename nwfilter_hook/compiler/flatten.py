@@ -9,7 +9,7 @@ Out: rules in the order in which such a frame is compared with them; chains besi
     jump if A                     jump, if A, to a copy of the sub-chain for what is known; goto if nobody comes back
 
 A rule that no frame passes here, or that comes after one for all frames, is left out. `return` in a list means that
-the frame has come to the end of the stage, or of a chain that is jumped to; a rule of the root that returns accepts.
+the frame has come to the end of the stage, or of a chain that is jumped to; none of the root's own rules returns.
 """
 
 from __future__ import annotations
@@ -114,13 +114,13 @@ class Flattened:
                 place = Place(rule.target, 0, place, known)
                 self._kept.append(known)
                 continue
-            if rule.verdict is Verdict.RETURN and here.chain is not None and not rule.matches:
+            if rule.verdict is Verdict.RETURN and not rule.matches:
                 if self._leads_on(here, found):
                     break
                 place = here.back
                 continue
             if rule.verdict is Verdict.RETURN:
-                rule = _with_verdict(rule, Verdict.ACCEPT) if here.chain is None else self._returning(rule, here, known)
+                rule = self._returning(rule, here, known)
             elif rule.verdict is Verdict.JUMP:
                 entered = self._entering(rule, known, here.chain)
                 if entered is None:
@@ -227,7 +227,3 @@ def _is_unreachable(rule: Rule, before: Sequence[Rule]) -> bool:
         and covers(earlier.matches, conditions)
         for earlier in before[-_FAR:]
     )
-
-
-def _with_verdict(rule: Rule, verdict: Verdict) -> Rule:
-    return replace(rule, verdict=verdict)

@@ -36,7 +36,7 @@ def _stacked(floor: Sequence[Chain], own: Sequence[Chain]) -> Iterator[Chain]:
         return
     floor = [_renamed(chain) for chain in floor]
     (first, *floor_subs), (second, *own_subs) = floor, own
-    if not any(_leaves(rule, chain.name is None) for chain in floor for rule in chain.rules):
+    if not any(rule.verdict is Verdict.ACCEPT for chain in floor for rule in chain.rules):
         # it only drops: what it lets through comes to the other's rules by itself
         yield Chain(first.stage, None, first.rules + second.rules)
         yield from (*floor_subs, *own_subs)
@@ -46,10 +46,7 @@ def _stacked(floor: Sequence[Chain], own: Sequence[Chain]) -> Iterator[Chain]:
     yield from (Chain(chain.stage, chain.name, tuple(_onward(chain))) for chain in floor_subs)
     last = second.rules[-1]
     end = Rule((), Verdict.ACCEPT, last.filter, last.source)
-    ending = (
-        replace(rule, verdict=Verdict.ACCEPT) if rule.verdict is Verdict.RETURN else rule for rule in second.rules
-    )
-    yield Chain(second.stage, OWN, (*ending, end))
+    yield Chain(second.stage, OWN, (*second.rules, end))
     yield from own_subs
 
 
@@ -62,12 +59,6 @@ def _renamed(chain: Chain) -> Chain:
     return Chain(chain.stage, chain.name and f"{_PREFIX}{chain.name}", tuple(rules))
 
 
-def _leaves(rule: Rule, in_root: bool) -> bool:
-    """Whether the rule ends the floor without dropping."""
-    return rule.verdict is Verdict.ACCEPT or (in_root and rule.verdict is Verdict.RETURN)
-
-
 def _onward(chain: Chain) -> Iterator[Rule]:
     for rule in chain.rules:
-        leaves = _leaves(rule, chain.name is None)
-        yield replace(rule, verdict=Verdict.JUMP, target=OWN) if leaves else rule
+        yield replace(rule, verdict=Verdict.JUMP, target=OWN) if rule.verdict is Verdict.ACCEPT else rule

@@ -18,7 +18,7 @@ from ..ruleset.evaluate import Way
 from ..ruleset.judged import Judged, JudgedLayer
 from ..ruleset.model import Stage
 from .names import BASE_CHAINS, TABLE
-from .trace_messages import ACCEPT, DROP, POLICY, RETURN, Headers, Told
+from .trace_messages import ACCEPT, DROP, POLICY, Headers, Told
 
 PATIENCE_S = 0.3
 """How long nothing is heard of a frame that isn't through."""
@@ -152,8 +152,7 @@ class Frames:
             return JudgedLayer(stage, "", False, "") if stage in frame.left else None
         if told.handle is None:
             return None
-        returns = told.verdict == RETURN and told.chain.count("/") == 1
-        if told.verdict == DROP or (stage and (told.verdict == ACCEPT or returns)):
+        if told.verdict == DROP or (stage and told.verdict == ACCEPT):
             rule = self._rule_of(family, told.handle) or "(a rule that is gone)"
             return JudgedLayer(stage, "" if stage else told.chain, told.verdict == DROP, rule)
         return None

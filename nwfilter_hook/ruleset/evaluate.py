@@ -205,12 +205,12 @@ class _Walk:
         """The verdict of one stage."""
         steps: list[Step] = []
         rule = self._chain(chains[None], chains, steps)
-        # who returns from a root chain, or comes to its end, has passed
-        verdict = rule.verdict if rule is not None and rule.verdict is not Verdict.RETURN else Verdict.ACCEPT
+        # who comes to the end of a root chain has passed
+        verdict = Verdict.ACCEPT if rule is None else rule.verdict
         return LayerVerdict(stage, verdict, rule, tuple(steps))
 
     def _chain(self, chain: Chain, chains: Mapping[str | None, Chain], steps: list[Step]) -> Rule | None:
-        """The rule that ends the walk in this chain: by accept, drop or reject, or, in the root, by return."""
+        """The rule that ends the walk in this chain, by accept, drop or reject."""
         for rule in chain.rules:
             failed = next((match for match in rule.matches if not self.holds(match)), None)
             value = None if failed is None else self.value(failed.field)
@@ -226,7 +226,7 @@ class _Walk:
             elif rule.verdict is Verdict.GOTO:
                 return self._chain(chains[rule.target], chains, steps)
             elif rule.verdict is Verdict.RETURN:
-                return rule if chain.name is None else None
+                return None
             else:
                 return rule
         return None

@@ -15,6 +15,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -22,6 +23,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from ipaddress import IPv4Address
 from operator import itemgetter
 from pathlib import Path
 from typing import IO, Any, TypeVar
@@ -398,6 +400,11 @@ class Kernel:
         ]
         # nft lists chains in the order they were made in; the order of rules is only of meaning within one.
         return sorted(found, key=itemgetter("chain"))
+
+    def addresses(self, tap: str, *of: str) -> list[str]:
+        """Which of these IPv4 addresses the rules of `tap` ask for, as addresses or as the numbers that they are."""
+        text = json.dumps(self.rules(tap))
+        return [each for each in of if re.search(rf'"{re.escape(each)}"|\b{int(IPv4Address(each))}\b', text)]
 
     def traces(self, tap: str) -> list[str]:
         """Everything that mentions `tap`: its chains and sets by name, map elements, rules by chain."""

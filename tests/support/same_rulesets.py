@@ -23,7 +23,7 @@ from nwfilter_hook.ruleset.evaluate import (
 )
 from nwfilter_hook.ruleset.frame import Frame, decode_frame
 from nwfilter_hook.ruleset.judged import Judged, JudgedLayer, told_apart
-from nwfilter_hook.ruleset.model import OR, Attachment, CountAbove, NamedSet, Ruleset, SetPurpose, Verdict
+from nwfilter_hook.ruleset.model import OR, Attachment, CountAbove, NamedSet, Ruleset, SetPurpose
 from tests.conformance.mutation import set_contents
 from tests.conformance.packets import GUEST_IP, GUEST_IP6, GUEST_MAC
 
@@ -86,7 +86,7 @@ def compare(one: Evaluation, other: Evaluation, plain: Ruleset, frame: Frame) ->
 
 def _deciding(one: LayerVerdict, other: LayerVerdict, plain: Ruleset, frame: Frame) -> str:
     rule, optimised = one.decided_by, other.decided_by
-    if optimised is None or optimised.verdict is Verdict.RETURN:
+    if optimised is None:
         return f"{rule.provenance} decided, and now nobody" if rule else ""
     if rule is None:
         return f"nobody decided, and now {optimised.provenances}"

@@ -33,10 +33,10 @@ def test_every_row_of_the_language(wire: Lan, tmp_path: Path, capsys: pytest.Cap
 
     assert says("start") == ""
     assert says("reconnect") == ""
-    chain = f"bridge nwfilter from-l3/{wire.a.tap}"
-    listed = wire.nft("--handle", "list", "chain", *chain.split())
-    line = next(line.strip() for line in listed.splitlines() if "ct state " in line and "ct direction" in line)
-    words, _, handle = line.rpartition(" # handle ")
+    listed = wire.nft("--handle", "list", "table", "bridge", "nwfilter")
+    found = re.search(rf"chain (from-l3/{wire.a.tap}\S*) {{[^}}]*?\t(\S[^\n]*ct state [^\n]*) # handle (\d+)\n", listed)
+    assert found, listed
+    chain, (words, handle) = f"bridge nwfilter {found[1]}", found.group(2, 3)
     wire.nft(script=f"replace rule {chain} handle {handle} {re.sub('ct state [^ ]+', 'ct state related', words)}\n")
     assert "repaired" in says("reconnect")
     assert says("reconnect") == ""

@@ -46,7 +46,7 @@ def test_directions_at_layer_2(direction: str, expected: dict[str, list[str]]) -
     assert trees(protocol, "accept", direction) == expected
 
 
-@pytest.mark.parametrize(("action", "verdict"), [("reject", "drop"), ("drop", "drop"), ("return", "return")])
+@pytest.mark.parametrize(("action", "verdict"), [("reject", "drop"), ("drop", "drop"), ("return", "accept")])
 def test_nothing_is_rejected_at_layer_2(action: str, verdict: str) -> None:
     """`reject` at layer 2 drops without an answer."""
     assert trees("<arp/>", action) == {"from": [f"ether-type=0x806 {verdict}"]}
@@ -296,8 +296,8 @@ SSH = "<tcp dstportstart='22'/>"
         ("reject", "out", "true", f"{OUT} reject", f"{BACK} {BRIDGED} drop"),
         ("reject", "in", "true", f"{BACK} reject", f"{OUT} drop"),
         ("reject", "inout", "false", f"{BACK} reject", f"{OUT} drop"),
-        ("return", "out", "true", f"{OUT} return", f"{BACK} return"),
-        ("return", "in", "true", f"{BACK} return", f"{OUT} return"),
+        ("return", "out", "true", f"{OUT} accept", f"{BACK} accept"),
+        ("return", "in", "true", f"{BACK} accept", f"{OUT} accept"),
         ("continue", "in", "true", f"{BACK} continue", f"{OUT} continue"),
     ],
 )
@@ -321,7 +321,8 @@ def test_what_a_layer_3_rule_becomes(action: str, direction: str, statematch: st
 def test_state_makes_a_rule_one_directional(action: str, direction: str, expected: dict[str, str]) -> None:
     """With `state` a rule holds in its own direction only, under those states, whatever its action."""
     protocol = SSH.replace("/>", " state='NEW,RELATED'/>")
-    assert trees(protocol, action, direction) == {tree: [f"{rule} {action}"] for tree, rule in expected.items()}
+    verdict = {"return": "accept"}.get(action, action)  # from the root
+    assert trees(protocol, action, direction) == {tree: [f"{rule} {verdict}"] for tree, rule in expected.items()}
 
 
 def test_state_none_is_stateless_and_one_directional() -> None:
@@ -378,7 +379,8 @@ TRACKED = "ct-state=established,new,related"
 def test_connections_are_counted_as_written(direction: str, expected: dict[str, str], action: str) -> None:
     """A limit holds where the packet travels as the rule is written, in any state, and makes no way back."""
     protocol = "<tcp dstportstart='22' connlimit-above='3'/>"
-    assert trees(protocol, action, direction) == {tree: [f"{rule} {action}"] for tree, rule in expected.items()}
+    verdict = {"return": "accept"}.get(action, action)  # from the root
+    assert trees(protocol, action, direction) == {tree: [f"{rule} {verdict}"] for tree, rule in expected.items()}
 
 
 def test_a_limit_with_states() -> None:

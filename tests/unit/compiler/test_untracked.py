@@ -13,10 +13,10 @@ HEAD = "ct-state=untracked ether-type=0x800 ip-protocol=17"
 
 
 def exempt(protocol: str, action: str = "accept", direction: str = "out", **others: object) -> dict[str, list[str]]:
-    """What one rule becomes for such packets, by tree."""
+    """What one rule becomes for such packets, by tree; a rule of the root that returns accepts."""
     rules = spelled(compiled(filter_xml(rule_xml(protocol, action=action, direction=direction, **others))), beside=True)
     found = {
-        tree: [rule.removesuffix(f" {action}") for rule in rules if "untracked" in rule and "fragment" not in rule]
+        tree: [rule.removesuffix(" accept") for rule in rules if "untracked" in rule and "fragment" not in rule]
         for tree, rules in rules.items()
     }
     return {tree: rules for tree, rules in found.items() if rules}

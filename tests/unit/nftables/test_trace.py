@@ -87,10 +87,10 @@ def test_the_end_of_a_layer() -> None:
     assert found.deciding is None
 
 
-def test_a_return_from_the_root() -> None:
-    """It accepts."""
-    (found,) = judged(of(Stage.FROM_L2), begins(), told("nwfilter", "from/vnet0", 1, RETURN))
-    assert found.layers == (FROM_L2,)
+def test_a_return() -> None:
+    """It decides nothing, also where a sub-chain's rules stand in the root: the frame comes to the end of the layer."""
+    frames = of(Stage.FROM_L2)
+    assert judged(frames, begins(), told("nwfilter", "from/vnet0", 1, RETURN)) == []
 
 
 def test_a_number_is_used_again() -> None:
