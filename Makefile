@@ -4,7 +4,7 @@ PYTHON := /usr/bin/python3
 VENV := .venv
 RUN_PACKAGES := nftables iproute2 python3 python3-venv python3-lxml
 TEST_PACKAGES := libvirt-daemon-system libvirt-clients qemu-system-x86 busybox-static dnsmasq-base file gcc libc6-dev cpio kmod \
-	libvirt-daemon-config-nwfilter python3-libvirt apparmor ebtables iptables conntrack procps git openvswitch-switch debootstrap graphviz python3-graphviz
+	libvirt-daemon-config-nwfilter python3-libvirt apparmor ebtables iptables conntrack procps git openvswitch-switch debootstrap graphviz python3-graphviz secilc
 DESTDIR ?=
 PREFIX ?= /usr
 PACKAGE := /usr/lib/python3/dist-packages/nwfilter_hook
@@ -15,6 +15,7 @@ VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' nwfilter_hook/__init_
 # what a package is made of, and its tools
 SOURCES := CHANGELOG.md CONTRIBUTING.md LICENSE Makefile README.md filters hooks nwfilter_hook packaging pyproject.toml setup.cfg
 DEB_PACKAGES := build-essential debhelper dh-python python3-all python3-docutils lintian
+RPM_PACKAGES := cpio rpm rpmlint python3-docutils
 define INSTALL_LAUNCHER
 	install -d $(DESTDIR)$(HOOKS)/qemu.d
 	sed 's|^program=.*|program=$(PROGRAM)|' hooks/launch >$(DESTDIR)$(HOOKS)/.50-nwfilter-hook
@@ -23,7 +24,7 @@ define INSTALL_LAUNCHER
 endef
 
 .DELETE_ON_ERROR:
-.PHONY: demo picture test lint debian13 bench bench-libvirt soak conformance man deb install hook trees clean
+.PHONY: demo picture test lint debian13 bench bench-libvirt soak conformance man deb rpm install hook trees clean
 
 demo: $(VENV)/demo-ready
 	$(VENV)/bin/python tests/demo.py
@@ -67,9 +68,9 @@ $(VENV)/demo-ready: Makefile setup.cfg
 	@touch $@
 
 $(VENV)/test-ready: $(VENV)/demo-ready
-	@echo "Installing from Debian: $(TEST_PACKAGES) $(DEB_PACKAGES)"
+	@echo "Installing from Debian: $(TEST_PACKAGES) $(DEB_PACKAGES) $(RPM_PACKAGES)"
 	@echo "and from PyPI, into $(VENV): what setup.cfg lists for tests"
-	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(TEST_PACKAGES) $(DEB_PACKAGES)
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(TEST_PACKAGES) $(DEB_PACKAGES) $(RPM_PACKAGES)
 	$(VENV)/bin/pip install --quiet --editable '.[test]'
 	@touch $@
 
@@ -103,6 +104,20 @@ deb: build/deb-ready build/source
 	lintian --fail-on error,warning --allow-root build/deb/*.changes
 	cp build/deb/*.deb dist/
 
+# dist/nwfilter-hook-VERSION-1.noarch.rpm, for every release of Fedora and its like.
+rpm: build/rpm-ready build/source
+	rm -rf build/rpm && mkdir -p build/rpm/SOURCES dist
+	tar -C build -czf build/rpm/SOURCES/nwfilter-hook-$(VERSION).tar.gz nwfilter-hook-$(VERSION)
+	rpmbuild -bb --nodeps --define "_topdir $(CURDIR)/build/rpm" packaging/rpm/nwfilter-hook.spec
+	rpmlint --strict --rpmlintrc packaging/rpm/rpmlintrc packaging/rpm/nwfilter-hook.spec build/rpm/RPMS/noarch/*.rpm
+	cp build/rpm/RPMS/noarch/*.rpm dist/
+
+build/rpm-ready: Makefile
+	@mkdir -p build
+	dpkg --status $(RPM_PACKAGES) >/dev/null 2>&1 || { apt-get update -qq && \
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(RPM_PACKAGES); }
+	@touch $@
+
 build/deb-ready: Makefile
 	@mkdir -p build
 	dpkg --status $(DEB_PACKAGES) >/dev/null 2>&1 || { apt-get update -qq && \
@@ -122,9 +137,10 @@ install:
 	mv -T $(DESTDIR)$(PACKAGE).new $(DESTDIR)$(PACKAGE)
 	rm -rf $(DESTDIR)$(PACKAGE).old
 	install -D -m 755 packaging/nwfilter-hook $(DESTDIR)$(PREFIX)/bin/nwfilter-hook
-	install -d $(DESTDIR)$(UNITS) $(DESTDIR)$(PREFIX)/share/nwfilter-hook/prometheus
+	install -d $(DESTDIR)$(UNITS) $(DESTDIR)$(PREFIX)/share/nwfilter-hook/prometheus $(DESTDIR)$(PREFIX)/share/nwfilter-hook/selinux
 	install -m 644 packaging/systemd/* $(DESTDIR)$(UNITS)/
 	install -m 644 packaging/prometheus/* $(DESTDIR)$(PREFIX)/share/nwfilter-hook/prometheus/
+	install -m 644 packaging/selinux/* $(DESTDIR)$(PREFIX)/share/nwfilter-hook/selinux/
 	install -D -m 644 packaging/journald/nwfilter-hook.catalog \
 		$(DESTDIR)$(PREFIX)/lib/systemd/catalog/nwfilter-hook.catalog
 	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(ZSH_FUNCTIONS)

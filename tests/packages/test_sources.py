@@ -16,6 +16,8 @@ def test_versions() -> None:
     assert f"\n## {__version__} " in (REPOSITORY / "CHANGELOG.md").read_text()
     debian = (REPOSITORY / "packaging/debian/changelog").read_text()
     assert debian.startswith(f"nwfilter-hook ({__version__}) ")
+    fedora = (REPOSITORY / "packaging/rpm/nwfilter-hook.spec").read_text()
+    assert re.search(r"(?m)^Version: *(.*)$", fedora)[1] == __version__  # type: ignore[index]
 
 
 def test_a_dirty_tree_is_refused(tree: Path) -> None:
