@@ -13,7 +13,8 @@ UNITS := /lib/systemd/system
 ZSH_FUNCTIONS := /usr/share/zsh/vendor-completions
 VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' nwfilter_hook/__init__.py)
 # what a package is made of, and its tools
-SOURCES := CHANGELOG.md CONTRIBUTING.md LICENSE Makefile README.md filters hooks nwfilter_hook packaging pyproject.toml setup.cfg
+SOURCES := CHANGELOG.md CONTRIBUTING.md LICENSE MANIFEST.in Makefile README.md filters hooks nwfilter_hook packaging pyproject.toml \
+	setup.cfg setup.py
 DEB_PACKAGES := build-essential debhelper dh-python python3-all python3-docutils lintian
 RPM_PACKAGES := cpio rpm rpmlint python3-docutils
 define INSTALL_LAUNCHER

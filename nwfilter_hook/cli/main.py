@@ -40,6 +40,7 @@ COMMANDS = {
     "resync": "resync.resync_",
     "schema": "schema.schema",
     "set": "address_sets.set_",
+    "setup": "setup.setup",
     "show": "show.show",
     "test": "test.test",
     "unadopt": "adopt.unadopt_",
