@@ -10,6 +10,7 @@ import click
 
 from ..operations.address_sets import change_set, flush_set, list_set
 from .common import json_option, open_cli_host
+from .complete import names_of
 
 
 @click.group("set")
@@ -18,7 +19,7 @@ def set_() -> None:
 
 
 @set_.command("add")
-@click.argument("name")
+@click.argument("name", shell_complete=names_of("set"))
 @click.argument("addresses", nargs=-1, required=True)
 def add(name: str, addresses: tuple[str, ...]) -> None:
     """Add ADDRESSES (or networks, or FIRST-LAST) to the set NAME, which is made if it isn't there."""
@@ -26,7 +27,7 @@ def add(name: str, addresses: tuple[str, ...]) -> None:
 
 
 @set_.command("delete")
-@click.argument("name")
+@click.argument("name", shell_complete=names_of("set"))
 @click.argument("addresses", nargs=-1, required=True)
 def delete(name: str, addresses: tuple[str, ...]) -> None:
     """Delete ADDRESSES from the set NAME: all, or none if one of them isn't in it."""
@@ -34,7 +35,7 @@ def delete(name: str, addresses: tuple[str, ...]) -> None:
 
 
 @set_.command("list")
-@click.argument("name")
+@click.argument("name", shell_complete=names_of("set"))
 @json_option
 def list_(name: str, as_json: bool) -> None:
     """Print what the set NAME holds."""
@@ -47,7 +48,7 @@ def list_(name: str, as_json: bool) -> None:
 
 
 @set_.command("flush")
-@click.argument("name")
+@click.argument("name", shell_complete=names_of("set"))
 def flush(name: str) -> None:
     """Empty the set NAME."""
     flush_set(open_cli_host(readonly=True), name)

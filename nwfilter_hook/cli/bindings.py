@@ -11,6 +11,7 @@ import click
 from ..base.text import one_line
 from ..operations.bindings import all_bindings, create_binding, delete_binding, find_binding, format_binding
 from .common import json_option, open_cli_host, read_input
+from .complete import names_of
 from .output import print_table, print_xml
 
 
@@ -27,7 +28,7 @@ def binding_list(as_json: bool) -> None:
 
 
 @click.command("binding-dumpxml")
-@click.argument("tap")
+@click.argument("tap", shell_complete=names_of("tap"))
 def binding_dumpxml(tap: str) -> None:
     """Print a tap's binding as XML."""
     print_xml(format_binding(*find_binding(open_cli_host(readonly=True), tap)))
@@ -44,7 +45,7 @@ def binding_create(file: str) -> None:
 
 
 @click.command("binding-delete")
-@click.argument("tap")
+@click.argument("tap", shell_complete=names_of("tap"))
 def binding_delete(tap: str) -> None:
     """Take the filter of a tap away that binding-create put there."""
     delete_binding(open_cli_host(readonly=False), tap)

@@ -12,11 +12,11 @@ from ..operations.compile import compile_reference, in_force
 from ..ruleset.model import Attachment
 from ..storage.library import Library
 from .common import open_cli_host
-from .options import attachment_option, check_name, filters_option, parameter_option, read_mac
+from .options import attachment_option, check_name, filter_option, filters_option, parameter_option, read_mac
 
 
 @click.command("compile")
-@click.option("--filter", "filter", required=True, metavar="NAME", callback=check_name, help="The filter to compile.")
+@filter_option("The filter to compile.", required=True)
 @click.option("--tap", required=True, callback=check_name, help="The guest's device on the host.")
 @click.option("--mac", required=True, callback=read_mac, help="The guest's MAC address, the value of $MAC.")
 @parameter_option

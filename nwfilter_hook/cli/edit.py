@@ -17,11 +17,12 @@ from ..host import Host
 from ..operations.catalogue import dump_definition, find_definition, read_definition
 from ..operations.define import define
 from .common import dry_run_option, open_cli_host, print_error
+from .complete import names_of
 from .output import print_update
 
 
 @click.command("edit")
-@click.argument("filter", metavar="NAME|UUID")
+@click.argument("filter", metavar="NAME|UUID", shell_complete=names_of("filter"))
 @dry_run_option
 def edit(filter: str, dry_run: bool) -> None:
     """Edit a filter with $EDITOR and redefine it. What you wrote is kept until it is in force or you give up."""

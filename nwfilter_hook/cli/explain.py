@@ -27,9 +27,10 @@ from ..storage.captures import Capture, Captured
 from ..storage.library import Library
 from .answers import Question, Summary, as_json, print_answer, print_summary, summary_as_json
 from .common import json_option, open_cli_host, print_error
+from .complete import names_of
 from .options import (
     attachment_option,
-    check_name,
+    filter_option,
     filters_option,
     packet_options,
     parameter_option,
@@ -41,8 +42,8 @@ _NO_ANSWER = 2
 
 
 @click.command()
-@click.argument("tap", required=False)
-@click.option("--filter", "filter", metavar="NAME", callback=check_name, help="A filter in place of a tap.")
+@click.argument("tap", required=False, shell_complete=names_of("tap"))
+@filter_option("A filter in place of a tap.")
 @click.option("--mac", callback=read_mac, help="With --filter: the guest's MAC address, the value of $MAC.")
 @parameter_option
 @filters_option

@@ -11,6 +11,7 @@ import click
 from ..operations.catalogue import dump_definition, list_definitions
 from ..operations.define import define, reload, undefine
 from .common import dry_run_option, json_option, open_cli_host, read_input
+from .complete import names_of
 from .output import print_table, print_update, print_xml
 
 
@@ -63,7 +64,7 @@ def define_(file: str, dry_run: bool, as_json: bool) -> None:
 
 
 @click.command("undefine")
-@click.argument("filter", metavar="NAME|UUID")
+@click.argument("filter", metavar="NAME|UUID", shell_complete=names_of("filter"))
 @dry_run_option
 @json_option
 def undefine_(filter: str, dry_run: bool, as_json: bool) -> None:
@@ -73,7 +74,7 @@ def undefine_(filter: str, dry_run: bool, as_json: bool) -> None:
 
 
 @click.command("dumpxml")
-@click.argument("filter", metavar="NAME|UUID")
+@click.argument("filter", metavar="NAME|UUID", shell_complete=names_of("filter"))
 def dumpxml(filter: str) -> None:
     """Print a filter in normal form."""
     print_xml(dump_definition(open_cli_host(readonly=True), filter))

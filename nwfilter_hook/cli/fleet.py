@@ -19,10 +19,11 @@ from ..operations.digests import GuestDigest, digest_domain, digest_host, digest
 from ..operations.floors import read_domain
 from ..operations.migration import MAX_BYTES, Elsewhere, differences
 from .common import json_option, open_cli_host, read_input
+from .complete import names_of
 
 
 @click.command()
-@click.argument("guest", required=False)
+@click.argument("guest", required=False, shell_complete=names_of("guest"))
 @click.option("--all", "every", is_flag=True, help="Of every guest that runs; with --json of the host, too.")
 @json_option
 def digest(guest: str | None, every: bool, as_json: bool) -> None:
@@ -40,7 +41,7 @@ def digest(guest: str | None, every: bool, as_json: bool) -> None:
 
 
 @click.command("check-migration")
-@click.argument("guest")
+@click.argument("guest", shell_complete=names_of("guest"))
 @click.argument("destination")
 def check_migration(guest: str, destination: str) -> None:
     """Say whether GUEST would be filtered the same on DESTINATION: ssh://HOST, a libvirt URI, or a file from there."""

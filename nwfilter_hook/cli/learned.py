@@ -8,10 +8,11 @@ import click
 
 from ..operations.learned import forget, teach
 from .common import open_cli_host
+from .complete import names_of
 
 
 @click.command()
-@click.argument("tap")
+@click.argument("tap", shell_complete=names_of("tap"))
 def relearn(tap: str) -> None:
     """Forget the addresses learned for TAP; it learns them anew, under DHCP with its next lease."""
     forget(open_cli_host(readonly=False), tap)
@@ -19,7 +20,7 @@ def relearn(tap: str) -> None:
 
 
 @click.command()
-@click.argument("tap")
+@click.argument("tap", shell_complete=names_of("tap"))
 @click.argument("addresses", nargs=-1, required=True, metavar="ADDRESS…")
 def learn(tap: str, addresses: tuple[str, ...]) -> None:
     """Make ADDRESS the learned address of TAP, in place of what was learned in its family."""

@@ -14,6 +14,7 @@ from ..domain.model import check_tap
 from ..filters.parse import check_filter_name, check_parameter
 from ..packets.given import KINDS, WORDS
 from ..ruleset.model import Attachment
+from .complete import complete_parameter, names_of
 
 
 def _parameters(context: click.Context, option: click.Parameter, values: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
@@ -56,6 +57,7 @@ parameter_option = click.option(
     multiple=True,
     metavar="NAME=VALUE",
     callback=_parameters,
+    shell_complete=complete_parameter,
     help="A parameter; repeat for a list.",
 )
 filters_option = click.option(
@@ -68,6 +70,18 @@ attachment_option = click.option(
     show_default=True,
     help="What the device is.",
 )
+
+
+def filter_option(text: str, *, required: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """`--filter NAME`, which means what the text says."""
+    return click.option(
+        *("--filter", "filter"),
+        required=required,
+        metavar="NAME",
+        callback=check_name,
+        shell_complete=names_of("filter"),
+        help=text,
+    )
 
 
 def packet_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -18,12 +18,13 @@ from ..operations.lifecycle import check
 from ..operations.removal import plan_removal
 from ..operations.transaction import plan_domain
 from .common import open_cli_host, read_input
+from .complete import names_of
 
 OPERATIONS = (*hook.CHECKING, *hook.INSTALLING, "started", *hook.VERIFYING, *hook.REMOVING)
 
 
 @click.command()
-@click.argument("guest")
+@click.argument("guest", shell_complete=names_of("guest"))
 @click.argument("operation", type=click.Choice(OPERATIONS))
 @click.argument("subop", required=False)
 @click.argument("extra", required=False)

@@ -14,11 +14,12 @@ from ..base.text import one_line
 from ..operations.guard import Unknown, describe_guard, read_status
 from ..operations.show import TapView, format_learned, format_service, format_state, read_service, read_views
 from .common import json_option, open_cli_host
+from .complete import names_of
 from .output import print_table
 
 
 @click.command()
-@click.argument("name", required=False, metavar="[GUEST|TAP]")
+@click.argument("name", required=False, shell_complete=names_of("tap", "guest"), metavar="[GUEST|TAP]")
 @click.option(
     "--host",
     "of_host",

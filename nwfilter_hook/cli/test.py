@@ -28,7 +28,7 @@ from ..ruleset.model import Attachment
 from ..storage.library import Library
 from .answers import Question, print_answer
 from .common import json_option, open_cli_host, print_error, write_output
-from .options import attachment_option, check_name, filters_option, parameter_option, read_mac
+from .options import attachment_option, filter_option, filters_option, parameter_option, read_mac
 
 _WIDTH = 80
 _NO_ANSWER = 2
@@ -52,7 +52,7 @@ _OF_RECORD = {
     metavar="CAPTURE",
     help="Print a test file: the capture's frames as cases, with today's verdicts.",
 )
-@click.option("--filter", "filter", metavar="NAME", callback=check_name, help="With --record: the filter.")
+@filter_option("With --record: the filter.")
 @click.option("--mac", callback=read_mac, help="With --record: the guest's MAC address.")
 @parameter_option
 @attachment_option

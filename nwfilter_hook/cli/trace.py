@@ -23,6 +23,7 @@ from ..ruleset.evaluate import Way
 from ..ruleset.judged import Judged
 from ..storage.captures import CaptureWriter
 from .common import json_option, open_cli_host
+from .complete import names_of
 from .options import packet_options, said
 
 RATE = 100
@@ -32,7 +33,7 @@ _WIDTHS = (15, 10, 4, 24)
 
 
 @click.command()
-@click.argument("tap")
+@click.argument("tap", shell_complete=names_of("tap"))
 @click.option("--from-guest", "sends", flag_value="from", help="Only what the guest sends.")
 @click.option("--to-guest", "sends", flag_value="to", help="Only what it is to get.")
 @click.option("--drops", is_flag=True, help="Only what is dropped.")

@@ -18,11 +18,12 @@ from ..operations.picture import ORDER, picture
 from ..operations.tree import Reference, Step, Tree, tree_of_filter, tree_of_tap
 from ..storage.library import Library
 from .common import json_option, open_cli_host, write_output
+from .complete import names_of
 from .options import filters_option, parameter_option, read_mac
 
 
 @click.command()
-@click.argument("name", metavar="NAME|TAP")
+@click.argument("name", metavar="NAME|TAP", shell_complete=names_of("filter", "tap"))
 @parameter_option
 @click.option("--mac", callback=read_mac, help="The guest's MAC address, the value of $MAC.")
 @filters_option

@@ -14,10 +14,11 @@ from ..base.text import one_line
 from ..operations.repair import Repair, repair
 from ..operations.verify import Difference, find_differences
 from .common import json_option, open_cli_host
+from .complete import names_of
 
 
 @click.command()
-@click.argument("name", required=False, metavar="[GUEST|TAP]")
+@click.argument("name", required=False, shell_complete=names_of("tap", "guest"), metavar="[GUEST|TAP]")
 @click.option("--repair", "mend", is_flag=True, help="Put back what differs.")
 @json_option
 def verify(name: str | None, mend: bool, as_json: bool) -> None:
