@@ -86,6 +86,7 @@ def _run(rules: Sequence[Rule], start: int) -> tuple[int, Field | None]:
     """The end of the run that begins at `start`, and the field in which its rules differ."""
     first = rules[start]
     field: Field | None = None
+    origins = dict.fromkeys(first.provenances)
     end = start + 1
     while end < len(rules) and _is_alike(first, rules[end]):
         other = rules[end]
@@ -95,10 +96,8 @@ def _run(rules: Sequence[Rule], start: int) -> tuple[int, Field | None]:
         one, another = differing[0]
         if one.field is not another.field or field not in (None, one.field):
             break
-        if (
-            len(" or ".join(dict.fromkeys(each for rule in rules[start : end + 1] for each in rule.provenances)))
-            > MAX_COMMENT
-        ):
+        origins.update(dict.fromkeys(other.provenances))
+        if len(" or ".join(origins)) > MAX_COMMENT:
             break
         field = one.field
         end += 1

@@ -70,6 +70,9 @@ class Flattened:
     def __init__(self, chains: Mapping[str | None, Chain]) -> None:
         self._chains = chains
         self._entrances = Counter(rule.target for chain in chains.values() for rule in chain.rules)
+        self._ways_back = {
+            name: sum(rule.verdict is Verdict.RETURN for rule in chain.rules) for name, chain in chains.items()
+        }
         self.made: dict[str, tuple[Rule, ...]] = {}
         self._names: dict[int, str] = {}
         self._prefix, self._number, self._class = "", 0, Known()
@@ -151,8 +154,8 @@ class Flattened:
         What "return if A" is where the chain stands in place of the jump to it. Of what returns from several places
         only that is known that was known at the jump.
         """
-        ways_back = sum(each.verdict is Verdict.RETURN for each in self._chains[place.chain].rules)
-        following = self._following(place, known.with_(rule.matches) if ways_back == 1 else place.known)
+        is_only_way = self._ways_back[place.chain] == 1
+        following = self._following(place, known.with_(rule.matches) if is_only_way else place.known)
         if not following:
             return rule
         first = following[0]
