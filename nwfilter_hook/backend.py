@@ -237,6 +237,10 @@ class Backend:
         """Whether rules can stand at the ingress of a bridge port's device, before the bridge."""
         raise NotImplementedError
 
+    def takes_absent_devices(self) -> bool:
+        """Whether rules can stand for a device that isn't there yet."""
+        raise NotImplementedError
+
     def abilities(self) -> Mapping[str, bool]:
         """All that this kernel can or can't do, by name."""
         raise NotImplementedError

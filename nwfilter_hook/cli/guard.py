@@ -111,7 +111,8 @@ def _libvirt(host: Host) -> Libvirt | None:
 
 def _on_lines(unknown: tuple[Unknown, ...], mode: str, done: bool) -> Iterator[str]:
     for each in unknown:
-        yield f"{each.name} on {each.bridge}: {'is' if done else 'would be'} cut off, nobody has decided about it"
+        where = f" on {each.bridge}" if each.bridge else ""
+        yield f"{each.name}{where}: {'is' if done else 'would be'} cut off, nobody has decided about it"
     if done:
         yield f"the guard is on, mode {mode}"
     else:

@@ -24,15 +24,7 @@ from .fingerprints import fingerprints
 from .guard import guard_removal, known
 from .guard_listing import NftGuard, bases_of_nobody
 from .names import BOUNDS, LOOKUPS, TABLE, is_of_tap
-from .netlink import (
-    Hook,
-    KernelRule,
-    read_chains,
-    read_elements,
-    read_rules,
-    read_sets,
-    read_verdicts,
-)
+from .netlink import Hook, KernelRule, read_chains, read_elements, read_rules, read_sets, read_verdicts
 from .process import Nft
 from .sets import MAX_SOURCES, counts_connections, declaration, kind_of, set_name, spelled
 from .tracking import bound_of
@@ -113,6 +105,9 @@ class NftBackend(Backend):
 
     def sees_ingress(self) -> bool:
         return self._features.has("ingress")
+
+    def takes_absent_devices(self) -> bool:
+        return self._features.find_out("absent")
 
     def abilities(self) -> Mapping[str, bool]:
         return {feature: self._features.has(feature) for feature in SYMBOLS}

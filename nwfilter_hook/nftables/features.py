@@ -29,9 +29,13 @@ _PROBES = {
     "count": _CHAIN + "ct count over 1",
     "zones": _CHAIN + 'ct zone set meta ibrname map {{ "br0" : 1 }}',
     "ibrname": _CHAIN + 'meta ibrname "br0"',
+    "absent": 'add chain netdev {table} c {{ type filter hook ingress device "nwfilter-absent" priority 0; }}',
     "ingress": 'add chain netdev {table} c {{ type filter hook ingress device "lo" priority 0; }}',
 }
-"""By feature: what nft's check takes if the kernel has it."""
+"""
+By feature: what nft's check takes if the kernel has it. "absent" is a chain for a device that isn't there, which Linux
+takes since 6.16; nothing needs it.
+"""
 
 SYMBOLS = {
     "ct": ("CONFIG_NF_CONNTRACK_BRIDGE", "nf_conntrack_bridge"),

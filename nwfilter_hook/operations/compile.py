@@ -144,19 +144,17 @@ def recompile(host: Host, binding: Binding, uuid: str) -> CompiledTap:
 
 def unfiltered(interface: Interface, guard: Guard | None) -> Binding | None:
     """
-    What the record will say of an interface that names no filter, but for what it has in the kernel; None if the guard
-    has no use for it.
+    What the record will say of an interface that names no filter, but for what it has in the kernel; None without a
+    guard, or without a place for rules.
     """
     if guard is None or interface.reference or interface.problem or not _has_usable_tap(interface):
         return None
-    wanted = replace(_wanted(interface, interface.tap or ""), carrier="", quarantined=guard.unfiltered == "drop")
-    is_port = wanted.attachment is Attachment.BRIDGE_PORT
-    return wanted if is_port or wanted.quarantined else None
+    return replace(_wanted(interface, interface.tap or ""), carrier="", quarantined=guard.unfiltered == "drop")
 
 
 def compile_unfiltered(host: Host, wanted: Binding, guard: Guard | None) -> CompiledTap:
     """Of a tap that names no filter: no rules, or where the guard has it so, rules that let nothing through."""
-    if guard and guard.unfiltered == "drop":
+    if wanted.held or (guard and guard.unfiltered == "drop"):
         return compile_quarantine(host, wanted, NOWHERE)
     return _rendered(host, replace(wanted, quarantined=False), Ruleset(wanted.tap, wanted.attachment, (), ()), 0)
 

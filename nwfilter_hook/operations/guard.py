@@ -21,12 +21,14 @@ from ..guards import Guard, Refused
 from ..host import Host
 from ..libvirtd import Libvirt
 from ..network.links import Link, list_links, open_route
-from ..ruleset.model import Attachment
 from ..storage.guard import configured, write_guard
 from ..storage.records import Binding, Record
 from ..storage.watching import read_watching
 from .compile import CompiledTap, compile_unfiltered, unfiltered
+from .devices import read_device
 from .floors import read_domain
+from .held import claims as claims_device
+from .held import held
 from .kernel import known_of
 from .removal import sweep
 from .resync import device_indexes, resync
@@ -37,7 +39,12 @@ _GENERATED = "vnet"
 
 @dataclass(frozen=True)
 class Unknown:
-    """A port of a bridge that the guard claims, and that nobody has decided about."""
+    """
+    A port of a bridge that the guard claims, and that nobody has decided about.
+
+    Attributes:
+        bridge: "" for a device that is in none, see held.py; what was dropped is then one sum, `sent`.
+    """
 
     name: str
     bridge: str
@@ -183,7 +190,13 @@ def find_unknown(host: Host, guard: Guard, known: Iterable[str]) -> tuple[Unknow
         master = links.get(link.master)
         if master and master.kind == "bridge" and link.name not in taps and claims(guard, link, master.name):
             found.append(Unknown(link.name, master.name, refused.get(link.name, Refused())))
-    return tuple(sorted(found, key=lambda each: each.name))
+    return tuple(sorted((*found, *_held(host)), key=lambda each: each.name))
+
+
+def _held(host: Host) -> list[Unknown]:
+    bindings = [each for each in held(host) if each.index is not None]
+    seen = host.backend.look([each.installed for each in bindings])
+    return [Unknown(each.tap, "", Refused(sum((seen[each.tap].dropped or {}).values()))) for each in bindings]
 
 
 def claims(guard: Guard, link: Link, bridge: str) -> bool:
@@ -237,9 +250,11 @@ def _changes(host: Host, guard: Guard | None, bare: Mapping[str, tuple[str, list
     changes = []
     records = {record.uuid: record for record in host.state.records()}
     for uuid in dict.fromkeys((*records, *bare)):
+        if uuid in records and guard is not None and _stays_held(records[uuid], guard):
+            continue
         record = records.get(uuid) or Record(bare[uuid][0], uuid, "guard", (), ())
         taps = {binding.tap for binding in record.bindings if not binding.unfiltered}
-        former = [binding for binding in record.bindings if binding.unfiltered and _stays_known(binding, guard)]
+        former = [each for each in record.bindings if each.unfiltered and guard is not None and not each.held]
         wishes = [*former, *(bare[uuid][1] if uuid in bare else ())]
         made = {each.tap: compile_unfiltered(host, each, guard) for each in wishes if each.tap not in taps}
         staying = tuple(binding for binding in record.bindings if not binding.unfiltered)
@@ -248,8 +263,9 @@ def _changes(host: Host, guard: Guard | None, bare: Mapping[str, tuple[str, list
     return changes
 
 
-def _stays_known(binding: Binding, guard: Guard | None) -> bool:
-    return guard is not None and (guard.unfiltered == "drop" or binding.attachment is Attachment.BRIDGE_PORT)
+def _stays_held(record: Record, guard: Guard) -> bool:
+    devices = [(each.index, read_device(each.tap)) for each in record.bindings]
+    return record.held and all(index is None or (device and claims_device(guard, device)) for index, device in devices)
 
 
 def _bindings(compiled: Iterable[CompiledTap]) -> list[Binding]:

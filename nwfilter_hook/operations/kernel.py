@@ -40,6 +40,12 @@ def known_of(host: Host, uuid: str, taps: Sequence[str]) -> list[Installed]:
     return found + unrecorded(host, uuid, taps, found)
 
 
+def held_by_nobody(host: Host, taps: Iterable[str]) -> set[str]:
+    """UUIDs of the records of those of the taps that nobody has decided about: held.py."""
+    owners = {owner for tap in taps if (owner := host.state.owner(tap))}
+    return {record.uuid for record in map(host.state.read, owners) if record and record.held}
+
+
 def unrecorded(host: Host, uuid: str, taps: Iterable[str], known: Iterable[Installed]) -> list[Installed]:
     """
     What the kernel lists under the names of taps that somebody had, or the guest has, but that no readable record

@@ -63,7 +63,7 @@ def refuse_taken(host: Host, domain: Domain) -> None:
         if owner in (None, domain.uuid) or device is None:
             continue
         record = host.state.read(owner or "")
-        for binding in record.bindings if record else ():
+        for binding in record.bindings if record and not record.held else ():
             if record and binding.tap == interface.tap and binding.index in (None, device.index):
                 raise DomainError(
                     f"{domain.name} can't have the tap {binding.tap}: {record.guest} runs with it; "

@@ -12,6 +12,7 @@ and filter, by tap, or by guest. A rule that has dropped nothing has no series.
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 
@@ -31,7 +32,11 @@ PREFIX = "nwfilter_hook_"
 MAX_SERIES = 5000
 MAX_GUARDED = 200
 """Interfaces that the guard tells apart."""
-STATES = ("in force", "quarantined", "missing", *(each.value for each in Whereabouts if each is not Whereabouts.THERE))
+STATES = (
+    *("in force", "quarantined", "missing", "held", "passes all", "cut off"),
+    *(each.value for each in Whereabouts if each is not Whereabouts.THERE),
+)
+_WELL = ("in_force", "passes_all", "held")
 DROP_LABELS = ("guest", "tap", "filter", "line")
 _UP = "Whether the kernel could be asked what it has."
 
@@ -95,19 +100,24 @@ def _one(name: str, help: str, value: float, label: tuple[str, str] | None = Non
     return _family("gauge", name, help, names, [Sample(values, float(value))])
 
 
+def _word(state: str) -> str:
+    return state.partition(":")[0].replace(" ", "_")
+
+
 # --- taps -------------------------------------------------------------------------------------------------------------
 
 
 def _of_taps(views: Sequence[TapView]) -> Iterator[Family]:
     yield _one("guests", "Guests that have taps under filter.", len({view.uuid for view in views}))
-    by_state = (Sample((state.replace(" ", "_"),), sum(view.state == state for view in views)) for state in STATES)
+    states = Counter(_word(view.state) for view in views)
+    by_state = (Sample((state,), states[state]) for state in map(_word, STATES))
     yield _family(
         "gauge", "taps", "Taps under filter, by what has become of their rules and devices.", ("state",), by_state
     )
     ways = sorted({(view.guest, view.tap, bypass.way) for view in views for bypass in view.bypasses})
     text = "Taps past whose filter frames may go; 1 for each way."
     yield _family("gauge", "tap_bypassed", text, ("guest", "tap", "way"), (Sample(each, 1) for each in ways))
-    not_so = [(view.guest, view.tap, view.state.replace(" ", "_")) for view in views if view.state != "in force"]
+    not_so = [(view.guest, view.tap, _word(view.state)) for view in views if _word(view.state) not in _WELL]
     text = "Taps whose rules are not in force as recorded; 1 for each."
     yield _family("gauge", "tap_troubled", text, ("guest", "tap", "state"), (Sample(each, 1) for each in not_so))
     full = [(view.guest, view.tap, rule) for view in views for rule in view.full]

@@ -20,7 +20,7 @@ from .bypasses import find_bypasses
 from .compile import CompiledGuest, compile_domain, compile_quarantine, unfiltered
 from .devices import Device, Whereabouts, attachment_of, bridge_of, locate
 from .floors import describe, floor_below
-from .kernel import known_of
+from .kernel import held_by_nobody, known_of
 from .noted import has_been_seen, is_in_force, note_in_force, shall_look_around
 from .removal import Check, sweep, unchecked
 from .transaction import REPAIR, GuestChange, Plan, carry_out, known_under, plan, plan_domain
@@ -320,6 +320,8 @@ def _are_known(host: Host, domain: Domain, record: Record) -> bool:
     guard = host.guard
     wanted = [each for each in (unfiltered(interface, guard) for interface in domain.interfaces) if each]
     recorded = [binding for binding in record.bindings if binding.unfiltered]
+    if held_by_nobody(host, (each.tap for each in domain.interfaces if each.tap)):
+        return False
     return {(each.tap, each.index, each.attachment, each.quarantined) for each in wanted} == {
         (each.tap, each.index, each.attachment, each.quarantined) for each in recorded
     }

@@ -148,7 +148,7 @@ def _follow(host: Host, libvirt: Libvirt, found: Followed, seen: Seen | None, no
         now = None if notes else asked.seen(xml, asked.taps, host.state.stamp(found.uuid))
         return Followed(name, found.uuid, FOLLOWED, notes=tuple(notes), seen=now)
     records = host.state.read_everything(found.uuid)
-    if not records or any(record.operation == BOUND_BY_HAND for record in records):
+    if not records or any(record.operation == BOUND_BY_HAND or record.held for record in records):
         return replace(found, outcome=NOTHING, error="")
     remove(host, found.uuid, asked.check)
     return Followed(records[0].guest, found.uuid, REMOVED, notes=tuple(notes))
@@ -162,7 +162,9 @@ def guests_of(host: Host, libvirt: Libvirt) -> dict[str, str]:
         LibvirtError: libvirt doesn't say.
     """
     running = dict(libvirt.running())
-    recorded = {each.uuid: each.guest for each in host.state.records() if each.operation != BOUND_BY_HAND}
+    recorded = {
+        each.uuid: each.guest for each in host.state.records() if each.operation != BOUND_BY_HAND and not each.held
+    }
     return {**recorded, **running}
 
 

@@ -29,8 +29,9 @@ class TapView:
     Attributes:
         floor: the filter that the configuration has for all of its bridge, FILTER NAME=VALUE …; "" without one.
         filter: "" for an interface that names none, which is known for the guard's sake.
-        state: "in force", "quarantined", "missing" (what the record names is not in the kernel), "passes all: it names
-            no filter" or "cut off: …", or what became of the device since: one of `Whereabouts`.
+        state: "held: …" (see held.py), "in force", "quarantined", "missing" (what the record names is not in
+            the kernel), "passes all: it names no filter" or "cut off: …", or what became of the device since: one of
+            `Whereabouts`.
         device: what the device is called now; None if it is gone or can't be told.
         bypasses: ways past the filter that root, or another program of root's, has put onto the tap.
         learned: the addresses that the kernel has learned.
@@ -105,6 +106,8 @@ def _view(record: Record, binding: Binding, seen: Seen, bypasses: tuple[Bypass, 
         state = f"{'cut off' if binding.quarantined else 'passes all'}: it names no filter"
     if where is not Whereabouts.THERE:
         state = where.value
+    if binding.held and not seen.missing:
+        state = "held: nobody has decided about it" if device else "held: it isn't there yet"
     return TapView(
         guest=record.guest,
         uuid=record.uuid,

@@ -29,7 +29,7 @@ from ..host import Host
 from ..storage.records import Binding, Record
 from ..storage.tallies import TRANSACTIONS
 from .compile import CompiledGuest, CompiledTap
-from .kernel import known_of
+from .kernel import held_by_nobody, known_of
 from .noted import note_applied
 from .told import log_installed
 from .zones import zones_for
@@ -239,6 +239,10 @@ def _carry_out(host: Host, planned: Plan, file: FileChange | None, *, put_back: 
     if file is None and nothing and not planned.transaction.text:
         commit(host, planned)
         return
+    nobodys = held_by_nobody(
+        host, {*planned.settled, *(each.tap for record in planned.records for each in record.stale)}
+    )
+    nobodys -= {record.uuid for record in planned.records}
     undo = Undo(
         {record.uuid: host.state.read_pending(record.uuid) for record in planned.records},
         {tap: host.state.owner(tap) for tap in planned.settled},
@@ -262,6 +266,8 @@ def _carry_out(host: Host, planned: Plan, file: FileChange | None, *, put_back: 
         file.commit()
     done, sure = _with_fingerprints(host, planned, before + changes)
     commit(host, done)
+    for uuid in nobodys:
+        host.state.delete(uuid)
     if sure:
         note_applied(host, done.records, done.settled, before, before + changes, put_back=put_back)
     for record in planned.records:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 SCHEMA = 2
+HELD = "held"
+"""The operation, and the type of the one interface, of a record that is nobody's."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,11 @@ class Binding:
         """Whether it is known for the guard's sake alone."""
         return not self.carrier
 
+    @property
+    def held(self) -> bool:
+        """Whether nobody has decided about the device, which is closed until then."""
+        return self.type == HELD
+
     def filters(self) -> tuple[str, ...]:
         """The names of its own filter and of the floor's."""
         return tuple(filter(None, (self.filter, self.floor.partition(" ")[0])))
@@ -86,6 +93,11 @@ class Record:
     operation: str
     bindings: tuple[Binding, ...]
     stale: tuple[Installed, ...]
+
+    @property
+    def held(self) -> bool:
+        """Whether it is of a device that is closed since nobody has decided about it: operations/held.py."""
+        return self.operation == HELD
 
     def installed(self) -> tuple[Installed, ...]:
         """Everything that may be in the kernel because of this record."""

@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterable
 from ..base.errors import NftError
 from ..base.said import FAILED, Said
 from ..commits import Commit, Monitor
-from ..network.links import DELLINK, LINK_GROUP, NEWLINK, list_links, open_route, parse_link
+from ..network.links import DELLINK, LINK_GROUP, NEWLINK, Link, list_links, open_route, parse_link
 from ..network.netlink import Message, Netlink, Overrun
 from .hosts import Hosts, say
 
@@ -71,6 +71,7 @@ class Listener:
 
     Args:
         committed, link_changed, lost: called with a commit; with names of links; when events were lost.
+        come: called with links that have come or changed; `known` with those that were there before all.
         status_changed: called with names of guests whose status file is new; None: they aren't looked at.
     """
 
@@ -79,12 +80,16 @@ class Listener:
         committed: Callable[[Commit], None],
         link_changed: Callable[[set[str]], None],
         lost: Callable[[], None],
+        known: Callable[[Iterable[Link]], None],
+        come: Callable[[Iterable[Link]], None],
         status_changed: Callable[[list[str]], None] | None,
         status_dir: str,
     ) -> None:
         self._committed = committed
         self._link_changed = link_changed
         self._lost = lost
+        self._known = known
+        self._come = come
         self._status_changed = status_changed
         self._files = StatusFiles(status_dir)
         self._links: dict[int, tuple[str, int]] = {}
@@ -152,7 +157,9 @@ class Listener:
 
     def _relist(self) -> None:
         with open_route() as route:
-            self._links = {link.index: (link.name, link.master) for link in list_links(route)}
+            links = list_links(route)
+        self._links = {link.index: (link.name, link.master) for link in links}
+        (self._come if self.listening.is_set() else self._known)(links)
 
     def _link(self, message: Message) -> set[str]:
         """The names of a link that came, went, moved or was renamed."""
@@ -162,5 +169,6 @@ class Listener:
         before = self._links.pop(link.index, None)
         now = None
         if message.type == NEWLINK:
+            self._come([link])
             now = self._links[link.index] = link.name, link.master
         return set() if before == now else {each[0] for each in (before, now) if each}

@@ -3,6 +3,7 @@
 
     listener      nf_tables, links, libvirt's status files   ->  drift, queue
     libvirt       events, each new connection, slow poll     ->  queue
+    holder        closes devices that no guard in a bridge sees, until somebody has decided about them
     drift         puts back from the records; libvirt isn't asked
     guests-0…3    ask libvirt about a guest, then take the lock
 
@@ -27,6 +28,7 @@ from ..storage.watching import Drifted, OneService, Resynced, Watching, write_wa
 from .drift import Drift
 from .exporter import Exporter
 from .followers import NAMED, Followers
+from .holder import Holder
 from .hosts import Hosts, say
 from .libvirt_events import LibvirtEvents
 from .listener import Listener
@@ -75,11 +77,14 @@ class Service:
                 host.config.uri, host.config.poll_s, self._queue, self._note_round, self._write
             )
         self._followers = Followers(self._queue, self._connection, self._lost, self._write)
+        self._holder = Holder()
         self._exporter = Exporter(host.config.listen) if host.config.listen != "none" else None
         self._listener = Listener(
             self._drift.committed,
             self._drift.link_changed,
             self._drift.everything,
+            self._holder.known,
+            self._holder.come,
             self._look_at if self._libvirt else None,
             host.config.status_dir,
         )
@@ -92,6 +97,7 @@ class Service:
         self._listener.start()
         self._listener.listening.wait(_FIRST_LOOK_S)  # what is put back first is watched from then on
         self._drift.start()
+        self._holder.start()
         self._followers.start()
         if self._libvirt:
             self._libvirt.start()
@@ -150,6 +156,7 @@ class Service:
     def _end(self) -> None:
         notify(STOPPING=1)
         self._listener.stop()
+        self._holder.stop(_STOP_S)
         self._followers.stop(_STOP_S)
         self._drift.stop(_STOP_S)
         self._shielding.end()
