@@ -64,6 +64,7 @@ def reconnect(
     narrow: Callable[[Domain], Domain] = lambda domain: domain,
     recheck: Check = unchecked,
     noted: bool = False,
+    look_around: bool = True,
 ) -> None:
     """
     A guest that runs has what its XML asks for; see reconnect.reconcile.
@@ -72,6 +73,7 @@ def reconnect(
         narrow: what of the guest counts.
         recheck: called under the lock, before anything is done; what it raises, too.
         noted: such an event is one that `unchanged` is asked about.
+        look_around: tell of ways past the filters.
 
     Raises:
         NwfilterHookError: it can't be done.
@@ -89,7 +91,7 @@ def reconnect(
     if domain.problem:
         host.report(Said(str(domain.problem), FAILED))
     event = digest_of(host.config, guest, data) if noted else ""
-    reconcile(host, domain, operation, recheck, event=event)
+    reconcile(host, domain, operation, recheck, event=event, look_around=look_around)
 
 
 def _reconnect(host: Host, guest: str, operation: str, data: bytes) -> None:

@@ -6,7 +6,7 @@ In:  a `Host`, a guest's UUID. Out: `Installed`s.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from ..backend import Installed
 from ..base.errors import NftError
@@ -40,9 +40,9 @@ def known_of(host: Host, uuid: str, taps: Sequence[str]) -> list[Installed]:
     return found + unrecorded(host, uuid, taps, found)
 
 
-def held_by_nobody(host: Host, taps: Iterable[str]) -> set[str]:
-    """UUIDs of the records of those of the taps that nobody has decided about: held.py."""
-    owners = {owner for tap in taps if (owner := host.state.owner(tap))}
+def held_by_nobody(host: Host, guests: Collection[str], taps: Iterable[str]) -> set[str]:
+    """UUIDs of the records of taps that nobody has decided about (held.py), of those that aren't these guests'."""
+    owners = {owner for tap in taps if (owner := host.state.owner(tap)) and owner not in guests}
     return {record.uuid for record in map(host.state.read, owners) if record and record.held}
 
 

@@ -27,7 +27,9 @@ from .transaction import REPAIR, GuestChange, Plan, carry_out, known_under, plan
 from .zones import zones_for
 
 
-def reconcile(host: Host, domain: Domain, operation: str, recheck: Check = unchecked, *, event: str = "") -> None:
+def reconcile(
+    host: Host, domain: Domain, operation: str, recheck: Check = unchecked, *, event: str = "", look_around: bool = True
+) -> None:
     """
     See that the kernel has what the guest's record holds, if that is what the guest asks for and its devices are what
     they were; put back what it hasn't. Else make the guest's filters anew, for its devices as they are now. A tap whose
@@ -37,6 +39,7 @@ def reconcile(host: Host, domain: Domain, operation: str, recheck: Check = unche
     Args:
         recheck: called under the lock, before anything is done; what it raises, too.
         event: what it is noted as, see unchanged.py; "" if it isn't.
+        look_around: tell of ways past the filters.
 
     Raises:
         NftError, DomainError: it failed. StateError: it could not be written down.
@@ -67,7 +70,8 @@ def reconcile(host: Host, domain: Domain, operation: str, recheck: Check = unche
         _enforce_unrecorded(host, domain)
         raise
     finally:
-        _tell_bypasses(host, domain, around)
+        if look_around:
+            _tell_bypasses(host, domain, around)
 
 
 def _own_taps(domain: Domain) -> list[str]:
@@ -320,7 +324,7 @@ def _are_known(host: Host, domain: Domain, record: Record) -> bool:
     guard = host.guard
     wanted = [each for each in (unfiltered(interface, guard) for interface in domain.interfaces) if each]
     recorded = [binding for binding in record.bindings if binding.unfiltered]
-    if held_by_nobody(host, (each.tap for each in domain.interfaces if each.tap)):
+    if held_by_nobody(host, [domain.uuid], (each.tap for each in domain.interfaces if each.tap)):
         return False
     return {(each.tap, each.index, each.attachment, each.quarantined) for each in wanted} == {
         (each.tap, each.index, each.attachment, each.quarantined) for each in recorded

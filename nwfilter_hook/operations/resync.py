@@ -14,15 +14,17 @@ from __future__ import annotations
 
 import hashlib
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from ..base.dataclass import dataclass, replace
 from ..base.errors import LibvirtError, NwfilterHookError, Overtaken
+from ..base.said import BYPASSED, Said
 from ..domain.model import Domain
 from ..guards import Guard
 from ..host import Host
 from ..libvirtd import Libvirt
 from .bindings import OPERATION as BOUND_BY_HAND
+from .bypasses import find_bypasses
 from .dispatch import reconnect
 from .removal import remove
 
@@ -73,11 +75,11 @@ class Followed:
 class _Asked:
     """What was known of a guest and of the devices of this host before libvirt was asked."""
 
-    def __init__(self, host: Host, uuid: str) -> None:
+    def __init__(self, host: Host, uuid: str, devices: Mapping[str, int] | None = None) -> None:
         self._host = host
         self._uuid = uuid
         self._stamp = host.state.stamp(uuid)
-        self._devices = device_indexes()
+        self._devices = device_indexes() if devices is None else devices
         self._guard = host.guard
         self.taps: tuple[str, ...] = ()
 
@@ -92,9 +94,8 @@ class _Asked:
 
     def check(self) -> None:
         """Raises Overtaken if record or devices are others by now."""
-        devices = device_indexes()
         if self._host.state.stamp(self._uuid) != self._stamp or any(
-            devices.get(tap) != self._devices.get(tap) for tap in self.taps
+            _index(tap) != self._devices.get(tap) for tap in self.taps
         ):
             raise Overtaken("the guest changes while libvirt is asked about it")
 
@@ -105,18 +106,34 @@ class _Asked:
         return Seen(digest, self._host.config.text, self._guard, self._stamp if stamp is None else stamp, devices)
 
 
+def _index(tap: str) -> int | None:
+    try:
+        return socket.if_nametoindex(tap)
+    except OSError:
+        return None
+
+
 def device_indexes() -> dict[str, int]:
     """Every network device's index, by name."""
     return {name: index for index, name in socket.if_nameindex()}
 
 
-def follow(host: Host, libvirt: Libvirt, uuid: str, name: str = "", seen: Seen | None = None) -> Followed:
+def follow(
+    host: Host,
+    libvirt: Libvirt,
+    uuid: str,
+    name: str = "",
+    seen: Seen | None = None,
+    devices: Mapping[str, int] | None = None,
+) -> Followed:
     """
-    See that one guest has what its XML asks for now, or nothing if it doesn't run. What is wrong is in the result.
+    See that one guest has what its XML asks for now, or nothing if it doesn't run. What is wrong is in the result; for
+    ways past its filters, see `ways_past`.
 
     Args:
         name: what to call it until libvirt says.
         seen: by what it was followed last.
+        devices: the devices' indexes of a moment ago; if it turns out that they are others by now, it is asked again.
 
     Raises:
         LibvirtError: the connection is lost.
@@ -127,8 +144,9 @@ def follow(host: Host, libvirt: Libvirt, uuid: str, name: str = "", seen: Seen |
     for _ in range(_TRIES):
         notes.clear()
         try:
-            return _follow(noting, libvirt, found, seen, notes)
+            return _follow(noting, libvirt, found, seen, devices, notes)
         except Overtaken as error:
+            devices = None
             found = replace(found, error=str(error))
         except NwfilterHookError as error:
             if isinstance(error, LibvirtError) and error.lost:
@@ -137,14 +155,21 @@ def follow(host: Host, libvirt: Libvirt, uuid: str, name: str = "", seen: Seen |
     return found
 
 
-def _follow(host: Host, libvirt: Libvirt, found: Followed, seen: Seen | None, notes: list[str]) -> Followed:
-    asked = _Asked(host, found.uuid)
+def _follow(
+    host: Host,
+    libvirt: Libvirt,
+    found: Followed,
+    seen: Seen | None,
+    devices: Mapping[str, int] | None,
+    notes: list[str],
+) -> Followed:
+    asked = _Asked(host, found.uuid, devices)
     live = libvirt.live_xml(found.uuid)
     if live is not None:
         name, xml = live
         if seen is not None and seen == asked.seen(xml, (tap for tap, _ in seen.devices)):
             return Followed(name, found.uuid, UNCHANGED, seen=seen)
-        reconnect(host, name, OPERATION, xml, narrow=asked.narrow, recheck=asked.check)
+        reconnect(host, name, OPERATION, xml, narrow=asked.narrow, recheck=asked.check, look_around=False)
         now = None if notes else asked.seen(xml, asked.taps, host.state.stamp(found.uuid))
         return Followed(name, found.uuid, FOLLOWED, notes=tuple(notes), seen=now)
     records = host.state.read_everything(found.uuid)
@@ -175,4 +200,18 @@ def resync(host: Host, libvirt: Libvirt) -> list[Followed]:
     Raises:
         LibvirtError: libvirt doesn't say which guests run, or the connection is lost.
     """
-    return [follow(host, libvirt, uuid, name) for uuid, name in guests_of(host, libvirt).items()]
+    guests = guests_of(host, libvirt)
+    devices = device_indexes()
+    followed = [follow(host, libvirt, uuid, name, devices=devices) for uuid, name in guests.items()]
+    passed = ways_past(host)
+    return [replace(each, notes=(*each.notes, *passed.get(each.uuid, ()))) for each in followed]
+
+
+def ways_past(host: Host) -> dict[str, list[str]]:
+    """By UUID, a line for each way past the filters of the guest's taps, in one look for all: that takes long."""
+    owners = {tap.tap: record.uuid for record in host.state.records() for tap in record.bindings if not tap.unfiltered}
+    found: dict[str, list[str]] = {}
+    for bypass in find_bypasses(*owners):
+        line = Said(f"{bypass.tap}: {bypass.text}", BYPASSED, tap=bypass.tap)
+        found.setdefault(owners[bypass.tap], []).append(line)
+    return found

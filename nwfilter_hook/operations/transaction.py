@@ -239,10 +239,8 @@ def _carry_out(host: Host, planned: Plan, file: FileChange | None, *, put_back: 
     if file is None and nothing and not planned.transaction.text:
         commit(host, planned)
         return
-    nobodys = held_by_nobody(
-        host, {*planned.settled, *(each.tap for record in planned.records for each in record.stale)}
-    )
-    nobodys -= {record.uuid for record in planned.records}
+    taps = {*planned.settled, *(each.tap for record in planned.records for each in record.stale)}
+    nobodys = held_by_nobody(host, {record.uuid for record in planned.records}, taps)
     undo = Undo(
         {record.uuid: host.state.read_pending(record.uuid) for record in planned.records},
         {tap: host.state.owner(tap) for tap in planned.settled},

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from ..base.errors import LibvirtError, NwfilterHookError
 from ..base.said import CHANGED, Said, about, worded
 from ..libvirtd import Libvirt
-from ..operations.resync import FAILED, OPERATION, REMOVED, Followed, Seen, follow
+from ..operations.resync import FAILED, OPERATION, REMOVED, Followed, Seen, follow, ways_past
 from .hosts import Hosts, say
 from .queue import Queue
 
@@ -53,6 +53,8 @@ class Followers:
         self._failures: dict[str, int] = {}
         self._stopping = threading.Event()
         self._said: dict[str, tuple[str, ...]] = {}
+        self._looking = threading.Lock()
+        self._passed: dict[str, list[str]] = {}
         self._threads = [threading.Thread(target=self._work, name=f"guests-{n}", daemon=True) for n in range(WORKERS)]
 
     def start(self) -> None:
@@ -76,6 +78,9 @@ class Followers:
             uuid = self._queue.get(1.0)
             if uuid is not None:
                 self._queue.done(uuid, failed=not self._look(hosts, uuid))
+                if not len(self._queue) and self._looking.acquire(blocking=False):
+                    self._look_around(hosts)
+                    self._looking.release()
 
     def _look(self, hosts: Hosts, uuid: str) -> bool:
         """Whether the guest has what it should."""
@@ -125,6 +130,24 @@ class Followers:
                 self._said[uuid] = said
             self._changed()
 
+    def _look_around(self, hosts: Hosts) -> None:
+        """Ways past the filters of all guests, when there is nothing else to do: one look for all."""
+        try:
+            host = hosts.now()
+            passed = ways_past(host)
+            names = {record.uuid: record.guest for record in host.state.records()}
+        except NwfilterHookError:  # the next look says it, or who needs it
+            return
+        for uuid, lines in passed.items():
+            for line in lines:
+                if line not in self._passed.get(uuid, ()):
+                    said = worded(f"{names.get(uuid, uuid)}: {line}", line)
+                    say(about(said, guest=names.get(uuid, ""), uuid=uuid, operation=OPERATION))
+        if passed != self._passed:
+            self._passed = passed
+            self._changed()
+
     def refused(self) -> tuple[str, ...]:
         """What was said of guests when they were last looked at, if it wasn't that all is well."""
-        return tuple(line for _, lines in sorted(self._said.items()) for line in lines)
+        found = [*sorted(self._said.items()), *sorted(self._passed.items())]
+        return tuple(line for _, lines in found for line in lines)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 
 from tests.support.domains import domain, interface, uuid_of
 from tests.support.frames import OTHER, OTHER_IP, udp
+from tests.support.libvirtd import wait_for
 from tests.support.netns import REPOSITORY
-from tests.watch.conftest import DB, IP, WEB, Hypervisor
+from tests.watch.conftest import DB, IP, WEB, Hypervisor, Service
 
 pytestmark = pytest.mark.netns
 
@@ -177,3 +180,22 @@ def test_without_libvirt(hypervisor: Hypervisor) -> None:
     done = hypervisor.command("resync")
     assert done.returncode == 1
     assert done.stderr == "nwfilter-hook: [watch] uri is none: there is no libvirt to ask\n"
+
+
+def test_ways_past_are_told(hypervisor: Hypervisor) -> None:
+    """In one look for all guests, by resync and by the service: each with whose it is."""
+    hypervisor.runs("web", [WEB])
+    hypervisor.runs("db", [DB])
+    with hypervisor.wire.inside():
+        sniffer = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+        sniffer.bind(("vnet1", 3))
+    hypervisor.resync()
+    (line,) = (line for line in hypervisor.said.splitlines() if "packet socket" in line)
+    assert line.startswith("nwfilter-hook: db: vnet1: ")
+    with Service(hypervisor, "qemu:///system") as service:
+        service.wait_until_said(line.removeprefix("nwfilter-hook: "))
+        wait_for("told", lambda: [each for each in service.told()["refused"] if "packet socket" in each])
+        sniffer.close()
+        hypervisor.runs("web", [WEB, interface("vnet9", None)])
+        (hypervisor.directory / "events").write_text(uuid_of("web"))
+        wait_for("gone", lambda: service.told()["refused"] == [])
