@@ -12,7 +12,15 @@ from ..base.dataclass import as_dict
 from ..base.errors import NwfilterHookError
 from ..base.text import one_line
 from ..operations.guard import Unknown, describe_guard, read_status
-from ..operations.show import TapView, format_learned, format_service, format_state, read_service, read_views
+from ..operations.show import (
+    TapView,
+    format_learned,
+    format_service,
+    format_since,
+    format_state,
+    read_service,
+    read_views,
+)
 from .common import json_option, open_cli_host
 from .complete import names_of
 from .output import print_table
@@ -50,7 +58,7 @@ def show(name: str | None, of_host: bool, as_json: bool) -> None:
 
 
 def _print_views(views: list[TapView], unknown: tuple[Unknown, ...]) -> None:
-    headings = ("GUEST", "TAP", "FILTER", "PARAMETERS", "STATE", "LEARNED", "CHAINS", "DROPPED")
+    headings = ("GUEST", "TAP", "FILTER", "PARAMETERS", "STATE", "SINCE", "LEARNED", "CHAINS", "DROPPED")
     rows = [
         (
             view.guest,
@@ -58,6 +66,7 @@ def _print_views(views: list[TapView], unknown: tuple[Unknown, ...]) -> None:
             f"{view.filter} on {view.floor.partition(' ')[0]}" if view.floor else view.filter or "-",
             " ".join(f"{key}={','.join(values)}" for key, values in view.parameters.items()) or "-",
             format_state(view),
+            format_since(view),
             format_learned(view),
             str(len(view.chains)),
             "-" if view.dropped is None else str(view.dropped),
@@ -65,7 +74,7 @@ def _print_views(views: list[TapView], unknown: tuple[Unknown, ...]) -> None:
         for view in views
     ]
     rows += [
-        ("-", each.name, "-", "-", "unknown: dropped", "-", "0", str(each.refused.sent + each.refused.received))
+        ("-", each.name, "-", "-", "unknown: dropped", "-", "-", "0", str(each.refused.sent + each.refused.received))
         for each in unknown
     ]
     print_table(headings, rows, right=("CHAINS", "DROPPED"))

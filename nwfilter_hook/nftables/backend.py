@@ -17,6 +17,7 @@ from ..commits import Monitor
 from ..guards import Guard, GuardBackend
 from ..ruleset.model import Attachment, NamedSet, Ruleset
 from . import bounds, generation, learned, script, segments
+from .ahead import prepared
 from .commands import Operation, Script
 from .expressions import with_counts
 from .features import SYMBOLS, Features, Remember, needs_of, needs_of_statements
@@ -123,7 +124,8 @@ class NftBackend(Backend):
 
     def apply(self, transaction: Transaction) -> int:
         assert isinstance(transaction, Script)
-        changes = self._carry_out(lambda: segments.completed(transaction))
+        with prepared(transaction, self._run) as changes:
+            changes += self._carry_out(lambda: segments.completed(transaction))
         try:
             return changes + self._carry_out(lambda: segments.following(transaction))
         except NftError as error:

@@ -44,9 +44,15 @@ class Operation:
 
 @dataclass(frozen=True)
 class Script(Transaction):
-    """One transaction of nft."""
+    """
+    One transaction of nft.
+
+    Attributes:
+        first: chains that have to be there before, and drop, if they aren't there: ahead.py.
+    """
 
     operations: tuple[Operation, ...]
+    first: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:

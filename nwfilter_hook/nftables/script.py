@@ -172,7 +172,7 @@ def install(
     for rendered in everything:
         operations += _fill(rendered)
     operations += _remove(stale, objects)
-    return Script(tuple(operations))
+    return Script(tuple(operations), _first(anew) if carried else ())
 
 
 def remove(installed: Iterable[Installed], guard: Guard | None = None) -> Script:
@@ -193,6 +193,15 @@ def _base(table: str, maps: set[str]) -> Iterable[Operation]:
             yield Operation("add", "chain", table, base.name, value=where)
             yield Operation("flush", "chain", table, base.name)
             yield Operation("add", "rule", table, base.name, value=f"{base.selector} vmap @{base.map}")
+
+
+def _first(anew: Iterable[Rendered]) -> tuple[str, ...]:
+    """The chains that the taps' elements of layer 2 lead to."""
+    maps = {side.map for side in SIDES}
+    elements = (each for made in anew for each in made.installed.objects if each.kind == "element")
+    return tuple(
+        each.content[0][len("jump ") :] for each in elements if each.name in maps and each.content != ("accept",)
+    )
 
 
 def _equal_octets(table: str) -> Iterable[Operation]:

@@ -26,6 +26,8 @@ from .removal import Check, sweep, unchecked
 from .transaction import REPAIR, GuestChange, Plan, carry_out, known_under, plan, plan_domain
 from .zones import zones_for
 
+OLD_RULES_STAY = "the old rules stay in force"
+
 
 def reconcile(
     host: Host, domain: Domain, operation: str, recheck: Check = unchecked, *, event: str = "", look_around: bool = True
@@ -248,7 +250,7 @@ def _tell(host: Host, planned: Plan, before: Mapping[str, Binding], altered: set
             still = "still " if tap in before and before[tap].quarantined else ""
             what, kind = f"{still}quarantined, {quarantine_effect(reason)}", QUARANTINED
         else:
-            what, kind = "the old rules stay in force", FAILED
+            what, kind = OLD_RULES_STAY, FAILED
         host.report(Said(f"{tap}: {what}: {reason}", kind, tap=tap))
     made = {tap for tap in after if not after[tap].unfiltered} - {tap for tap, _ in planned.failed}
     filtered = {tap for tap in before if not before[tap].unfiltered}

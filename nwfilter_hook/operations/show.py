@@ -19,6 +19,7 @@ from ..storage.records import Binding, Record
 from ..storage.watching import Watching, read_watching
 from .bypasses import Bypass, find_bypasses
 from .devices import Whereabouts, locate, without_ingress
+from .reconnect import OLD_RULES_STAY
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,8 @@ class TapView:
     Attributes:
         floor: the filter that the configuration has for all of its bridge, FILTER NAME=VALUE …; "" without one.
         filter: "" for an interface that names none, which is known for the guard's sake.
-        state: "held: …" (see held.py), "in force", "quarantined", "missing" (what the record names is not in
+        state: "held: …" (see held.py), "in force", "in force, but …" (its filter is another now, and the service, which
+            runs, was refused it), "quarantined", "missing" (what the record names is not in
             the kernel), "passes all: it names no filter" or "cut off: …", or what became of the device since: one of
             `Whereabouts`.
         device: what the device is called now; None if it is gone or can't be told.
@@ -82,6 +84,9 @@ def read_views(host: Host) -> list[TapView]:
     bindings = [(record, binding) for record in records for binding in record.bindings]
     seen = host.backend.look([binding.installed for _, binding in bindings])
     filtered = [binding for _, binding in bindings if not binding.unfiltered]
+    service = read_service(host)
+    said = service.refused if service and service.running else ()
+    refused = {tap for tap, _, text in (line.partition(": ") for line in said) if text.startswith(OLD_RULES_STAY)}
     bypasses = find_bypasses(*(binding.tap for binding in filtered))
     ports = [binding for binding in filtered if binding.attachment is Attachment.BRIDGE_PORT]
     if ports and not host.backend.sees_ingress():
@@ -93,15 +98,20 @@ def read_views(host: Host) -> list[TapView]:
             seen[binding.tap],
             tuple(each for each in bypasses if each.tap == binding.tap),
             host.state.written_s(record.uuid),
+            refused=binding.tap in refused,
         )
         for record, binding in bindings
     ]
 
 
-def _view(record: Record, binding: Binding, seen: Seen, bypasses: tuple[Bypass, ...], written_s: float) -> TapView:
+def _view(
+    record: Record, binding: Binding, seen: Seen, bypasses: tuple[Bypass, ...], written_s: float, *, refused: bool
+) -> TapView:
     since = {each.address: each.since_s for each in seen.learned if each.since_s is not None}
     where, device = locate(binding.tap, binding.index, binding.attachment, binding.bridge)
     state = "missing" if seen.missing else "quarantined" if binding.quarantined else "in force"
+    if refused and state == "in force":
+        state = "in force, but its filter is refused now"
     if binding.unfiltered and not seen.missing:
         state = f"{'cut off' if binding.quarantined else 'passes all'}: it names no filter"
     if where is not Whereabouts.THERE:
@@ -169,6 +179,11 @@ def format_state(view: TapView) -> str:
     renamed = f" to {view.device}" if view.state == Whereabouts.RENAMED.value else ""
     passed = ["bypassed: " + ", ".join(dict.fromkeys(each.way for each in view.bypasses))] if view.bypasses else []
     return "; ".join([view.state + renamed, *passed, *(f"full: {rule}" for rule in view.full)])
+
+
+def format_since(view: TapView) -> str:
+    """For a table: "2026-11-23 12:00:05 by start", when and by which event it got its rules, in local time."""
+    return f"{_local(view.since)} by {view.event}"
 
 
 def format_learned(view: TapView) -> str:

@@ -7,8 +7,9 @@
     drift         puts back from the records; libvirt isn't asked
     guests-0…3    ask libvirt about a guest, then take the lock
 
-The thread that began only waits: it pings systemd's watchdog as long as the others live, and ends the service when
-systemd says so, or when another version of the package has been installed: half of each would be in memory.
+The thread that began mostly waits: it pings systemd's watchdog as long as the others live, says which ports the guard
+cuts off (strangers.py), and ends the service when systemd says so, or when another version of the package has been
+installed: half of each would be in memory.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from .libvirt_events import LibvirtEvents
 from .listener import Listener
 from .queue import Queue, Round
 from .shield import Shielding
+from .strangers import Strangers
 from .systemd import notify, watchdog_s
 
 _FIRST_LOOK_S = 10.0
@@ -78,10 +80,11 @@ class Service:
             )
         self._followers = Followers(self._queue, self._connection, self._lost, self._write)
         self._holder = Holder()
+        self._strangers = Strangers(host.config.verify_s)
         self._exporter = Exporter(host.config.listen) if host.config.listen != "none" else None
         self._listener = Listener(
             self._drift.committed,
-            self._drift.link_changed,
+            self._links_changed,
             self._drift.everything,
             self._holder.known,
             self._holder.come,
@@ -122,9 +125,9 @@ class Service:
         watchdog = watchdog_s()
         tick = min(_TICK_S, watchdog / 3) if watchdog else _TICK_S
         hosts = Hosts()
-        self._follow_shield(hosts)
+        self._follow_guard(hosts)
         while not self._stop.wait(tick):
-            self._follow_shield(hosts)
+            self._follow_guard(hosts)
             fault = self._fault()
             if fault:
                 say(Said(f"{fault}; the watchdog isn't told that all is well", FAILED))
@@ -140,10 +143,12 @@ class Service:
                 say(Said("another version of the package has been installed: ending, to be started anew", SERVICE))
                 return
 
-    def _follow_shield(self, hosts: Hosts) -> None:
+    def _follow_guard(self, hosts: Hosts) -> None:
         with contextlib.suppress(NwfilterHookError):  # drift.py, which needs the host as well, says so
-            if self._shielding.follow(hosts.now()):
+            host = hosts.now()
+            if self._shielding.follow(host):
                 self._write()
+            self._strangers.follow(host)
 
     def _fault(self) -> str:
         now = time.monotonic()
@@ -171,6 +176,10 @@ class Service:
     def _lost(self, libvirt: Libvirt) -> None:
         if self._libvirt:
             self._libvirt.lost(libvirt)
+
+    def _links_changed(self, names: set[str]) -> None:
+        self._drift.link_changed(names)
+        self._strangers.changed()
 
     def _look_at(self, names: list[str]) -> None:
         for name in names:

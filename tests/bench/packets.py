@@ -8,8 +8,13 @@ import tempfile
 from pathlib import Path
 from types import TracebackType
 
+from nwfilter_hook.base.dataclass import replace
 from nwfilter_hook.base.errors import Source
 from nwfilter_hook.filters.model import FilterRef
+from nwfilter_hook.guards import Guard
+from nwfilter_hook.nftables.guard import known
+from nwfilter_hook.nftables.script import install, render
+from nwfilter_hook.nftables.shield import script as shield_script
 from nwfilter_hook.operations.compile import compile_reference
 from nwfilter_hook.ruleset.model import Attachment, Ruleset
 from nwfilter_hook.storage.library import Library
@@ -36,7 +41,8 @@ class FloodedWire:
         self._program = Path(self._directory.name, "blast")
         source = Path(__file__).with_name("blast.c")
         subprocess.run(["gcc", "-O2", "-o", self._program, source], check=True)
-        self._script = self._compile()
+        self._rulesets = self._compile()
+        self._script = transaction(*self._rulesets, counters="drops").text
         return self
 
     def __exit__(
@@ -45,7 +51,7 @@ class FloodedWire:
         self._directory.cleanup()
         self._wire.__exit__(kind, error, trace)
 
-    def _compile(self) -> str:
+    def _compile(self) -> list[Ruleset]:
         library = Library([str(REPOSITORY / "filters")])
         names = [f"vnet{number}" for number in range(self._taps - 1)] + ["sender"]
 
@@ -53,11 +59,21 @@ class FloodedWire:
             reference = FilterRef("clean-traffic", {"IP": ("192.0.2.1",)}, Source("bench", 1))
             return compile_reference(reference, tap, Attachment.BRIDGE_PORT, GUEST, library)
 
-        return transaction(*(compiled(name) for name in names), counters="drops").text
+        return [compiled(name) for name in names]
 
     def install(self) -> None:
         """Put all taps under filter."""
         self._wire.apply(self._script)
+
+    def install_guarded(self, *, shield: bool) -> None:
+        """All taps, and the guard, mode generated; the shield's table is owned by nobody, which no packet sees."""
+        guard = Guard("generated", shield=shield)
+        rendered = [render(each, "drops") for each in self._rulesets]
+        marked = [replace(each, installed=known(each.installed, Attachment.BRIDGE_PORT, guard)) for each in rendered]
+        text = install(marked, fresh=True, counters="drops", guard=guard).text
+        if shield:
+            text += shield_script(guard).replace("{ flags owner; }", "").replace("; add ", "\nadd ") + "\n"
+        self._wire.apply(text)
 
     def install_by_hand(self) -> None:
         """The least that keeps the sender from being another, as people write it by hand: three rules, no other tap."""

@@ -1,12 +1,13 @@
 """
 Figures, not tests: how soon the service sees and puts right what nobody tells a hook.
 
-    python tests/bench/watch.py [--taps 1,20,100] [--guests 100] [--plugs 10] [--rounds 5]
+    python tests/bench/watch.py [--taps 1,20,100] [--guests 100] [--plugs 10] [--frames 400] [--rounds 5]
 
-Flush: from the start of `nft flush ruleset` until every tap has its elements again, and the line in the journal, which
-counts to the last comparison. Resync: a process, libvirt faked by files of XML; first everything is made, then nothing
-is to do. Plug: a real libvirtd and QEMU, from libvirt's event until the tap's rules are in force; it needs what
-tests/libvirt needs. Goals are beside the figures.
+Flush, with the guard on: from the start of `nft flush ruleset` until the guard is back, until every tap has its
+elements again, and the line in the journal, which counts to the last comparison. Frames: what guard and shield cost the
+last of so many taps, in pairs (packets.py). Resync: a process, libvirt faked by files of XML; first everything is made,
+then nothing is to do. Plug: a real libvirtd and QEMU, from libvirt's event until the tap's rules are in force; it needs
+what tests/libvirt needs. Goals are beside the figures.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from nwfilter_hook.nftables.netlink import read_verdicts  # noqa: E402
+from tests.bench.figures import compare, line  # noqa: E402
 from tests.bench.guests import mac  # noqa: E402
+from tests.bench.packets import FloodedWire  # noqa: E402
 from tests.libvirt.conftest import CONFIGURATION, Guests, Host, configuration  # noqa: E402
 from tests.libvirt.test_watch import BR0, Watch  # noqa: E402
 from tests.support.domains import interface  # noqa: E402
@@ -87,14 +90,17 @@ def hypervisor(taps: int) -> Iterator[Hypervisor]:
 def flush(taps: int, rounds: int) -> None:
     """The ruleset is flushed, and comes back."""
     with hypervisor(taps) as made, Service(made) as service:
-        seen, said = [], []
+        assert made.command("guard", "on", "--yes").returncode == 0
+        guarded, seen, said = [], [], []
         for number in range(rounds):
             began = time.monotonic()
             made.wire.apply("flush ruleset")
             with made.wire.inside():
-                seen.append(1000 * (until(lambda: len(read_verdicts("to-guest-l2")) == taps) - began))
+                guarded.append(1000 * (until(lambda: "" in read_verdicts("to-guest-l2")) - began))
+                seen.append(1000 * (until(lambda: len(read_verdicts("to-guest-l2")) == taps + 1) - began))
             wait_for("told", partial(_told, service, number), 30)
             said.append(float(service.told()["drifted"]["ms"]))
+        click.echo(f"flush, {taps:3} taps: guard back after {milliseconds(guarded)}   (goal 10)")
         goal = f"   (goal {FLUSH_GOALS_MS[taps]})" if taps in FLUSH_GOALS_MS else ""
         click.echo(f"flush, {taps:3} taps: all back after {milliseconds(seen)}{goal}; compared {milliseconds(said)}")
         pid = service.process.pid
@@ -128,6 +134,26 @@ def resync(guests: int) -> None:
             pid = service.process.pid
             click.echo(f"resync, {guests} guests, by the service: {service.told()['resynced']['ms']} ms")
             click.echo(f"idle,   {guests} guests: {resident_mb(pid):.0f} MB")
+
+
+def frames(taps: int, rounds: int) -> None:
+    """What guard and shield cost a frame of the last of so many taps."""
+    with FloodedWire(taps) as wire:
+
+        def blasted(prepare: Callable[[], None]) -> float:
+            prepare()
+            try:
+                return wire.blast(50_000) / 1000
+            finally:
+                wire.flush()
+
+        for name, shield, goal in (("guard", False, 0.98), ("guard and shield", True, 0.9)):
+            with_it = partial(blasted, partial(wire.install_guarded, shield=shield))
+            plain = partial(blasted, wire.install)
+            found = compare(
+                f"{name}, {taps} taps", "without", with_it, plain, goal=goal, rounds=rounds, unit="kpps", more=True
+            )
+            click.echo(line(found))
 
 
 def plug(plugs: int) -> None:
@@ -187,11 +213,14 @@ def _plug(host: Host, name: str, number: int) -> float:
 @click.option("--taps", default="1,20,100")
 @click.option("--guests", default=100)
 @click.option("--plugs", default=10)
+@click.option("--frames", "flooded", default=400)
 @click.option("--rounds", default=5)
-def main(taps: str, guests: int, plugs: int, rounds: int) -> None:
+def main(taps: str, guests: int, plugs: int, flooded: int, rounds: int) -> None:
     """See the module."""
-    for number in map(int, taps.split(",")):
+    for number in map(int, filter(None, taps.split(","))):
         flush(number, rounds)
+    if flooded:
+        frames(flooded, 3 * rounds)
     if guests:
         resync(guests)
     if plugs:

@@ -298,3 +298,14 @@ def test_nft_fails(host: Sandbox) -> None:
     configure(host)
     guard(host, "off").fine()
     host.check()
+
+
+def test_nft_fails_between(host: Sandbox) -> None:
+    """A new tap's chains come a transaction before what leads to them: if that is refused, they go again."""
+    guard(host, "on", "--yes").fine()
+    host.fake_nft(
+        'case "$*" in *-f*) ;; *) exec $NFT "$@";; esac; script=$(cat); '
+        'case "$script" in *vmap*) echo "Error: no" >&2; exit 1;; esac; printf "%s\n" "$script" | $NFT "$@"'
+    )
+    with host.unchanged():
+        host.event("web", "start", domain("web", [interface("vnet0", "no-mac-spoofing")])).refused("no")

@@ -16,7 +16,7 @@ import pytest
 
 from tests.libvirt.conftest import CONFIGURATION, REPOSITORY, STATE_DIR, Guest, Guests, Host, Image, Link, configuration
 from tests.support.frames import GUEST, GUEST_IP, OTHER_IP, udp
-from tests.support.guest import filterref_xml, guest_uuid, interface_xml
+from tests.support.guest import filterref_xml, guest_uuid, interface_xml, mark
 from tests.support.libvirtd import Wire, wait_for
 
 pytestmark = pytest.mark.libvirt
@@ -136,6 +136,61 @@ def test_plug_and_unplug(host: Host, guest: Guest, wire: Wire) -> None:
     change(host, guest, "detach-device", plugged)
     soon("the second is gone", lambda: host.kernel.traces(second) == [] and len(guest.taps()) == 1)
     assert host.kernel.rules(first) == rules
+
+
+def test_a_plug_that_fails(host: Host, guest: Guest, watch: Watch) -> None:
+    """QEMU refuses the device after its tap was made: nothing of it is anywhere, and nothing is said of it."""
+    taps, rules, before, said = guest.taps(), host.kernel.rules(guest.tap), recorded(host, guest), watch.said()
+    broken = interface_xml(SECOND, BR0, reference=CLEAN).replace("</interface>", "<rom file='/nowhere'/></interface>")
+    host.write("/run/device.xml", broken)
+    refused = host.libvirtd.virsh("attach-device", guest.name, "/run/device.xml", "--live", check=False)
+    assert (refused.returncode, "/nowhere" in refused.stderr) == (1, True), refused
+    host.run(*COMMAND, "verify")
+    assert (guest.taps(), host.kernel.rules(guest.tap), recorded(host, guest)) == (taps, rules, before)
+    assert watch.told()["refused"] == []
+    assert watch.said() == said
+
+
+def test_plugged_under_the_guard(host: Host, guest: Guest, watch: Watch, wire: Wire) -> None:
+    """With the service gone a plugged device is cut off, and its guest's other one isn't; with it, it is filtered."""
+    first = guest.tap
+    plugged = interface_xml(SECOND, BR0, reference=filterref_xml("clean-traffic", ("IP", OTHER_IP)))
+    host.run(*COMMAND, "guard", "on", "--yes")
+    watch.stop()
+    try:
+        change(host, guest, "attach-device", plugged)
+        (second,) = set(guest.taps()) - {first}
+        guest.shell.check("until test -e /sys/class/net/eth1; do sleep 0.1; done; ip link set eth1 up")
+        honest = udp(src=SECOND, src_ip=OTHER_IP)
+        link = Link(guest, wire)
+        asked = mark(honest)
+        guest.shell.send(asked, "eth1")
+        assert link.passes(udp())  # the twin, later, by the other device
+        assert not wire.heard(asked)
+        assert json.loads(host.run(*COMMAND, "guard", "status", "--json").stdout)["unknown"][0]["name"] == second
+    finally:
+        watch.start()
+    soon("rules of the second", lambda: addresses(host, second) == [OTHER_IP])
+    assert not Link(guest, wire, device="eth1", honest=honest).passes(udp(src=SECOND, src_ip=GUEST_IP))
+    change(host, guest, "detach-device", plugged)
+    soon("the second is gone", lambda: not host.kernel.chains(second) and len(guest.taps()) == 1)
+    host.run(*COMMAND, "guard", "off")
+
+
+def test_what_changes_no_filter(host: Host, guest: Guest, watch: Watch) -> None:
+    """Paused, resumed, a link taken down and up: the rules stay as they are, and nobody is told of anything."""
+    tap = guest.tap
+    rules, said = host.kernel.rules(tap), watch.said()
+    for command in (
+        ("suspend", guest.name),
+        ("resume", guest.name),
+        ("domif-setlink", guest.name, tap, "down"),
+        ("domif-setlink", guest.name, tap, "up"),
+    ):
+        host.libvirtd.virsh(*command)
+        host.run(*COMMAND, "verify")
+        assert host.kernel.rules(tap) == rules
+    assert watch.said() == said
 
 
 def test_update_device(host: Host, guest: Guest) -> None:

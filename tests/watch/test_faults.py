@@ -21,7 +21,7 @@ from tests.watch.test_service import CHANGES
 pytestmark = pytest.mark.netns
 
 FIRST, SECOND = WEB, interface("vnet0", "clean-traffic", [("IP", "10.0.0.3")])
-KILLS = 100
+KILLS = 200
 GUESTS = [f"guest{number}" for number in range(10)]
 EVENTS = 300
 HOOKS = 3

@@ -161,3 +161,19 @@ def test_plugged_under_the_service(hypervisor: Hypervisor) -> None:
         wait_for("known", lambda: passes(hypervisor, FROM_DB, "vnet1"), 10)
         wire.unplug("vnet1")
         wait_for("unknown", lambda: '"vnet1"' not in wire.ruleset(), 10)
+
+
+def test_unknown_ports_are_told(hypervisor: Hypervisor) -> None:
+    """Once each, those that were there and one that comes; not those that somebody has decided about."""
+    wire = hypervisor.wire
+    wire.start("web", domain("web", [WEB]))
+    assert hypervisor.command("guard", "on", "--yes", "--boot").returncode == 0
+    with Service(hypervisor) as service:
+        line = "nobody has decided about it: the guard drops its frames"
+        service.wait_until_said(f"vnet1 on br0: {line}")
+        wire.plug("vnet2", "vnet3")
+        wire.start("db", domain("db", [interface("vnet3", None)]))
+        service.wait_until_said(f"vnet2 on br0: {line}")
+        wire.start("new", domain("new", [DB]))
+        assert service.end() == 0
+        assert service.said().count(line) == 2

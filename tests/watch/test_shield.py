@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from tests.support.domains import domain, interface
 from tests.support.frames import OTHER, OTHER_IP, THIRD, ether, udp
 from tests.support.libvirtd import wait_for
 from tests.watch.conftest import WEB, Hypervisor, Service
+from tests.watch.test_service import as_before, words
 
 pytestmark = pytest.mark.netns
 
@@ -53,11 +55,11 @@ def up(hypervisor: Hypervisor) -> bool:
     return "table bridge nwfilter-shield" in hypervisor.wire.ruleset()
 
 
-def slipped(hypervisor: Hypervisor, service: Service) -> int:
+def slipped(hypervisor: Hypervisor, service: Service, times: int = TIMES) -> int:
     """How many of many forged frames come through while others do harm and the service mends it."""
     wire = hypervisor.wire
-    count = 0
-    for number in range(TIMES):
+    count, rules = 0, words(wire)
+    for number in range(times):
         said = service.said().count("were changed by")
         harm = HARM[number % len(HARM)]
         process = wire.start_process("nft", harm, environment=hypervisor.environment, output=wire.directory / "nft.log")
@@ -67,7 +69,7 @@ def slipped(hypervisor: Hypervisor, service: Service) -> int:
                 wire.guests["vnet0"].send(SPOOFED)
             count += wire.guests["uplink"].receive().count(SPOOFED)
             mended += service.said().count("were changed by") > said and process.poll() is not None
-        wait_for("all is back", lambda: hypervisor.command("verify").stdout == "", SLOW_S)
+        wait_for("all is back", partial(as_before, wire, rules), SLOW_S)
     return count
 
 
