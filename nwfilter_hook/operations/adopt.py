@@ -31,7 +31,7 @@ from .adopt_survey import METADATA_URI, Survey, is_twin_xml
 from .define import define, undefine
 from .hooked import hook_known
 from .removal import remove
-from .resync import FAILED, follow
+from .resync import FAILED, Seen, device_indexes, follow
 from .show import read_service
 from .verify import find_differences
 
@@ -71,25 +71,33 @@ def adopt(host: Host, libvirt: LibvirtManager, found: Survey, step: Step, *, dir
     host = replace(host, library=host.library.read_anew())
     if direct:
         report = _give_metadata(libvirt, found, direct, report, step)
-    _follow_all(host, libvirt, step)
+    seen: dict[str, Seen | None] = {}
+    _follow_all(host, libvirt, step, seen)
     if not hook_known():
         raise UpdateError(
             f"{len(report.guests)} guests are under rules of ours, and of libvirt's; libvirtd hasn't seen the hook yet,"
             " so a guest that starts would have none: restart libvirtd (guests go on), then run adopt again"
         )
     _twins(libvirt, found, step)
-    _follow_all(host, libvirt, step)  # who has started meanwhile, without a hook
+    _follow_all(host, libvirt, step, seen)  # who has started meanwhile, without a hook
     report = replace(report, at=_now(), state="adopted")
     adopted.write_report(report)
     return report
 
 
-def _follow_all(host: Host, libvirt: LibvirtManager, step: Step) -> None:
-    """Every guest that runs is under our rules, and the kernel has them as recorded. Raises UpdateError."""
+def _follow_all(host: Host, libvirt: LibvirtManager, step: Step, seen: dict[str, Seen | None]) -> None:
+    """
+    Every guest that runs is under our rules, and the kernel has them as recorded. Raises UpdateError.
+
+    Args:
+        seen: by what each was followed last, by UUID; filled.
+    """
     running = [each for each in libvirt.guests() if each.running]
+    devices = device_indexes()
     for done, guest in enumerate(running):
         step(f"guest {guest.name}", done, len(running))
-        followed = follow(host, libvirt, guest.uuid, guest.name)
+        followed = follow(host, libvirt, guest.uuid, guest.name, seen.get(guest.uuid), devices)
+        seen[guest.uuid] = followed.seen
         if followed.outcome == FAILED:
             raise UpdateError(f"{guest.name} could not be put under rules of ours: {followed.error}")
     uuids = {each.uuid for each in running}

@@ -8,6 +8,8 @@ Whoever asks while somebody holds the file $FAKE_LIBVIRT_LOCK is refused: libvir
 Whoever asks for XML while somebody holds the file UUID.job waits for it, as for a hook of the same guest that runs.
 
 Each UUID that stands in a line of the file `events` is one event of an attached device; the file is gone then.
+
+Filters are the files nwfilter/NAME.xml; whoever asks which taps are filtered hears of none.
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ class libvirtError(Exception):  # noqa: N801 - libvirt's name
 def _refuse_under_lock() -> None:
     path = os.environ.get("FAKE_LIBVIRT_LOCK", "")
     if os.path.exists(path):
-        with open(path, "rb") as file:
+        with Path(path).open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
@@ -56,6 +58,9 @@ class virDomain:  # noqa: N801
     def name(self) -> str:
         return self._name
 
+    def isActive(self) -> int:  # noqa: N802
+        return 1
+
     def XMLDesc(self) -> str:  # noqa: N802
         _refuse_under_lock()
         job = self._path.with_suffix(".job")
@@ -69,6 +74,17 @@ class virDomain:  # noqa: N801
             meanwhile.unlink()
             subprocess.run(["sh", "-ec", script], check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         return xml
+
+
+class virNWFilter:  # noqa: N801
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def name(self) -> str:
+        return self._path.stem
+
+    def XMLDesc(self) -> str:  # noqa: N802
+        return self._path.read_text()
 
 
 class virConnect:  # noqa: N801
@@ -91,6 +107,18 @@ class virConnect:  # noqa: N801
             if found.name() == name:
                 return found
         raise libvirtError(f"Domain not found: no domain with matching name '{name}'", VIR_ERR_NO_DOMAIN)
+
+    def listAllNWFilters(self) -> list[virNWFilter]:  # noqa: N802
+        _refuse_under_lock()
+        return [virNWFilter(path) for path in sorted((self._directory / "nwfilter").glob("*.xml"))]
+
+    def nwfilterDefineXML(self, xml: str) -> None:  # noqa: N802
+        _refuse_under_lock()
+        name = ElementTree.fromstring(xml).get("name")
+        (self._directory / f"nwfilter/{name}.xml").write_text(xml)
+
+    def listAllNWFilterBindings(self) -> list[object]:  # noqa: N802
+        return []
 
     def isAlive(self) -> int:  # noqa: N802
         return 1
@@ -115,6 +143,10 @@ def openReadOnly(uri: str) -> virConnect:  # noqa: N802
     if not os.path.isdir(os.environ["FAKE_LIBVIRT"]):
         raise libvirtError("Failed to connect socket: No such file or directory")
     return virConnect()
+
+
+def open(uri: str) -> virConnect:
+    return openReadOnly(uri)
 
 
 def registerErrorHandler(handler: object, context: object) -> None:  # noqa: N802
