@@ -12,6 +12,16 @@ def one_line(text: str) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
+def xml_escaped(text: str) -> str:
+    """For XML's text, and for attributes in single quotes (xml.sax.saxutils imports urllib, http and ssl)."""
+    return text.translate(_XML)
+
+
+_XML = str.maketrans(
+    {"&": "&amp;", "<": "&lt;", ">": "&gt;", "'": "&apos;", "\n": "&#10;", "\r": "&#13;", "\t": "&#9;"}
+)
+
+
 def shortened(line: str) -> str:
     """What a person can read: the beginning of a long line and its end, where the advice stands."""
     return line if len(line) <= _READABLE else f"{line[: _READABLE - 250]} … {line[-240:]}"

@@ -9,10 +9,10 @@ Out: its XML in libvirt's normal form: every default that matters written out, m
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from xml.sax.saxutils import escape
 
 from ..base.dataclass import replace
 from ..base.errors import Source
+from ..base.text import xml_escaped
 from .model import Filter, FilterRef, FilterRule, Parameters, Setting, Variable
 from .protocols import CHAIN_PRIORITIES, ELEMENTS, chain_prefix
 
@@ -131,7 +131,7 @@ def _value(rule: FilterRule, name: str, setting: Setting) -> str:
 
 
 def _quoted(text: str) -> str:
-    return "'" + escape(text, {"'": "&apos;", "\n": "&#10;", "\r": "&#13;", "\t": "&#9;"}) + "'"
+    return f"'{xml_escaped(text)}'"
 
 
 def rule_words(rule: FilterRule, values: Mapping[str, str]) -> str:

@@ -4,8 +4,7 @@ Twins: filters of the same name and UUID without rules, for libvirt's own driver
 
 from __future__ import annotations
 
-from xml.sax.saxutils import quoteattr
-
+from ..base.text import xml_escaped
 from .model import Filter, FilterRef
 
 
@@ -13,7 +12,8 @@ def twin_of(definition: Filter) -> str:
     """The XML of the twin; libvirt wants the same UUID, chain and priority."""
     uuid = f"<uuid>{definition.uuid}</uuid>" if definition.uuid else ""
     priority = f" priority='{definition.priority}'" if definition.chain != "root" else ""
-    return f"<filter name={quoteattr(definition.name)} chain={quoteattr(definition.chain)}{priority}>{uuid}</filter>\n"
+    name, chain = xml_escaped(definition.name), xml_escaped(definition.chain)
+    return f"<filter name='{name}' chain='{chain}'{priority}>{uuid}</filter>\n"
 
 
 def is_twin(definition: Filter) -> bool:

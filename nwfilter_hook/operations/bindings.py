@@ -17,9 +17,9 @@ Format: https://libvirt.org/formatnwfilter.html, and virsh(1), nwfilter-binding-
 from __future__ import annotations
 
 from collections.abc import Iterator
-from xml.sax.saxutils import escape
 
 from ..base.errors import UpdateError
+from ..base.text import xml_escaped
 from ..domain.binding import parse_binding
 from ..filters.format import format_filterref
 from ..host import Host
@@ -90,7 +90,7 @@ def format_binding(record: Record, binding: Binding) -> str:
     lines = [
         "<filterbinding>",
         "  <owner>",
-        f"    <name>{escape(record.guest)}</name>",
+        f"    <name>{xml_escaped(record.guest)}</name>",
         f"    <uuid>{record.uuid}</uuid>",
         "  </owner>",
         f"  <portdev name='{binding.tap}'/>",

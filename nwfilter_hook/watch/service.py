@@ -27,7 +27,6 @@ from ..base.said import FAILED, SERVICE, Said
 from ..libvirtd import Libvirt
 from ..storage.watching import Drifted, OneService, Resynced, Watching, write_watching
 from .drift import Drift
-from .exporter import Exporter
 from .followers import NAMED, Followers
 from .holder import Holder
 from .hosts import Hosts, say
@@ -37,6 +36,10 @@ from .queue import Queue, Round
 from .shield import Shielding
 from .strangers import Strangers
 from .systemd import notify, watchdog_s
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .exporter import Exporter
 
 _FIRST_LOOK_S = 10.0
 """A libvirtd that doesn't answer keeps nobody from being told that rules are watched."""
@@ -81,7 +84,7 @@ class Service:
         self._followers = Followers(self._queue, self._connection, self._lost, self._write)
         self._holder = Holder()
         self._strangers = Strangers(host.config.verify_s)
-        self._exporter = Exporter(host.config.listen) if host.config.listen != "none" else None
+        self._exporter = _exporter(host.config.listen) if host.config.listen != "none" else None
         self._listener = Listener(
             self._drift.committed,
             self._links_changed,
@@ -231,6 +234,12 @@ class Service:
 def watch() -> None:
     """Be the service. Raises NwfilterHookError: it can't begin."""
     Service().run()
+
+
+def _exporter(listen: str) -> Exporter:
+    from .exporter import Exporter
+
+    return Exporter(listen)
 
 
 def _now() -> str:
