@@ -25,6 +25,8 @@ _GROUP = 7
 _SUBSYSTEM = 10  # NFNL_SUBSYS_NFTABLES
 _DEL_TABLE, _CHAINS, _RULES, _ELEMENTS, _NEW_GENERATION = 2, (3, 5), (6, 8), (12, 14), 15
 _FAMILIES = (7, 5, 1, 3)  # bridge, netdev, inet, arp
+_MANY = 16
+"""Of more taps there is no list: reading it would take longer than looking at all."""
 _GENERIC = 4  # struct nfgenmsg
 _BUFFER = 8 << 20
 """What a flush of thousands of rules says at once has room in it; the kernel takes the memory when it is used."""
@@ -50,7 +52,7 @@ class NftMonitor(Monitor):
 
     def read(self) -> list[Commit]:
         found: list[Commit] = []
-        while select.select([self], [], [], 0)[0]:
+        while not (self._touched or found) and select.select([self], [], [], 0)[0]:
             try:
                 messages = self._netlink.events()
             except Overrun:
@@ -65,9 +67,14 @@ class NftMonitor(Monitor):
             for message in messages:
                 if message.type >> 8 == _SUBSYSTEM:
                     found += self._read(message)
-        if self._taps or self._shared or self._everything:  # its end is still to come; what it does is done
+        if self._touched:  # its end is still to come, so it is a large one; what it does is done
+            self._everything = True
             found.append(self._commit(0, "", 0))
         return found
+
+    @property
+    def _touched(self) -> bool:
+        return bool(self._taps or self._shared or self._everything)
 
     def _read(self, message: Message) -> list[Commit]:
         kind, payload = message.type & 0xFF, message.payload
@@ -75,7 +82,7 @@ class NftMonitor(Monitor):
             said = attributes(payload, _GENERIC)
             generation, thread = (number(said.get(key, b""), network_order=True) for key in (1, 2))
             return [self._commit(generation, text(said.get(3, b"")), thread)]
-        if payload[:1] not in _OURS:
+        if self._everything or payload[:1] not in _OURS:
             return []
         parts = attribute_list(payload, _GENERIC)
         if text(next(parts, (0, b""))[1]) != TABLE:
@@ -98,6 +105,7 @@ class NftMonitor(Monitor):
         tap = [*name.split("/"), ""][1]
         if tap:
             self._taps.add(tap)
+            self._everything |= len(self._taps) > _MANY
         else:
             self._shared = True
 

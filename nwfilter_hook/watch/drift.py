@@ -55,6 +55,8 @@ class Drift:
         self._links: set[str] = set()
         self._shared = False
         self._everything = True  # at the start
+        self._flushed = False
+        self._latest = 0
         self._began = self._due = time.monotonic()
         self._suspects: list[Commit] = []
         self._open = False
@@ -87,6 +89,7 @@ class Drift:
         with self._condition:
             if commit.generation and self._open:  # the end of what was told before
                 self._open = False
+                self._latest = max(self._latest, commit.generation)
                 self._suspects.append(commit)
                 self._condition.notify_all()
             if not commit.touches:
@@ -97,9 +100,10 @@ class Drift:
             self._open = not commit.generation
             if commit.generation:
                 self._suspects.append(commit)
+            self._latest = max(self._latest, commit.generation)
             self._taps |= commit.taps
             self._shared |= commit.shared
-            self._everything |= commit.everything
+            self._flushed |= commit.everything
             self._wake(0.0)
 
     def link_changed(self, names: Iterable[str]) -> None:
@@ -140,8 +144,9 @@ class Drift:
                 if now >= verified + self._verify_s:
                     self._everything, told, verified = True, True, now
                 taps, links, shared = self._taps, self._links, self._shared
-                everything, self._everything = self._everything, False
+                everything = self._everything or self._flushed
                 self._taps, self._links, self._shared = set(), set(), False
+                self._everything = self._flushed = False
                 began = self._began if taps or links or shared else now
             self.busy_since = now
             try:
@@ -191,6 +196,10 @@ class Drift:
             # what came after the first look is our own, or will be looked at
             suspects = [each for each in self._suspects if each.generation <= first]
             self._suspects = [each for each in self._suspects if each.generation > generation]
+            if taps is None and not self._open and self._latest <= self._clean[0]:  # seen since, our own among them
+                self._taps, self._shared, self._flushed = set(), False, False
+                if not (self._links or self._everything):
+                    self._due = 0.0
         for each in repairs.values():
             if not each.difference.altered:  # a device's doing, nobody has touched the rules
                 say(_said(each, DEVICE))

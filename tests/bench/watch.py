@@ -3,7 +3,7 @@ Figures, not tests: how soon the service sees and puts right what nobody tells a
 
     python tests/bench/watch.py [--taps 1,20,100] [--guests 100] [--plugs 10] [--frames 400] [--rounds 5]
 
-Flush, with the guard on: from the start of `nft flush ruleset` until the guard is back, until every tap has its
+Flush, with the guard on: from the end of `nft flush ruleset` until the guard is back, until every tap has its
 elements again, and the line in the journal, which counts to the last comparison. Frames: what guard and shield cost the
 last of so many taps, in pairs (packets.py). Resync: a process, libvirt faked by files of XML; first everything is made,
 then nothing is to do. Plug: a real libvirtd and QEMU, from libvirt's event until the tap's rules are in force; it needs
@@ -93,8 +93,9 @@ def flush(taps: int, rounds: int) -> None:
         assert made.command("guard", "on", "--yes").returncode == 0
         guarded, seen, said = [], [], []
         for number in range(rounds):
-            began = time.monotonic()
+            time.sleep(1)  # for what is left to do after the last one
             made.wire.apply("flush ruleset")
+            began = time.monotonic()
             with made.wire.inside():
                 guarded.append(1000 * (until(lambda: "" in read_verdicts("to-guest-l2")) - began))
                 seen.append(1000 * (until(lambda: len(read_verdicts("to-guest-l2")) == taps + 1) - began))
