@@ -86,8 +86,8 @@ def test_killed_at_any_moment(hypervisor: Hypervisor) -> None:
 
 def test_hooks_and_events_at_once(hypervisor: Hypervisor) -> None:
     """
-    300 events while hooks of the same guests run, each with its guest's job in libvirt held as libvirt holds it: who
-    waits for libvirt under our lock would wait for ever. At the end every guest has its rules.
+    300 events and redefinitions while hooks of the same guests run, each with its guest's job in libvirt held as
+    libvirt holds it: who waits for libvirt under our lock would wait for ever. At the end every guest has its rules.
     """
     wire = hypervisor.wire
     taps = [f"tap{number}" for number in range(len(GUESTS))]
@@ -110,6 +110,8 @@ def test_hooks_and_events_at_once(hypervisor: Hypervisor) -> None:
             for guest in GUESTS
         ]
         (hypervisor.directory / "new").rename(hypervisor.directory / "events")
+        for _ in range(HOOKS):
+            assert hypervisor.command("reload", FAKE_LIBVIRT_LOCK="").returncode == 0
         assert [each.wait(60) for each in running] == [0] * len(GUESTS), said()
         wait_for("all events", lambda: not (hypervisor.directory / "events").exists())
         wait_for("no difference", lambda: hypervisor.command("verify").stdout == "")
